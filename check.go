@@ -1,0 +1,89 @@
+package kv
+
+import (
+	"encoding/json"
+	"errors"
+	"unicode/utf8"
+
+	"github.com/ngraf/kv/internal/jsonscan"
+)
+
+// Limits of the contract. They are the same on every backend.
+const (
+	maxNamespaceBytes    = 64
+	maxIDBytes           = 64 << 10
+	maxDepth             = 512
+	defaultMaxValueBytes = 64 << 20
+	// Redis refuses strings over this size (proto-max-bulk-len).
+	limitMaxValueBytes = 512 << 20
+)
+
+// checkNamespace accepts [A-Za-z0-9_][A-Za-z0-9_.-]{0,63}. Nothing in it has
+// a meaning in a path, a Redis key or a SCAN pattern.
+func checkNamespace(name string) error {
+	if name == "" {
+		return invalidf("the namespace is empty; use 1 to %d of A-Z a-z 0-9 _ . -", maxNamespaceBytes)
+	}
+	if len(name) > maxNamespaceBytes {
+		return invalidf("the namespace has %d bytes; at most %d are allowed", len(name), maxNamespaceBytes)
+	}
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_':
+		case i > 0 && (c == '.' || c == '-'):
+		default:
+			return invalidf("the namespace has %q at byte %d; use A-Z a-z 0-9 _ and, not in front, . and -", c, i)
+		}
+	}
+	return nil
+}
+
+func checkID(id string) error {
+	if len(id) > maxIDBytes {
+		return &withID{id, invalidf("an id has %d bytes; at most %d are allowed", len(id), maxIDBytes)}
+	}
+	if !utf8.ValidString(id) {
+		return &withID{id, invalidf("an id is not valid UTF-8")}
+	}
+	return nil
+}
+
+func checkIDs(ids []string) error {
+	for _, id := range ids {
+		if err := checkID(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkValue accepts what every reader of the files and keys can read.
+func checkValue(id string, v json.RawMessage, maxBytes int64) error {
+	if int64(len(v)) > maxBytes {
+		return &withID{id, invalidf("a value has %d bytes; STORAGE_MAX_VALUE_BYTES allows %d", len(v), maxBytes)}
+	}
+	if err := jsonscan.Check(v, maxDepth); err != nil {
+		return &withID{id, notJSON(ErrInvalid, err)}
+	}
+	return nil
+}
+
+// notJSON says under the sentinel why and where a value is not JSON.
+func notJSON(sentinel, err error) error {
+	var syntax *jsonscan.Error
+	if errors.As(err, &syntax) {
+		return &notJSONError{sentinel, syntax}
+	}
+	return err
+}
+
+type notJSONError struct {
+	sentinel error
+	cause    *jsonscan.Error
+}
+
+func (e *notJSONError) Error() string {
+	return e.sentinel.Error() + ": a value is not JSON: " + e.cause.Error()
+}
+func (e *notJSONError) Unwrap() []error { return []error{e.sentinel, e.cause} }
