@@ -1,0 +1,299 @@
+package kv
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Config says where and how documents are kept. It is plain data; the zero
+// value is ready to use and means JSON files in ./nano_graphrag_cache. Each
+// field names the variable that [FromEnv] reads it from. A field that is zero
+// has the default.
+type Config struct {
+	// Backend is "json" (default), "redis", or a name given to [Register].
+	// STORAGE_KV_BACKEND.
+	Backend string
+
+	// WorkingDir is the directory of the document files,
+	// kv_store_<namespace>.json. Default ./nano_graphrag_cache. It is created
+	// when it is missing. STORAGE_WORKING_DIR.
+	WorkingDir string
+
+	// TTL is the time to live of new documents by namespace; 0 is for ever. A
+	// name is matched exactly, and then in lower case with _ for - and ., the
+	// form in which the environment gives it. Namespaces not named here have
+	// the original's defaults: 12 h for llm_response_cache, 24 h for
+	// community_reports, for ever otherwise. Negative times count as 0, with
+	// a warning. Kept to the millisecond, rounded up. REDIS_TTL_<NAMESPACE>,
+	// for both backends.
+	TTL map[string]time.Duration
+
+	// MaxValueBytes bounds one value. Default 64 MiB, at most 512 MiB.
+	// STORAGE_MAX_VALUE_BYTES.
+	MaxValueBytes int64
+
+	JSON  JSONConfig
+	Redis RedisConfig
+
+	// Warnings are remarks on the configuration, one sentence each, which a
+	// factory logs when it is made. FromEnv fills it in.
+	Warnings []string
+}
+
+// JSONConfig is what only the json backend needs.
+type JSONConfig struct {
+	// Fsync says when a write reaches the disk. Default [FsyncEverySec].
+	// STORAGE_JSON_FSYNC.
+	Fsync Fsync
+}
+
+// Fsync is a policy of the journal, in Redis's words. Under each of them a
+// write is in the operating system's hands before it is acknowledged, so that
+// a process that is killed loses nothing.
+type Fsync string
+
+const (
+	FsyncAlways   Fsync = "always"   // before the acknowledgement: a machine that dies loses nothing
+	FsyncEverySec Fsync = "everysec" // within a second: a machine that dies loses that second
+	FsyncNo       Fsync = "no"       // on Flush and Close, and when the operating system likes
+)
+
+// RedisConfig is what only the redis backend needs. Options in the query of
+// the URL win over the fields here, as they do in redis-py, which may read the
+// same variables.
+type RedisConfig struct {
+	// URL is redis://, rediss:// (TLS) or unix://. master_name= in its query
+	// makes it a Sentinel's, several addr= or cluster=true a Cluster's.
+	// Default redis://localhost:6379. REDIS_URL.
+	URL RedisURL
+
+	// Username and Password log in where the URL does not say how.
+	// REDIS_USERNAME, REDIS_PASSWORD.
+	Username string
+	Password Secret
+	// PasswordFile holds the password, as mounted secrets do; white space at
+	// its end is dropped. It is read at every new connection, so that a
+	// rotated secret is picked up. REDIS_PASSWORD_FILE.
+	PasswordFile string
+
+	// KeyPrefix is the first part of every key, before a colon. Applications
+	// with different prefixes can share a database, unless one prefix is the
+	// beginning of the other up to a colon. Default nano_graphrag.
+	// REDIS_KEY_PREFIX.
+	KeyPrefix string
+
+	// MaxConnections bounds the connections of all stores of a factory
+	// together, per node in a Cluster. Default 50. REDIS_MAX_CONNECTIONS.
+	MaxConnections int
+
+	// ConnectionTimeout bounds the making of a connection, SocketTimeout one
+	// read or write on it. Default 5 s each. REDIS_CONNECTION_TIMEOUT,
+	// REDIS_SOCKET_TIMEOUT.
+	ConnectionTimeout time.Duration
+	SocketTimeout     time.Duration
+
+	// HealthCheckInterval is how long an idle connection is trusted; an older
+	// one is replaced before use. Default 30 s, negative: for ever.
+	// REDIS_HEALTH_CHECK_INTERVAL, where 0 means for ever.
+	HealthCheckInterval time.Duration
+
+	// CAFile holds the certificates to trust in place of the system's,
+	// CertFile and KeyFile a client certificate, all PEM. ServerName is the
+	// name to expect in the server's certificate in place of the URL's host.
+	// All need a rediss:// URL. REDIS_CA_FILE, REDIS_CERT_FILE,
+	// REDIS_KEY_FILE, REDIS_TLS_SERVER_NAME.
+	CAFile     string
+	CertFile   string
+	KeyFile    string
+	ServerName string
+
+	// SaveOnFlush makes Flush ask the server for a BGSAVE.
+	// REDIS_SAVE_ON_FLUSH.
+	SaveOnFlush bool
+}
+
+// Defaults of Config.
+const (
+	defaultBackend    = "json"
+	defaultWorkingDir = "./nano_graphrag_cache"
+	defaultRedisURL   = "redis://localhost:6379"
+	defaultKeyPrefix  = "nano_graphrag"
+	defaultMaxConns   = 50
+	defaultTimeout    = 5 * time.Second
+	defaultHealth     = 30 * time.Second
+)
+
+// FromEnv reads a Config from the process's environment. See [FromLookup].
+func FromEnv() (Config, error) { return FromLookup(os.LookupEnv, os.Environ()) }
+
+// FromLookup reads a Config from variables: lookup answers for a name, as
+// os.LookupEnv does, and environ lists all as NAME=value, as os.Environ does,
+// for the names that depend on a namespace. A variable that is set to nothing
+// counts as not set.
+//
+// The error joins all problems, each of which matches [ErrInvalid] and names
+// its variable; the Config has what could be read.
+func FromLookup(lookup func(string) (string, bool), environ []string) (Config, error) {
+	var c Config
+	var problems []error
+	for _, v := range variables {
+		text, _ := lookup(v.name)
+		if v.read == nil || text == "" {
+			continue
+		}
+		if err := v.read(&c, text); err != nil {
+			problems = append(problems, invalidf("%s: %v", v.name, err))
+		}
+	}
+	ttls, warnings, bad := ttlsFromEnviron(ttlVariables(lookup, environ))
+	c.TTL, c.Warnings = ttls, warnings
+	problems = append(problems, bad...)
+	if err := c.Validate(); err != nil {
+		problems = append(problems, err)
+	}
+	return c, errors.Join(problems...)
+}
+
+// ttlVariables collects the REDIS_TTL_ variables from environ and, for the
+// names that are known, from lookup.
+func ttlVariables(lookup func(string) (string, bool), environ []string) map[string]string {
+	vars := make(map[string]string)
+	for _, entry := range environ {
+		if name, value, ok := strings.Cut(entry, "="); ok && strings.HasPrefix(name, ttlPrefix) {
+			vars[name] = value
+		}
+	}
+	known := []string{"FULL_DOCS", "TEXT_CHUNKS", "COMMUNITY_REPORTS", "LLM_RESPONSE_CACHE"}
+	for wrong := range misleadingTTL {
+		known = append(known, strings.TrimPrefix(wrong, ttlPrefix))
+	}
+	for _, name := range known {
+		if value, ok := lookup(ttlPrefix + name); ok {
+			vars[ttlPrefix+name] = value
+		}
+	}
+	return vars
+}
+
+// Validate reports every problem of c at once, without any input or output.
+// Each matches [ErrInvalid] and names the variable to mend.
+func (c Config) Validate() error {
+	var problems []error
+	bad := func(format string, args ...any) { problems = append(problems, invalidf(format, args...)) }
+	if c.Backend != "" && !slices.Contains(Backends(), c.Backend) {
+		bad("STORAGE_KV_BACKEND: there is no backend %q; there are %s", c.Backend, strings.Join(Backends(), ", "))
+	}
+	if strings.ContainsRune(c.WorkingDir, 0) {
+		bad("STORAGE_WORKING_DIR: a path cannot hold a NUL byte")
+	}
+	if c.MaxValueBytes < 0 || c.MaxValueBytes > limitMaxValueBytes {
+		bad("STORAGE_MAX_VALUE_BYTES: %d is not between 1 and %d (512 MiB, the limit of Redis)", c.MaxValueBytes, limitMaxValueBytes)
+	}
+	switch c.JSON.Fsync {
+	case "", FsyncAlways, FsyncEverySec, FsyncNo:
+	default:
+		bad("STORAGE_JSON_FSYNC: %q is none of always, everysec, no", string(c.JSON.Fsync))
+	}
+	problems = append(problems, c.Redis.problems()...)
+	return errors.Join(problems...)
+}
+
+// problems are those of the fields; what is wrong with the URL comes last.
+func (c RedisConfig) problems() (problems []error) {
+	bad := func(format string, args ...any) { problems = append(problems, invalidf(format, args...)) }
+	if len(c.KeyPrefix) > 256 || !utf8.ValidString(c.KeyPrefix) || strings.ContainsFunc(c.KeyPrefix, unicode.IsControl) {
+		bad("REDIS_KEY_PREFIX: use up to 256 bytes of UTF-8 without control characters")
+	}
+	if c.MaxConnections < 0 {
+		bad("REDIS_MAX_CONNECTIONS: %d is not above 0", c.MaxConnections)
+	}
+	if c.ConnectionTimeout < 0 {
+		bad("REDIS_CONNECTION_TIMEOUT: %v is not above 0", c.ConnectionTimeout)
+	}
+	if c.SocketTimeout < 0 {
+		bad("REDIS_SOCKET_TIMEOUT: %v is not above 0", c.SocketTimeout)
+	}
+	if c.Password != "" && c.PasswordFile != "" {
+		bad("REDIS_PASSWORD and REDIS_PASSWORD_FILE are both set; keep one")
+	}
+	if _, err := c.settle(); err != nil {
+		problems = append(problems, err)
+	}
+	return problems
+}
+
+// warnings are remarks on c that do not keep it from working.
+func (c Config) warnings() []string {
+	warnings := append(slices.Clone(c.Warnings), c.ttlWarnings()...)
+	if s, err := c.Redis.settle(); err == nil && c.backend() == "redis" {
+		warnings = append(warnings, s.warnings...)
+	}
+	return warnings
+}
+
+func (c Config) backend() string    { return orDefault(c.Backend, defaultBackend) }
+func (c Config) workingDir() string { return orDefault(c.WorkingDir, defaultWorkingDir) }
+func (c Config) maxValue() int64    { return orDefault(c.MaxValueBytes, defaultMaxValueBytes) }
+func (c JSONConfig) fsync() Fsync   { return orDefault(c.Fsync, FsyncEverySec) }
+
+// orDefault returns v, or d if v is zero.
+func orDefault[T comparable](v, d T) T {
+	var zero T
+	if v == zero {
+		return d
+	}
+	return v
+}
+
+// A Setting is one variable with its effect.
+type Setting struct {
+	Variable string // its name; REDIS_TTL_<NAMESPACE> for each namespace named
+	Value    string // in effect; secrets and passwords masked
+	Default  string // what holds where nothing is said
+	Source   string // "default", "set", or "REDIS_URL" for an option or a login in it
+	Meaning  string // one line
+}
+
+// Settings lists every variable with the value that is in effect in c, in a
+// form that can be shown: secrets are masked.
+func (c Config) Settings() []Setting {
+	var list []Setting
+	redis, err := c.Redis.settle()
+	if err != nil { // Validate says what is wrong; the fields are shown.
+		redis = settledRedis{RedisConfig: c.Redis}
+	}
+	for _, v := range variables {
+		list = append(list, Setting{Variable: v.name, Value: v.show(c, redis), Default: v.byDefault, Meaning: v.meaning})
+	}
+	for _, name := range append([]string{"llm_response_cache", "community_reports"}, sortedKeys(c.TTL)...) {
+		setting := Setting{
+			Variable: ttlPrefix + strings.ToUpper(ttlKey(name)),
+			Value:    fmt.Sprint(c.ttlFor(name)),
+			Default:  fmt.Sprint(defaultTTL(name)),
+			Meaning:  "time to live of new documents in " + name,
+		}
+		if !slices.Contains(list, setting) {
+			list = append(list, setting)
+		}
+	}
+	for i := range list {
+		list[i].Source = list[i].source(redis.setByURL)
+	}
+	return list
+}
+
+func (s Setting) source(byURL []string) string {
+	switch {
+	case slices.Contains(byURL, s.Variable):
+		return "REDIS_URL"
+	case s.Value == s.Default:
+		return "default"
+	}
+	return "set"
+}

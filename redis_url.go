@@ -1,0 +1,280 @@
+package kv
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A settledRedis is a RedisConfig with the defaults and the options of its
+// URL filled in: all that a client is made from.
+type settledRedis struct {
+	RedisConfig
+	addrs                []string // host:port, or the path of one unix socket
+	db                   int
+	tls                  bool
+	insecure             bool // ssl_cert_reqs=none
+	cluster              bool
+	masterName           string // not empty: the addresses are Sentinels
+	sentinelUser         string
+	sentinelPass         Secret
+	clientName           string
+	protocol             int
+	warnings             []string
+	setByURL             []string // variables that an option of the URL decided
+	urlUser, urlPassword string
+}
+
+func (c RedisConfig) url() RedisURL { return orDefault(c.URL, defaultRedisURL) }
+
+// settle reads the URL and merges it with the fields. Its errors match
+// ErrInvalid and never hold a part of the URL that could be secret: url.Error
+// and go-redis's ParseURL would print the password of a malformed one.
+func (c RedisConfig) settle() (settledRedis, error) {
+	s := settledRedis{RedisConfig: c}
+	u, err := url.Parse(string(c.url()))
+	if err != nil {
+		return s, invalidf("REDIS_URL: not a URL such as redis://user:password@host:6379/0; " +
+			"write @ / ? # %% in a password as %%40 %%2F %%3F %%23 %%25, or give it as REDIS_PASSWORD")
+	}
+	if err := s.readAddress(u); err != nil {
+		return s, invalidf("REDIS_URL: %v", err)
+	}
+	if err := s.readOptions(u.RawQuery); err != nil {
+		return s, invalidf("REDIS_URL: %v", err)
+	}
+	s.mergeLogin()
+	s.fillDefaults()
+	return s, s.checkTogether()
+}
+
+// readAddress reads everything of the URL but its query.
+func (s *settledRedis) readAddress(u *url.URL) error {
+	if u.User != nil {
+		s.urlUser = u.User.Username()
+		s.urlPassword, _ = u.User.Password()
+	}
+	switch u.Scheme {
+	case "unix":
+		if u.Path == "" || u.Host != "" {
+			return errors.New("unix:// takes an absolute path, as in unix:///run/redis.sock?db=0")
+		}
+		s.addrs = []string{u.Path}
+		return nil
+	case "rediss":
+		s.tls = true
+	case "redis":
+	default:
+		return errors.New("the scheme must be redis://, rediss:// or unix://")
+	}
+	if u.Opaque != "" || u.Fragment != "" {
+		return errors.New("not of the form redis://user:password@host:6379/0; write a # in a password as %23")
+	}
+	addr, err := hostPort(u.Host)
+	if err != nil {
+		return err
+	}
+	s.addrs = []string{addr}
+	if path := strings.Trim(u.Path, "/"); path != "" {
+		if s.db, err = database(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hostPort completes an address with redis-py's defaults.
+func hostPort(text string) (string, error) {
+	u := url.URL{Host: text}
+	port := orDefault(u.Port(), "6379")
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		return "", errors.New("the port must be a number between 1 and 65535")
+	}
+	return net.JoinHostPort(orDefault(u.Hostname(), "localhost"), port), nil
+}
+
+func database(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return 0, errors.New("the database must be a whole number, as in redis://host:6379/0")
+	}
+	return n, nil
+}
+
+// A urlOption is one option of a URL's query.
+type urlOption struct {
+	variable string // that it decides instead of
+	secret   bool
+	read     func(s *settledRedis, text string) error
+}
+
+// urlOptions are redis-py's options, since the same REDIS_URL may serve Python
+// workers, and ours for Sentinel and Cluster. Those without a read function
+// are about Python's types and sockets, and have no meaning here.
+var urlOptions = map[string]urlOption{
+	"db":                     {read: func(s *settledRedis, t string) (err error) { s.db, err = database(t); return err }},
+	"username":               {read: func(s *settledRedis, t string) error { s.urlUser = t; return nil }},
+	"password":               {secret: true, read: func(s *settledRedis, t string) error { s.urlPassword = t; return nil }},
+	"socket_timeout":         {variable: "REDIS_SOCKET_TIMEOUT", read: func(s *settledRedis, t string) error { return readTimeout(&s.SocketTimeout, t) }},
+	"socket_connect_timeout": {variable: "REDIS_CONNECTION_TIMEOUT", read: func(s *settledRedis, t string) error { return readTimeout(&s.ConnectionTimeout, t) }},
+	"max_connections":        {variable: "REDIS_MAX_CONNECTIONS", read: func(s *settledRedis, t string) error { return readWhole(&s.MaxConnections, t) }},
+	"health_check_interval":  {variable: "REDIS_HEALTH_CHECK_INTERVAL", read: func(s *settledRedis, t string) error { return readInterval(&s.HealthCheckInterval, t) }},
+	"ssl_ca_certs":           {variable: "REDIS_CA_FILE", read: func(s *settledRedis, t string) error { s.CAFile = t; return nil }},
+	"ssl_certfile":           {variable: "REDIS_CERT_FILE", read: func(s *settledRedis, t string) error { s.CertFile = t; return nil }},
+	"ssl_keyfile":            {variable: "REDIS_KEY_FILE", read: func(s *settledRedis, t string) error { s.KeyFile = t; return nil }},
+	"ssl_cert_reqs":          {read: (*settledRedis).readCertReqs},
+	"ssl_check_hostname":     {read: (*settledRedis).readCheckHostname},
+	"client_name":            {read: func(s *settledRedis, t string) error { s.clientName = t; return nil }},
+	"protocol":               {read: (*settledRedis).readProtocol},
+	"addr":                   {read: (*settledRedis).readAddr},
+	"cluster":                {read: func(s *settledRedis, t string) error { return readBool(&s.cluster, t) }},
+	"master_name":            {read: func(s *settledRedis, t string) error { s.masterName = t; return nil }},
+	"sentinel_username":      {read: func(s *settledRedis, t string) error { s.sentinelUser = t; return nil }},
+	"sentinel_password":      {secret: true, read: func(s *settledRedis, t string) error { s.sentinelPass = Secret(t); return nil }},
+
+	"decode_responses": {}, "encoding": {}, "encoding_errors": {}, "retry_on_timeout": {},
+	"socket_keepalive": {}, "socket_read_size": {}, "socket_type": {}, "timeout": {},
+}
+
+func (s *settledRedis) readOptions(query string) error {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return errors.New("the options behind ? are not of the form name=value&name=value")
+	}
+	for _, name := range sortedKeys(values) {
+		option, known := urlOptions[name]
+		if !known {
+			return fmt.Errorf("unknown option %q; there are %s", name, strings.Join(sortedKeys(urlOptions), ", "))
+		}
+		if option.read == nil {
+			continue
+		}
+		given := s.RedisConfig
+		for _, text := range values[name] {
+			if err := option.read(s, text); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+		if option.variable == "" {
+			continue
+		}
+		s.setByURL = append(s.setByURL, option.variable)
+		if overridden(given, s.RedisConfig) {
+			s.warnings = append(s.warnings, fmt.Sprintf("%s is set, but the option %s of REDIS_URL says otherwise and wins", option.variable, name))
+		}
+	}
+	return nil
+}
+
+// overridden reports whether a field that was set has another value now.
+func overridden(before, after RedisConfig) bool {
+	return before.SocketTimeout != 0 && before.SocketTimeout != after.SocketTimeout ||
+		before.ConnectionTimeout != 0 && before.ConnectionTimeout != after.ConnectionTimeout ||
+		before.MaxConnections != 0 && before.MaxConnections != after.MaxConnections ||
+		before.HealthCheckInterval != 0 && before.HealthCheckInterval != after.HealthCheckInterval ||
+		before.CAFile != "" && before.CAFile != after.CAFile ||
+		before.CertFile != "" && before.CertFile != after.CertFile ||
+		before.KeyFile != "" && before.KeyFile != after.KeyFile
+}
+
+func (s *settledRedis) readCertReqs(text string) error {
+	switch text {
+	case "required", "optional": // For a client the two are the same.
+		s.insecure = false
+	case "none":
+		s.insecure = true
+		s.warnings = append(s.warnings, "REDIS_URL: ssl_cert_reqs=none; the server's certificate is not verified, "+
+			"so that anybody on the way can read and change everything")
+	default:
+		return errors.New("not one of required, optional, none")
+	}
+	return nil
+}
+
+// readCheckHostname accepts only what is done anyway: crypto/tls has no
+// verification without the name, and inventing one is not ours.
+func (s *settledRedis) readCheckHostname(text string) error {
+	var check bool
+	if err := readBool(&check, text); err != nil {
+		return err
+	}
+	if !check {
+		return errors.New("the host name is always checked; set REDIS_TLS_SERVER_NAME to the name in the certificate")
+	}
+	return nil
+}
+
+func (s *settledRedis) readProtocol(text string) error {
+	if text != "2" && text != "3" {
+		return errors.New("not 2 or 3")
+	}
+	s.protocol = int(text[0] - '0')
+	return nil
+}
+
+func (s *settledRedis) readAddr(text string) error {
+	addr, err := hostPort(text)
+	if err == nil && !slices.Contains(s.addrs, addr) {
+		s.addrs = append(s.addrs, addr)
+	}
+	return err
+}
+
+// mergeLogin lets the URL win, as redis-py does.
+func (s *settledRedis) mergeLogin() {
+	if s.urlUser != "" {
+		if s.Username != "" && s.Username != s.urlUser {
+			s.warnings = append(s.warnings, "REDIS_USERNAME is set, but REDIS_URL names another user and wins")
+		}
+		s.Username = s.urlUser
+		s.setByURL = append(s.setByURL, "REDIS_USERNAME")
+	}
+	if s.urlPassword != "" {
+		if s.Password != "" && string(s.Password) != s.urlPassword || s.PasswordFile != "" {
+			s.warnings = append(s.warnings, "REDIS_PASSWORD or REDIS_PASSWORD_FILE is set, but REDIS_URL has a password, which wins")
+		}
+		s.Password, s.PasswordFile = Secret(s.urlPassword), ""
+		s.setByURL = append(s.setByURL, "REDIS_PASSWORD")
+	}
+}
+
+func (s *settledRedis) fillDefaults() {
+	s.KeyPrefix = orDefault(s.KeyPrefix, defaultKeyPrefix)
+	s.MaxConnections = orDefault(s.MaxConnections, defaultMaxConns)
+	s.ConnectionTimeout = orDefault(s.ConnectionTimeout, defaultTimeout)
+	s.SocketTimeout = orDefault(s.SocketTimeout, defaultTimeout)
+	s.HealthCheckInterval = orDefault(s.HealthCheckInterval, time.Duration(defaultHealth))
+	s.protocol = orDefault(s.protocol, 3)
+	if len(s.addrs) > 1 && s.masterName == "" {
+		s.cluster = true
+	}
+}
+
+// checkTogether refuses settings that would have no effect on each other's
+// account.
+func (s *settledRedis) checkTogether() error {
+	tlsFields := s.CAFile != "" || s.CertFile != "" || s.KeyFile != "" || s.ServerName != "" || s.insecure
+	unix := strings.HasPrefix(s.addrs[0], "/")
+	switch {
+	case tlsFields && !s.tls:
+		return invalidf("REDIS_URL: TLS settings (REDIS_CA_FILE, REDIS_CERT_FILE, REDIS_KEY_FILE, REDIS_TLS_SERVER_NAME, ssl_*) need a rediss:// URL")
+	case (s.CertFile == "") != (s.KeyFile == ""):
+		return invalidf("REDIS_CERT_FILE and REDIS_KEY_FILE go together")
+	case unix && (s.cluster || s.masterName != ""):
+		return invalidf("REDIS_URL: a unix socket is one server, not a Sentinel or Cluster")
+	case s.cluster && s.masterName != "":
+		return invalidf("REDIS_URL: cluster=true and master_name= exclude each other")
+	case s.cluster && s.db != 0:
+		return invalidf("REDIS_URL: a Cluster has only database 0")
+	case s.masterName == "" && (s.sentinelUser != "" || s.sentinelPass != ""):
+		return invalidf("REDIS_URL: sentinel_username and sentinel_password need master_name=")
+	case s.Username != "" && s.Password == "" && s.PasswordFile == "":
+		return invalidf("REDIS_USERNAME or the user in REDIS_URL needs a password: set REDIS_PASSWORD or REDIS_PASSWORD_FILE")
+	}
+	return nil
+}

@@ -1,0 +1,90 @@
+package kv
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+const mask = "***"
+
+// A Secret is a string that prints, logs and marshals as ***, under every
+// verb. string(s) is its content.
+type Secret string
+
+// String returns *** or, for the empty secret, nothing.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return mask
+}
+
+// Format makes every verb print what String returns.
+func (s Secret) Format(f fmt.State, verb rune) { formatMasked(f, verb, s.String()) }
+
+// MarshalText keeps the content out of JSON and of structured logs.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// A RedisURL is the address of a Redis server, Sentinel or Cluster, which may
+// hold a password. It prints, logs and marshals with *** in the password's
+// place. string(u) is its content.
+type RedisURL string
+
+// String returns the URL with passwords masked, and *** for what is not a URL.
+func (u RedisURL) String() string {
+	if u == "" {
+		return ""
+	}
+	parsed, err := url.Parse(string(u))
+	if err != nil || parsed.Opaque != "" || parsed.Scheme == "" {
+		return mask
+	}
+	var b strings.Builder
+	b.WriteString(parsed.Scheme + "://")
+	if parsed.User != nil {
+		// A lone user name is, as often as not, a password without its colon.
+		if _, ok := parsed.User.Password(); ok {
+			b.WriteString(url.PathEscape(parsed.User.Username()) + ":")
+		}
+		b.WriteString(mask + "@")
+	}
+	b.WriteString(parsed.Host + parsed.EscapedPath())
+	if parsed.RawQuery != "" {
+		b.WriteString("?" + maskQuery(parsed.RawQuery))
+	}
+	if parsed.Fragment != "" {
+		b.WriteString("#" + mask)
+	}
+	return b.String()
+}
+
+// Format makes every verb print what String returns.
+func (u RedisURL) Format(f fmt.State, verb rune) { formatMasked(f, verb, u.String()) }
+
+// MarshalText keeps passwords out of JSON and of structured logs.
+func (u RedisURL) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
+
+func formatMasked(f fmt.State, verb rune, text string) {
+	if verb == 'q' || verb == 'v' && f.Flag('#') {
+		fmt.Fprintf(f, "%q", text)
+		return
+	}
+	_, _ = f.Write([]byte(text))
+}
+
+// maskQuery masks every option that is not known to be harmless.
+func maskQuery(raw string) string {
+	parts := strings.Split(raw, "&")
+	for i, part := range parts {
+		name, _, ok := strings.Cut(part, "=")
+		if !ok {
+			parts[i] = mask // An unescaped & in a password ends up here.
+			continue
+		}
+		if option, known := urlOptions[name]; !known || option.secret {
+			parts[i] = name + "=" + mask
+		}
+	}
+	return strings.Join(parts, "&")
+}
