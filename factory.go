@@ -1,0 +1,319 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// An OpenFunc opens a namespace in a backend that a program registered. The
+// Config has been validated.
+type OpenFunc func(ctx context.Context, cfg Config, namespace string) (Store, error)
+
+var registry = struct {
+	sync.Mutex
+	open map[string]OpenFunc
+}{open: make(map[string]OpenFunc)}
+
+// Register makes a backend available under a name, as database/sql does for
+// drivers. It panics if open is nil, the name is empty or the name is taken.
+func Register(name string, open OpenFunc) {
+	if name == "" || open == nil {
+		panic("kv: Register needs a name and an OpenFunc")
+	}
+	if slices.Contains(Backends(), name) {
+		panic(fmt.Sprintf("kv: the backend %q is registered already", name))
+	}
+	registry.Lock()
+	defer registry.Unlock()
+	registry.open[name] = open
+}
+
+// Backends returns the names of all backends, sorted.
+func Backends() []string {
+	registry.Lock()
+	defer registry.Unlock()
+	names := append(sortedKeys(registry.open), "json", "redis")
+	slices.Sort(names)
+	return names
+}
+
+// An Option is behaviour that no variable can express.
+type Option func(*options)
+
+type options struct {
+	logger   *slog.Logger
+	client   redis.UniversalClient
+	readonly bool
+}
+
+// WithLogger sends what the library has to say to l in place of
+// slog.Default(). It is never an id, a value or a secret.
+func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
+
+// WithRedisClient makes the redis backend use this client, which the caller
+// goes on to own and closes after the factory. Of Config.Redis only KeyPrefix
+// and SaveOnFlush matter then. The client should have ContextTimeoutEnabled,
+// and MaxRetries -1: go-redis's own retries give wrong answers to Insert and
+// Delete when a reply is lost.
+func WithRedisClient(client redis.UniversalClient) Option {
+	return func(o *options) { o.client = client }
+}
+
+// WithReadOnly opens namespaces for looking only: every write fails with an
+// error that matches [ErrInvalid]. A json namespace is then read as it is at
+// that moment and without its lock, so that tools work while a service has
+// it open. Registered backends do not see this option.
+func WithReadOnly() Option { return func(o *options) { o.readonly = true } }
+
+// Open opens one namespace by itself: NewFactory and Factory.Open in one. The
+// store owns all that it uses, and Close releases it. A program with more
+// than one namespace uses a [Factory], so that they share one Redis client.
+func Open(ctx context.Context, cfg Config, namespace string, opts ...Option) (Store, error) {
+	f, err := NewFactory(cfg, opts...)
+	if err != nil {
+		return nil, err
+	}
+	f.single = true
+	s, err := f.Open(ctx, namespace)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return s, nil
+}
+
+// A Factory opens the namespaces of one application. Its stores share one
+// Redis client, and two stores of one namespace share the files. It is safe
+// for concurrent use.
+type Factory struct {
+	cfg    Config
+	opts   options
+	single bool // the one store closes the factory
+
+	client shared[*redisClient]
+
+	mu      sync.Mutex
+	closed  bool
+	keeps   bool // a reference to client
+	stores  map[Store]struct{}
+	engines map[string]*shared[engine]
+}
+
+// NewFactory checks cfg and logs its warnings. It does no other input or
+// output: connections and files are opened with the first store.
+func NewFactory(cfg Config, opts ...Option) (*Factory, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, &Error{Op: "configure", Err: err}
+	}
+	f := &Factory{
+		cfg:     cfg,
+		stores:  make(map[Store]struct{}),
+		engines: make(map[string]*shared[engine]),
+	}
+	for _, opt := range opts {
+		opt(&f.opts)
+	}
+	f.opts.logger = orDefault(f.opts.logger, slog.Default())
+	for _, warning := range cfg.warnings() {
+		f.opts.logger.Warn("kv: " + warning)
+	}
+	return f, nil
+}
+
+// Open opens a namespace: it connects and pings, or locks and reads the file.
+// A failed Open leaves nothing behind. The errors that it may match are
+// [ErrInvalid], [ErrUnavailable], [ErrLocked], [ErrCorrupt], [ErrClosed] and
+// that of ctx.
+func (f *Factory) Open(ctx context.Context, namespace string) (Store, error) {
+	s, err := f.open(ctx, namespace)
+	if err != nil {
+		if e := (*Error)(nil); errors.As(err, &e) {
+			return nil, err
+		}
+		return nil, &Error{Op: "open", Namespace: printable(namespace), Err: err}
+	}
+	f.mu.Lock()
+	closed := f.closed
+	if !closed {
+		f.stores[s] = struct{}{}
+	}
+	f.mu.Unlock()
+	if closed {
+		return nil, errors.Join(&Error{Op: "open", Namespace: namespace, Err: ErrClosed}, s.Close())
+	}
+	return s, nil
+}
+
+// printable keeps what is not a namespace out of error texts.
+func printable(namespace string) string {
+	if checkNamespace(namespace) != nil {
+		return ""
+	}
+	return namespace
+}
+
+func (f *Factory) open(ctx context.Context, namespace string) (Store, error) {
+	if err := checkNamespace(namespace); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	if f.closed {
+		f.mu.Unlock()
+		return nil, ErrClosed
+	}
+	eng := f.engines[namespace]
+	if eng == nil {
+		eng = new(shared[engine])
+		f.engines[namespace] = eng
+	}
+	f.mu.Unlock()
+
+	var open func(context.Context) (engine, error)
+	switch backend := f.cfg.backend(); backend {
+	case "json":
+		open = func(ctx context.Context) (engine, error) { return openJSON(ctx, f.cfg, namespace, f.opts) }
+	case "redis":
+		open = func(ctx context.Context) (engine, error) { return f.openRedis(ctx, namespace) }
+	default:
+		registry.Lock()
+		other := registry.open[backend]
+		registry.Unlock()
+		return other(ctx, f.cfg, namespace)
+	}
+	e, err := eng.acquire(ctx, open)
+	if err != nil {
+		return nil, err
+	}
+	s := &store{
+		engine:    e,
+		backend:   f.cfg.backend(),
+		namespace: namespace,
+		ttl:       f.cfg.ttlFor(namespace),
+		maxValue:  f.cfg.maxValue(),
+		readonly:  f.opts.readonly,
+	}
+	s.release = func() error { return f.release(s, eng) }
+	return s, nil
+}
+
+// openRedis makes the factory's client with the first namespace. The factory
+// keeps it until it is closed itself.
+func (f *Factory) openRedis(ctx context.Context, namespace string) (engine, error) {
+	connect := func(ctx context.Context) (*redisClient, error) { return connectRedis(ctx, f.cfg.Redis, f.opts) }
+	client, err := f.client.acquire(ctx, connect)
+	if err != nil {
+		return nil, err
+	}
+	e := newRedisEngine(client, f.cfg, namespace, f.opts.logger, f.client.release)
+	if err := e.ping(ctx); err != nil {
+		return nil, errors.Join(err, f.client.release())
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.keeps && !f.closed {
+		f.keeps = true
+		_, err = f.client.acquire(ctx, connect)
+	}
+	return e, err
+}
+
+// release is the last step of a store's Close.
+func (f *Factory) release(s Store, eng *shared[engine]) error {
+	err := eng.release()
+	f.mu.Lock()
+	delete(f.stores, s)
+	f.mu.Unlock()
+	if f.single {
+		err = errors.Join(err, f.Close())
+	}
+	return err
+}
+
+// Close closes every store that f has opened, and then what they shared.
+// Closing twice is fine.
+func (f *Factory) Close() error {
+	f.mu.Lock()
+	f.closed = true
+	open := make([]Store, 0, len(f.stores))
+	for s := range f.stores {
+		open = append(open, s)
+	}
+	clear(f.stores)
+	keeps := f.keeps
+	f.keeps = false
+	f.mu.Unlock()
+
+	var errs []error
+	for _, s := range open {
+		errs = append(errs, s.Close())
+	}
+	if keeps {
+		errs = append(errs, f.client.release())
+	}
+	return errors.Join(errs...)
+}
+
+// shared is something that its first user opens and its last one closes.
+type shared[T interface{ close() error }] struct {
+	once sync.Once
+	turn chan struct{} // holds a token while nobody opens or closes
+	refs int
+	it   T
+}
+
+// acquire returns the thing, and opens it if nobody has it open.
+func (s *shared[T]) acquire(ctx context.Context, open func(context.Context) (T, error)) (T, error) {
+	var zero T
+	if err := s.enter(ctx); err != nil {
+		return zero, err
+	}
+	defer s.leave()
+	if s.refs == 0 {
+		it, err := open(ctx)
+		if err != nil {
+			return zero, err
+		}
+		s.it = it
+	}
+	s.refs++
+	return s.it, nil
+}
+
+// release closes the thing if the caller was the last to have it.
+func (s *shared[T]) release() error {
+	if err := s.enter(context.Background()); err != nil {
+		return err
+	}
+	defer s.leave()
+	s.refs--
+	if s.refs > 0 {
+		return nil
+	}
+	it := s.it
+	var zero T
+	s.it = zero
+	return it.close()
+}
+
+func (s *shared[T]) enter(ctx context.Context) error {
+	s.once.Do(func() {
+		s.turn = make(chan struct{}, 1)
+		s.turn <- struct{}{}
+	})
+	select {
+	case <-s.turn:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *shared[T]) leave() { s.turn <- struct{}{} }

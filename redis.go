@@ -1,0 +1,369 @@
+package kv
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ngraf/kv/internal/jsonscan"
+)
+
+// RedisStats are the figures of the connection pool that the stores of a
+// factory share.
+type RedisStats struct {
+	Connections     int   // open now
+	IdleConnections int   // of these, not in use
+	PoolTimeouts    int64 // calls that found no free connection in time
+}
+
+// A redisEngine keeps each document as a string under
+// <prefix>:<namespace>:<id>, as nano-graphrag does. Nothing else is kept
+// under that prefix.
+type redisEngine struct {
+	client  *redisClient
+	prefix  string // with the last colon
+	save    bool   // Flush asks for BGSAVE
+	logger  *slog.Logger
+	release func() error // gives the client back
+}
+
+func newRedisEngine(client *redisClient, cfg Config, namespace string, logger *slog.Logger, release func() error) *redisEngine {
+	return &redisEngine{
+		client:  client,
+		prefix:  orDefault(cfg.Redis.KeyPrefix, defaultKeyPrefix) + ":" + namespace + ":",
+		save:    cfg.Redis.SaveOnFlush,
+		logger:  logger,
+		release: release,
+	}
+}
+
+func (e *redisEngine) key(id string) string { return e.prefix + id }
+
+func (e *redisEngine) get(ctx context.Context, id string) (json.RawMessage, error) {
+	cmd, err := run(ctx, e.client, repeatable, func() *redis.StringCmd {
+		return redis.NewStringCmd(ctx, "get", e.key(id))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return stored(cmd)
+}
+
+// stored returns what a GET was answered with. The bytes are those of a
+// string that nothing but the reply refers to, so the caller may have them.
+func stored(cmd *redis.StringCmd) (json.RawMessage, error) {
+	value, err := cmd.Bytes()
+	if err != nil { // redis.Nil; run and pipeline have dealt with the others.
+		return nil, ErrNotFound
+	}
+	if err := jsonscan.Check(value, maxDepth); err != nil {
+		return nil, notJSON(ErrCorrupt, err)
+	}
+	return value, nil
+}
+
+func (e *redisEngine) getMany(ctx context.Context, ids []string) ([]json.RawMessage, error) {
+	values := make([]json.RawMessage, len(ids))
+	var corrupt error
+	for from, part := range chunks(ids, nil) {
+		p, err := pipeline(ctx, e.client, repeatable, len(part), func(i int) *redis.StringCmd {
+			return redis.NewStringCmd(ctx, "get", e.key(part[i]))
+		})
+		if err != nil {
+			return nil, err
+		}
+		for i, r := range p {
+			value, err := json.RawMessage(nil), r.err
+			if err == nil {
+				value, err = stored(r.cmd)
+			}
+			switch {
+			case errors.Is(err, ErrCorrupt):
+				corrupt = errors.Join(corrupt, &withID{part[i], err})
+			case errors.Is(err, ErrNotFound):
+			case err != nil:
+				return nil, err
+			default:
+				values[from+i] = value
+			}
+		}
+	}
+	return values, corrupt
+}
+
+func (e *redisEngine) present(ctx context.Context, ids []string) ([]bool, error) {
+	present := make([]bool, 0, len(ids))
+	for _, part := range chunks(ids, nil) {
+		p, err := pipeline(ctx, e.client, repeatable, len(part), func(i int) *redis.IntCmd {
+			return redis.NewIntCmd(ctx, "exists", e.key(part[i]))
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range p {
+			if r.err != nil {
+				return nil, r.err
+			}
+			present = append(present, r.cmd.Val() > 0)
+		}
+	}
+	return present, nil
+}
+
+// keys suppresses the repeats that SCAN is allowed, which takes a set of all
+// ids seen.
+func (e *redisEngine) keys(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		seen := make(map[string]struct{})
+		for page, err := range e.scan(ctx) {
+			if err != nil {
+				yield("", err)
+				return
+			}
+			for _, key := range page.keys {
+				id := key[len(e.prefix):]
+				if _, again := seen[id]; again {
+					continue
+				}
+				seen[id] = struct{}{}
+				if !yield(id, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// A page is one reply of SCAN: keys with our prefix, on one server.
+type page struct {
+	node redis.UniversalClient
+	keys []string
+}
+
+// scan lists the keys of the namespace on every server that holds some.
+func (e *redisEngine) scan(ctx context.Context) iter.Seq2[page, error] {
+	pattern := escapeGlob(e.prefix) + "*"
+	return func(yield func(page, error) bool) {
+		nodes, err := e.client.masters(ctx)
+		if err != nil {
+			yield(page{}, err)
+			return
+		}
+		for _, node := range nodes {
+			for cursor := uint64(0); ; {
+				cmd, err := run(ctx, e.client.on(node), repeatable, func() *redis.ScanCmd {
+					return redis.NewScanCmd(ctx, nil, "scan", cursor, "match", pattern, "count", scanCount)
+				})
+				if err != nil {
+					yield(page{}, err)
+					return
+				}
+				var keys []string
+				keys, cursor = cmd.Val()
+				if !yield(page{node, e.ours(keys)}, nil) {
+					return
+				}
+				if cursor == 0 {
+					break
+				}
+			}
+		}
+	}
+}
+
+// ours keeps the keys that have the exact prefix, whatever the server made of
+// the pattern.
+func (e *redisEngine) ours(keys []string) []string {
+	mine := keys[:0]
+	for _, key := range keys {
+		if strings.HasPrefix(key, e.prefix) {
+			mine = append(mine, key)
+		}
+	}
+	return mine
+}
+
+// escapeGlob makes a pattern match text itself.
+func escapeGlob(text string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(text)
+}
+
+func (e *redisEngine) upsert(ctx context.Context, items []item, ttl time.Duration) error {
+	b := batch{items: items}
+	for from, part := range chunks(items, item.size) {
+		values := lend(ctx, part)
+		p, err := pipeline(ctx, e.client, repeatable, len(part), func(i int) *redis.StatusCmd {
+			return redis.NewStatusCmd(ctx, e.set(part[i].id, values[i], ttl)...)
+		})
+		if err != nil {
+			return b.failed(from, len(part), err)
+		}
+		for i, r := range p {
+			b.note(from+i, r.fate, r.err)
+		}
+		if b.err != nil {
+			break // The server is in no state to take the rest.
+		}
+	}
+	return b.result()
+}
+
+// insert never repeats a command that may have been executed: the second
+// attempt would find the id present, and say so.
+func (e *redisEngine) insert(ctx context.Context, items []item, ttl time.Duration) (int, error) {
+	b := batch{items: items}
+	n := 0
+	for from, part := range chunks(items, item.size) {
+		values := lend(ctx, part)
+		p, err := pipeline(ctx, e.client, once, len(part), func(i int) *redis.StatusCmd {
+			return redis.NewStatusCmd(ctx, append(e.set(part[i].id, values[i], ttl), "nx")...)
+		})
+		if err != nil {
+			return n, unknown(b.failed(from, len(part), err))
+		}
+		for i, r := range p {
+			b.note(from+i, r.fate, r.err)
+			if r.err == nil && r.cmd.Err() == nil { // Else redis.Nil: it was there.
+				n++
+			}
+		}
+		if b.err != nil {
+			break
+		}
+	}
+	if len(b.unknown) > 0 {
+		return n, unknown(b.result())
+	}
+	return n, b.result()
+}
+
+// set carries the value and its time to live in one command.
+func (e *redisEngine) set(id string, value []byte, ttl time.Duration) []any {
+	if ttl == 0 {
+		return []any{"set", e.key(id), value}
+	}
+	return []any{"set", e.key(id), value, "px", ttl.Milliseconds()}
+}
+
+// delete is not repeated either, since the second attempt would not count
+// what the first removed.
+func (e *redisEngine) delete(ctx context.Context, ids []string) (int, error) {
+	n := 0
+	for _, part := range chunks(ids, nil) {
+		p, err := pipeline(ctx, e.client, once, len(part), func(i int) *redis.IntCmd {
+			return redis.NewIntCmd(ctx, "unlink", e.key(part[i]))
+		})
+		if err != nil {
+			return n, unknown(err)
+		}
+		var failed error
+		for _, r := range p {
+			switch {
+			case r.err == nil:
+				n += int(r.cmd.Val())
+			case r.fate == lost:
+				failed = unknown(r.err)
+			case failed == nil:
+				failed = r.err
+			}
+		}
+		if failed != nil {
+			return n, failed
+		}
+	}
+	return n, nil
+}
+
+func (e *redisEngine) drop(ctx context.Context) error {
+	for page, err := range e.scan(ctx) {
+		if err != nil {
+			return err
+		}
+		for _, part := range chunks(page.keys, nil) {
+			p, err := pipeline(ctx, e.client.on(page.node), repeatable, len(part), func(i int) *redis.IntCmd {
+				return redis.NewIntCmd(ctx, "unlink", part[i])
+			})
+			if err != nil {
+				return err
+			}
+			for _, r := range p {
+				if r.err != nil {
+					return r.err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (e *redisEngine) ttl(ctx context.Context, id string) (time.Duration, error) {
+	cmd, err := run(ctx, e.client, repeatable, func() *redis.IntCmd {
+		return redis.NewIntCmd(ctx, "pttl", e.key(id))
+	})
+	if err != nil {
+		return 0, err
+	}
+	switch ms := cmd.Val(); ms {
+	case -2:
+		return 0, ErrNotFound
+	case -1:
+		return 0, nil
+	default:
+		return max(time.Duration(ms)*time.Millisecond, time.Millisecond), nil
+	}
+}
+
+// flush asks for a BGSAVE where that is wanted. A server that is saving
+// already, or does not let us ask, is worth a warning and no more.
+func (e *redisEngine) flush(ctx context.Context) error {
+	if !e.save {
+		return nil
+	}
+	nodes, err := e.client.masters(ctx)
+	if err != nil {
+		return err
+	}
+	for _, node := range nodes {
+		_, err := run(ctx, e.client.on(node), once, func() *redis.StatusCmd { return redis.NewStatusCmd(ctx, "bgsave") })
+		if contextError(ctx) != nil {
+			return err
+		}
+		if err != nil {
+			e.logger.WarnContext(ctx, "kv: BGSAVE was refused", "error", err)
+		}
+	}
+	return nil
+}
+
+// ping bounds the wait by the connection timeout, so that an Open without a
+// deadline fails in time.
+func (e *redisEngine) ping(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, e.client.wait)
+	defer cancel()
+	_, err := run(bounded, e.client, never, func() *redis.StatusCmd { return redis.NewStatusCmd(bounded, "ping") })
+	if err != nil && contextError(bounded) != nil && contextError(ctx) == nil {
+		return unavailablef("no answer from %s within %v", e.client.where, e.client.wait)
+	}
+	return err
+}
+
+func (e *redisEngine) stats(s *Stats) {
+	pool := e.client.PoolStats()
+	s.Redis = &RedisStats{
+		Connections:     int(pool.TotalConns),
+		IdleConnections: int(pool.IdleConns),
+		PoolTimeouts:    int64(pool.Timeouts),
+	}
+}
+
+func (e *redisEngine) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), e.client.wait)
+	defer cancel()
+	return errors.Join(e.flush(ctx), e.release())
+}

@@ -1,0 +1,213 @@
+package kv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Bounds of one pipeline. Larger ones are hardly faster, and the commands and
+// replies of one are in memory together.
+const (
+	chunkCommands = 500
+	chunkBytes    = 1 << 20
+	scanCount     = 1000
+)
+
+// chunks cuts a list into parts of a bounded number and, where size is given,
+// of a bounded number of bytes. It yields each with the index of its first
+// element. A part has at least one.
+func chunks[T any](list []T, size func(T) int) iter.Seq2[int, []T] {
+	return func(yield func(int, []T) bool) {
+		for from := 0; from < len(list); {
+			to, bytes := from, 0
+			for to < len(list) && to-from < chunkCommands {
+				if size != nil {
+					bytes += size(list[to])
+				}
+				if bytes > chunkBytes && to > from {
+					break
+				}
+				to++
+			}
+			if !yield(from, list[from:to]) {
+				return
+			}
+			from = to
+		}
+	}
+}
+
+func (i item) size() int { return len(i.id) + len(i.value) }
+
+// lend returns the values of items for a pipeline that may outlive its
+// caller, who owns them: copies, if the call can be left behind.
+func lend(ctx context.Context, items []item) [][]byte {
+	values := make([][]byte, len(items))
+	for i, it := range items {
+		values[i] = it.value
+		if ctx.Done() != nil {
+			values[i] = bytes.Clone(it.value)
+		}
+	}
+	return values
+}
+
+// When a command may be sent again.
+var (
+	repeatable = []fate{passing, lost} // a read, or a write that may run twice
+	once       = []fate{passing}       // a write whose answer depends on running first
+	never      = []fate{}
+)
+
+// run sends one command and, by the rule again, repeats it. The command is
+// made anew for each attempt. Its error is translated; redis.Nil is none, and
+// is left in the command.
+func run[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, build func() C) (C, error) {
+	var last C
+	err := c.await(ctx, func() (err error) {
+		last, err = retry(ctx, again, func() (C, fate, error) {
+			cmd := build()
+			f, err := c.classify(ctx, notNil(c.Process(ctx, cmd)))
+			return cmd, f, err
+		})
+		return err
+	})
+	if err != nil { // The call may still be running, and last its own.
+		var none C
+		return none, err
+	}
+	return last, nil
+}
+
+// notNil drops redis.Nil, which says that there is no such key.
+func notNil(err error) error {
+	if errors.Is(err, redis.Nil) {
+		return nil
+	}
+	return err
+}
+
+// A reply is what came of one command of a pipeline.
+type reply[C redis.Cmder] struct {
+	cmd  C
+	fate fate // of the failed command, over all its attempts
+	err  error
+}
+
+// pipeline sends n commands together and, by the rule again, repeats those
+// that failed. The error of each is its own: of a pipeline that met a demoted
+// master or a dead node, some commands were executed and some were not. The
+// error that pipeline returns is that of a call that was cut short, of whose
+// commands nothing is known.
+func pipeline[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, n int, build func(i int) C) ([]reply[C], error) {
+	replies := make([]reply[C], n)
+	todo := make([]int, n)
+	for i := range todo {
+		todo[i] = i
+	}
+	finished := make(chan struct{})
+	err := c.await(ctx, func() error {
+		defer close(finished)
+		_, err := retry(ctx, again, func() (struct{}, fate, error) {
+			pipe := c.Pipeline()
+			for _, i := range todo {
+				replies[i].cmd = build(i)
+				_ = pipe.Process(ctx, replies[i].cmd) // Only queues it.
+			}
+			_, _ = pipe.Exec(ctx) // The first error of all; each has its own.
+			failed, f, err := settle(ctx, c, again, replies, todo)
+			todo = failed
+			return struct{}{}, f, err
+		})
+		return err
+	})
+	select {
+	case <-finished:
+		return replies, nil
+	default:
+		return nil, err
+	}
+}
+
+// settle reads the errors of the commands todo, and returns those that the
+// rule lets be sent again, with the fate and error of the first of them.
+func settle[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, replies []reply[C], todo []int) ([]int, fate, error) {
+	var failed []int
+	var first error
+	firstFate := refused
+	for _, i := range todo {
+		r := &replies[i]
+		f, err := c.classify(ctx, notNil(r.cmd.Err()))
+		if r.err = err; err == nil {
+			continue
+		}
+		r.fate = max(r.fate, f) // Once lost, it may have been executed.
+		if slices.Contains(again, f) {
+			if len(failed) == 0 {
+				firstFate, first = f, err
+			}
+			failed = append(failed, i)
+		}
+	}
+	return failed, firstFate, first
+}
+
+// A batch collects what became of the items of a write.
+type batch struct {
+	items      []item
+	done       int // items whose outcome is known or known to be unknown
+	applied    []string
+	notApplied []string
+	unknown    []string
+	err        error
+}
+
+func (b *batch) note(i int, f fate, err error) {
+	b.done = i + 1
+	id := b.items[i].id
+	switch {
+	case err == nil:
+		b.applied = append(b.applied, id)
+		return
+	case f == lost:
+		b.unknown = append(b.unknown, id)
+	default:
+		b.notApplied = append(b.notApplied, id)
+	}
+	if b.err == nil {
+		b.err = err
+	}
+}
+
+// failed notes a chunk of which nothing is known, and ends the batch.
+func (b *batch) failed(from, n int, err error) error {
+	for i := range n {
+		b.note(from+i, lost, err)
+	}
+	return b.result()
+}
+
+// result is nil, or the error of the batch: with a list of ids if there is
+// more than one, or if its one may have been written.
+func (b *batch) result() error {
+	if b.err == nil {
+		return nil
+	}
+	for _, it := range b.items[b.done:] {
+		b.notApplied = append(b.notApplied, it.id)
+	}
+	if len(b.items) == 1 {
+		return &withID{b.items[0].id, b.err}
+	}
+	return &BatchError{Applied: b.applied, NotApplied: b.notApplied, Unknown: b.unknown, Err: b.err}
+}
+
+// unknown marks an error after which the answer of a call cannot be had by
+// repeating it.
+func unknown(err error) error { return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err) }

@@ -1,0 +1,256 @@
+package kv
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// poolWait bounds the wait for a free connection of a caller whose context
+// has no end.
+const poolWait = 30 * time.Second
+
+// A redisClient is the connection pool that the stores of a factory share.
+type redisClient struct {
+	redis.UniversalClient
+	where  string // host:port, for messages
+	wait   time.Duration
+	borrow bool   // the caller of WithRedisClient closes it
+	calls  *calls // shared by the clients of all nodes
+}
+
+// calls counts the calls that run apart from their caller, so that the client
+// can wait for them.
+type calls struct {
+	mu      sync.Mutex
+	closed  bool
+	running sync.WaitGroup
+}
+
+func (c *calls) begin() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.running.Add(1)
+	return true
+}
+
+func (c *calls) wait() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.running.Wait()
+}
+
+// connectRedis makes the client. Nothing is dialled yet.
+func connectRedis(_ context.Context, cfg RedisConfig, opts options) (*redisClient, error) {
+	if opts.client != nil {
+		return &redisClient{UniversalClient: opts.client, where: "the given client's server", wait: defaultTimeout, borrow: true, calls: new(calls)}, nil
+	}
+	s, err := cfg.settle()
+	if err != nil {
+		return nil, err
+	}
+	o, err := s.options()
+	if err != nil {
+		return nil, err
+	}
+	redis.SetLogger(redisLogger{opts.logger})
+	return &redisClient{
+		UniversalClient: redis.NewUniversalClient(o),
+		where:           strings.Join(s.addrs, ", "),
+		wait:            s.ConnectionTimeout,
+		calls:           new(calls),
+	}, nil
+}
+
+// options are go-redis's for s. They are the only place where a setting
+// becomes behaviour of the client.
+func (s settledRedis) options() (*redis.UniversalOptions, error) {
+	tlsConfig, err := s.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	o := &redis.UniversalOptions{
+		Addrs:            s.addrs,
+		DB:               s.db,
+		IsClusterMode:    s.cluster,
+		MasterName:       s.masterName,
+		ClientName:       s.clientName,
+		Protocol:         s.protocol,
+		Username:         s.Username,
+		Password:         string(s.Password),
+		SentinelUsername: s.sentinelUser,
+		SentinelPassword: string(s.sentinelPass),
+
+		DialTimeout:           s.ConnectionTimeout,
+		ReadTimeout:           s.SocketTimeout,
+		WriteTimeout:          s.SocketTimeout,
+		ContextTimeoutEnabled: true,
+		Dialer:                dialer(s.ConnectionTimeout, tlsConfig),
+		DialerRetries:         1,
+		MaxRetries:            -1, // Ours know whether a command may have run; see retry.
+
+		// One pool whose size is exact: go-redis's own for pipelines would
+		// come on top.
+		PoolSize:         s.MaxConnections,
+		MaxActiveConns:   s.MaxConnections,
+		PipelinePoolSize: -1,
+		PoolTimeout:      poolWait,
+		ConnMaxIdleTime:  s.HealthCheckInterval,
+		TLSConfig:        tlsConfig,
+
+		// Old and managed servers refuse both.
+		DisableIdentity:          true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+	if o.ConnMaxIdleTime < 0 {
+		o.ConnMaxIdleTime = -1 // go-redis's word for never.
+	}
+	if file := s.PasswordFile; file != "" {
+		user := s.Username
+		o.CredentialsProviderContext = func(context.Context) (string, string, error) {
+			password, err := readSecret(file)
+			return user, password, err
+		}
+	}
+	return o, nil
+}
+
+// dialer dials within the context, TLS handshake included, which go-redis's
+// own does not.
+func dialer(timeout time.Duration, tlsConfig *tls.Config) func(context.Context, string, string) (net.Conn, error) {
+	plain := &net.Dialer{Timeout: timeout}
+	if tlsConfig == nil {
+		return plain.DialContext
+	}
+	return (&tls.Dialer{NetDialer: plain, Config: tlsConfig}).DialContext
+}
+
+// tlsConfig verifies with the system's roots unless a setting says otherwise.
+func (s settledRedis) tlsConfig() (*tls.Config, error) {
+	if !s.tls {
+		return nil, nil
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.ServerName, InsecureSkipVerify: s.insecure}
+	if s.CAFile != "" {
+		pem, err := os.ReadFile(s.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("REDIS_CA_FILE: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, invalidf("REDIS_CA_FILE: no PEM certificate in %s", s.CAFile)
+		}
+	}
+	if s.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(s.CertFile, s.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("REDIS_CERT_FILE, REDIS_KEY_FILE: %w", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+func readSecret(file string) (string, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", &loginError{fmt.Errorf("REDIS_PASSWORD_FILE: %w", err)}
+	}
+	return strings.TrimRight(string(text), " \t\r\n"), nil
+}
+
+// A loginError keeps an unreadable password file from looking like a server
+// that does not answer.
+type loginError struct{ error }
+
+func (e *loginError) Unwrap() error { return e.error }
+
+// cluster returns the client of a Cluster, or nil.
+func (c *redisClient) cluster() *redis.ClusterClient {
+	cluster, _ := c.UniversalClient.(*redis.ClusterClient)
+	return cluster
+}
+
+// masters returns a client for each server that holds a part of the keys.
+// SCAN on a ClusterClient itself would visit one of them.
+func (c *redisClient) masters(ctx context.Context) ([]redis.UniversalClient, error) {
+	cluster := c.cluster()
+	if cluster == nil {
+		return []redis.UniversalClient{c.UniversalClient}, nil
+	}
+	var mu sync.Mutex
+	var nodes []redis.UniversalClient
+	err := cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		nodes = append(nodes, node)
+		return nil
+	})
+	_, err = c.classify(ctx, err)
+	return nodes, err
+}
+
+// on returns a client for one of the masters.
+func (c *redisClient) on(node redis.UniversalClient) *redisClient {
+	return &redisClient{UniversalClient: node, where: c.where, wait: c.wait, calls: c.calls}
+}
+
+// close waits for the calls whose callers did not.
+func (c *redisClient) close() error {
+	var err error
+	if !c.borrow {
+		err = c.UniversalClient.Close()
+	}
+	c.calls.wait()
+	if errors.Is(err, redis.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// await runs call and returns with it, or as soon as ctx is done: go-redis
+// sees a deadline, but not that a context was cancelled while it waits for a
+// reply. A call that is left behind ends within the socket's timeout, reads
+// the reply that it is owed, and so gives back a connection that the next
+// user can trust. It must not use memory of the caller.
+func (c *redisClient) await(ctx context.Context, call func() error) error {
+	if ctx.Done() == nil {
+		return call()
+	}
+	done := make(chan error, 1)
+	if !c.calls.begin() {
+		return redis.ErrClosed
+	}
+	go func() {
+		defer c.calls.running.Done()
+		done <- call()
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// redisLogger passes on what go-redis has to say about connections.
+type redisLogger struct{ *slog.Logger }
+
+func (l redisLogger) Printf(ctx context.Context, format string, args ...any) {
+	l.DebugContext(ctx, "kv: go-redis: "+fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,167 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// What is known of a command that failed.
+type fate int
+
+const (
+	refused fate = iota // it was not executed, and repeating it now is pointless
+	passing             // it was not executed; repeating it later may work
+	lost                // it may have been executed
+)
+
+// passingCodes are the states of a server that pass. None of them comes from
+// a command that was executed.
+var passingCodes = []struct{ prefix, remedy string }{
+	{"LOADING", "the server is loading its data; wait"},
+	{"READONLY", "the server is a replica; a failover may be under way"},
+	{"MASTERDOWN", "the replica has lost its master"},
+	{"CLUSTERDOWN", "the cluster has lost a part of its slots"},
+	{"TRYAGAIN", "a slot is being moved"},
+	{"BUSY", "the server runs a long script"},
+	{"NOREPLICAS", "too few replicas for min-replicas-to-write"},
+	{"max number of clients reached", "raise maxclients or lower REDIS_MAX_CONNECTIONS"},
+}
+
+// fullCodes are errors of a server that wants its operator. They are not
+// repeated: hammering it does not help.
+var fullCodes = []struct{ prefix, remedy string }{
+	{"OOM", "the server is at maxmemory; raise it or remove documents"},
+	{"MISCONF", "the server cannot save to its disk and refuses writes"},
+}
+
+var loginCodes = []struct{ prefix, remedy string }{
+	{"NOAUTH", "the server wants a password: set REDIS_PASSWORD"},
+	{"WRONGPASS", "wrong user or password: check REDIS_URL, REDIS_USERNAME and REDIS_PASSWORD"},
+	{"ERR AUTH", "the server refused the login: check REDIS_URL, REDIS_USERNAME and REDIS_PASSWORD"},
+	{"ERR invalid password", "wrong password: check REDIS_URL and REDIS_PASSWORD"},
+}
+
+func unavailablef(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrUnavailable}, args...)...)
+}
+
+// classify translates an error of go-redis and says what is known of the
+// command. It returns nil for nil.
+func (c *redisClient) classify(ctx context.Context, err error) (fate, error) {
+	if err == nil {
+		return refused, nil
+	}
+	if cause := contextError(ctx); cause != nil {
+		return lost, cause
+	}
+	if server := redis.Error(nil); errors.As(err, &server) {
+		return classifyReply(err, server.Error())
+	}
+	var op *net.OpError
+	var login *loginError
+	switch {
+	case errors.Is(err, redis.ErrClosed):
+		return refused, fmt.Errorf("%w: %w", ErrClosed, err)
+	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted):
+		return refused, fmt.Errorf("%w: all connections to %s are busy; raise REDIS_MAX_CONNECTIONS: %w", ErrUnavailable, c.where, err)
+	case errors.As(err, &login):
+		return refused, login.error
+	case errors.As(err, &op) && op.Op == "dial":
+		return passing, fmt.Errorf("%w: cannot connect to %s: %w", ErrUnavailable, c.where, op.Err)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isNetwork(err):
+		return lost, fmt.Errorf("%w: the connection to %s broke: %w", ErrUnavailable, c.where, err)
+	}
+	// What is left comes from the making of a connection: TLS, Sentinel, the
+	// topology of a Cluster.
+	return passing, fmt.Errorf("%w: cannot use %s: %w", ErrUnavailable, c.where, err)
+}
+
+func isNetwork(err error) bool {
+	var n net.Error
+	return errors.As(err, &n)
+}
+
+// contextError returns ctx.Err(), also in the moment when the socket has
+// noticed the deadline and the context's own timer has not.
+func contextError(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+// classifyReply handles what the server itself said. Its text may quote the
+// arguments of a command, so only known texts are passed on.
+func classifyReply(err error, text string) (fate, error) {
+	text = strings.TrimPrefix(text, "ERR max number") // Normalised below.
+	if len(text) != len(err.Error()) && strings.HasPrefix(text, " of clients") {
+		text = "max number" + text
+	}
+	for _, code := range passingCodes {
+		if strings.HasPrefix(text, code.prefix) {
+			return passing, fmt.Errorf("%w: %w", ErrUnavailable, &veiled{code.prefix + ": " + code.remedy, err})
+		}
+	}
+	for _, code := range fullCodes {
+		if strings.HasPrefix(text, code.prefix) {
+			return refused, fmt.Errorf("%w: %w", ErrUnavailable, &veiled{code.prefix + ": " + code.remedy, err})
+		}
+	}
+	for _, code := range loginCodes {
+		if strings.HasPrefix(text, code.prefix) {
+			return refused, &veiled{code.remedy, err}
+		}
+	}
+	switch {
+	case strings.HasPrefix(text, "NOPERM"):
+		return refused, &veiled{"the user may not do this: grant what docs/configuration.md lists (" + firstClause(text) + ")", err}
+	case strings.HasPrefix(text, "WRONGTYPE"):
+		return refused, fmt.Errorf("%w: %w", ErrCorrupt, &veiled{"the key holds no string; another program writes under this prefix", err})
+	}
+	return refused, &veiled{"the server refused: " + firstClause(text), err}
+}
+
+// firstClause cuts off what may quote arguments.
+func firstClause(text string) string {
+	for _, sep := range []string{", with args", "'", "`", "\""} {
+		text, _, _ = strings.Cut(text, sep)
+	}
+	return strings.TrimSpace(text)
+}
+
+const (
+	retryAttempts = 4
+	retryFirst    = 10 * time.Millisecond
+	retryMost     = 500 * time.Millisecond
+)
+
+// retry repeats call, with growing and jittered pauses, while it fails with a
+// fate that is among those given, for a few attempts within the context.
+func retry[T any](ctx context.Context, again []fate, call func() (T, fate, error)) (T, error) {
+	for attempt := 1; ; attempt++ {
+		result, f, err := call()
+		if err == nil || attempt == retryAttempts || !slices.Contains(again, f) || contextError(ctx) != nil {
+			return result, err
+		}
+		pause := min(retryFirst<<(2*attempt-2), retryMost)
+		timer := time.NewTimer(pause/2 + rand.N(pause/2))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return result, ctx.Err()
+		}
+	}
+}
