@@ -1,0 +1,10 @@
+//go:build (!unix && !windows) || solaris || aix
+
+package flock
+
+import (
+	"errors"
+	"os"
+)
+
+func lock(*os.File) error { return errors.ErrUnsupported }

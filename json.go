@@ -1,0 +1,344 @@
+package kv
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ngraf/kv/internal/flock"
+	"github.com/ngraf/kv/internal/fsys"
+	"github.com/ngraf/kv/internal/wal"
+)
+
+// JSONStats are the figures of a namespace's files.
+type JSONStats struct {
+	Documents     int   // in the namespace, those that expired since the last look included
+	SnapshotBytes int64 // size of the document file
+	JournalBytes  int64 // size of the journals
+	Compactions   int64 // since the namespace was opened
+}
+
+// A jsonEngine keeps a namespace in a document file and a journal.
+//
+// The document file is a JSON object as Python's json.dump writes it. Writes
+// are appended to a journal (json_commit.go), and the index says for every id
+// where its value stands in one of the two (json_index.go). A compaction
+// (json_snapshot.go) writes a new document file and starts a new journal.
+// Opening reads the document file and then the journals (json_recover.go).
+// docs/reliability.md says what survives what, and why.
+type jsonEngine struct {
+	dir      string
+	names    jsonNames
+	files    fsys.FS
+	lock     io.Closer // nil if read-only
+	policy   Fsync
+	logger   *slog.Logger
+	now      func() time.Time
+	readonly bool
+
+	mu       sync.RWMutex // guards the index and the list of journals
+	index    index
+	iterated int        // iterations under way, during which the index is not packed
+	journals []*journal // in order; the last is written to
+
+	commits commits // the write path
+
+	compacting  chan struct{} // holds a token while nobody compacts; who has it owns the next four
+	snapshot    snapshot
+	stale       bool     // journals before the last have what no snapshot has
+	obsolete    []string // journals that could not be removed
+	compactAt   int64    // journal bytes that start a compaction; 0: the default
+	compactBusy atomic.Bool
+	background  sync.WaitGroup
+
+	snapshotBytes atomic.Int64
+	journalBytes  atomic.Int64
+	compactions   atomic.Int64
+}
+
+// openJSON locks and reads a namespace.
+func openJSON(ctx context.Context, cfg Config, namespace string, o options) (engine, error) {
+	path := cfg.workingDir()
+	dir, err := fsys.Open(path, !o.readonly)
+	if err != nil {
+		return nil, fmt.Errorf("STORAGE_WORKING_DIR: %w", err)
+	}
+	e := newJSONEngine(path, namespace, dir, cfg.JSON.fsync(), o.logger)
+	e.readonly = o.readonly
+	if !e.readonly {
+		if e.lock, err = lockNamespace(dir, e.names.lock()); err != nil {
+			return nil, errors.Join(err, dir.Close())
+		}
+	}
+	if err := e.recover(ctx); err != nil {
+		return nil, errors.Join(err, e.discard())
+	}
+	return e, nil
+}
+
+func newJSONEngine(path, namespace string, files fsys.FS, policy Fsync, logger *slog.Logger) *jsonEngine {
+	e := &jsonEngine{
+		dir:        path,
+		names:      jsonNames(namespace),
+		files:      files,
+		policy:     policy,
+		logger:     logger.With("namespace", namespace),
+		now:        time.Now,
+		index:      newIndex(),
+		compacting: make(chan struct{}, 1),
+	}
+	e.compacting <- struct{}{}
+	return e
+}
+
+// lockNamespace takes the lock that keeps other processes, and other
+// factories of this one, out.
+func lockNamespace(dir *fsys.Dir, name string) (io.Closer, error) {
+	f, err := dir.OpenOS(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = flock.Lock(f)
+	if err == nil {
+		return f, nil
+	}
+	if held := (*flock.Held)(nil); errors.As(err, &held) {
+		err = fmt.Errorf("%w: %w (%s); close it there, or set STORAGE_KV_BACKEND=redis to share the data", ErrLocked, held, f.Name())
+	}
+	return nil, errors.Join(err, f.Close())
+}
+
+// path is for messages.
+func (e *jsonEngine) path(name string) string { return filepath.Join(e.dir, name) }
+
+func (e *jsonEngine) clock() int64 { return e.now().UnixMilli() }
+
+func (e *jsonEngine) get(_ context.Context, id string) (json.RawMessage, error) {
+	d, err := e.borrow(id)
+	if err != nil {
+		return nil, err
+	}
+	value, err := e.read(d, nil)
+	return value, errors.Join(err, d.segment.release())
+}
+
+// borrow finds a document and holds the segment of its value, which the
+// caller releases.
+func (e *jsonEngine) borrow(id string) (doc, error) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	d, ok := e.index.find(id, e.clock())
+	if !ok {
+		return doc{}, ErrNotFound
+	}
+	d.segment.acquire()
+	return *d, nil
+}
+
+// read returns the value of a document, in buf if it has room. It is checked
+// against the sum taken when it was written or first read: what another
+// program does to the file meanwhile is an error, never a wrong value.
+func (e *jsonEngine) read(d doc, buf []byte) ([]byte, error) {
+	if d.foreign {
+		return nil, fmt.Errorf("%w: a value in %s is not JSON (NaN, for instance); store it anew or delete it",
+			ErrCorrupt, e.path(d.segment.name))
+	}
+	return e.readRaw(d, buf)
+}
+
+func (e *jsonEngine) readRaw(d doc, buf []byte) ([]byte, error) {
+	if cap(buf) < int(d.size) {
+		buf = make([]byte, d.size)
+	}
+	buf = buf[:d.size]
+	n, err := d.segment.file.ReadAt(buf, d.offset)
+	switch {
+	case n == len(buf) && wal.Sum(buf) == d.sum:
+		return buf, nil
+	case n == len(buf) || errors.Is(err, io.EOF):
+		return nil, fmt.Errorf("%w: %s was changed by another program while it was open, at offset %d",
+			ErrCorrupt, e.path(d.segment.name), d.offset)
+	}
+	return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+func (e *jsonEngine) getMany(ctx context.Context, ids []string) ([]json.RawMessage, error) {
+	values := make([]json.RawMessage, len(ids))
+	var corrupt error
+	for i, id := range ids {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		value, err := e.get(ctx, id)
+		switch {
+		case errors.Is(err, ErrNotFound):
+		case errors.Is(err, ErrCorrupt):
+			corrupt = errors.Join(corrupt, &withID{id, err})
+		case err != nil:
+			return nil, err
+		default:
+			values[i] = value
+		}
+	}
+	return values, corrupt
+}
+
+func (e *jsonEngine) present(_ context.Context, ids []string) ([]bool, error) {
+	present := make([]bool, len(ids))
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	now := e.clock()
+	for i, id := range ids {
+		_, present[i] = e.index.find(id, now)
+	}
+	return present, nil
+}
+
+// keysPage is how many ids are copied out of the index at a time.
+const keysPage = 1024
+
+// keys visits the positions that there were when it began. A document that is
+// removed and stored again meanwhile gets a new one, so none comes twice.
+func (e *jsonEngine) keys(context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		e.mu.Lock()
+		e.iterated++
+		end, epoch := len(e.index.docs), e.index.epoch
+		e.mu.Unlock()
+		defer func() {
+			e.mu.Lock()
+			e.iterated--
+			e.mu.Unlock()
+		}()
+		page := make([]string, 0, min(keysPage, end))
+		for from := 0; from < end; from += keysPage {
+			page = e.keysFrom(page[:0], from, min(from+keysPage, end), epoch)
+			for _, id := range page {
+				if !yield(id, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (e *jsonEngine) keysFrom(page []string, from, to int, epoch uint64) []string {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if e.index.epoch != epoch { // Dropped: nothing of what there was is left.
+		return page
+	}
+	now := e.clock()
+	for _, d := range e.index.docs[from:to] {
+		if d.segment != nil && !d.expired(now) {
+			page = append(page, d.id)
+		}
+	}
+	return page
+}
+
+func (e *jsonEngine) upsert(ctx context.Context, items []item, ttl time.Duration) error {
+	return e.commit(ctx, &write{op: opUpsert, items: items, ttl: ttl})
+}
+
+func (e *jsonEngine) insert(ctx context.Context, items []item, ttl time.Duration) (int, error) {
+	w := &write{op: opUpsert, items: items, ttl: ttl, absent: true}
+	err := e.commit(ctx, w)
+	return w.n, err
+}
+
+func (e *jsonEngine) delete(ctx context.Context, ids []string) (int, error) {
+	w := &write{op: opDelete, ids: ids}
+	err := e.commit(ctx, w)
+	return w.n, err
+}
+
+func (e *jsonEngine) drop(ctx context.Context) error {
+	return e.commit(ctx, &write{op: opDrop})
+}
+
+func (e *jsonEngine) ttl(_ context.Context, id string) (time.Duration, error) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	now := e.clock()
+	d, ok := e.index.find(id, now)
+	switch {
+	case !ok:
+		return 0, ErrNotFound
+	case d.expires == 0:
+		return 0, nil
+	}
+	return time.Duration(d.expires-now) * time.Millisecond, nil
+}
+
+// flush writes the snapshot anew, if anything was written since the last.
+func (e *jsonEngine) flush(ctx context.Context) error {
+	if e.readonly {
+		return nil
+	}
+	return e.compact(ctx, true)
+}
+
+// ping reports whether writes are accepted.
+func (e *jsonEngine) ping(context.Context) error {
+	if e.readonly {
+		_, err := e.files.Stat(".")
+		return err
+	}
+	return e.health()
+}
+
+func (e *jsonEngine) stats(s *Stats) {
+	e.mu.RLock()
+	documents := len(e.index.position)
+	e.mu.RUnlock()
+	s.JSON = &JSONStats{
+		Documents:     documents,
+		SnapshotBytes: e.snapshotBytes.Load(),
+		JournalBytes:  e.journalBytes.Load(),
+		Compactions:   e.compactions.Load(),
+	}
+}
+
+// close writes the last snapshot and gives everything back. If the snapshot
+// fails, the journals stay, and hold all that was acknowledged.
+func (e *jsonEngine) close() error {
+	if e.readonly {
+		return e.discard()
+	}
+	e.stop()
+	e.background.Wait()
+	err := e.compact(context.Background(), false)
+	if err == nil {
+		err = e.removeJournals(math.MaxUint64)
+	} else {
+		err = errors.Join(err, e.syncLast())
+	}
+	return errors.Join(err, e.discard())
+}
+
+// discard closes all files without writing anything.
+func (e *jsonEngine) discard() error {
+	var errs []error
+	if e.snapshot.segment != nil {
+		errs = append(errs, e.snapshot.release())
+	}
+	for _, j := range e.journals {
+		errs = append(errs, j.release())
+	}
+	errs = append(errs, e.files.Close())
+	if e.lock != nil {
+		errs = append(errs, e.lock.Close())
+	}
+	return errors.Join(errs...)
+}

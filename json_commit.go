@@ -1,0 +1,423 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ngraf/kv/internal/wal"
+)
+
+// commits is the write path. Callers queue their writes; the one at the head
+// takes all that wait, writes them to the journal with one write and, if the
+// policy asks for it, one fsync, and then puts them into the index. So a
+// caller alone pays for its own write only, and many share the disk.
+type commits struct {
+	mu      sync.Mutex
+	queue   []*write
+	leading bool
+	stopped bool
+
+	active  *journal // the last one; the leader's, as is encoder
+	encoder *wal.Encoder
+	failure atomic.Pointer[error]
+	dirty   atomic.Bool  // the last journal has writes that are not synced
+	pending atomic.Int64 // records in the last journal that no snapshot has
+
+	timer sync.Mutex
+	armed *time.Timer // of everysec, while there is something to sync
+	syncs sync.WaitGroup
+}
+
+// A journal is one file of the log.
+type journal struct {
+	*segment
+	generation uint64
+	salt       uint64
+	end        int64 // where the leader writes next
+}
+
+// A write is one call's place in the queue.
+type write struct {
+	op     byte
+	items  []item // opUpsert
+	absent bool   // only those whose id is absent
+	ttl    time.Duration
+	ids    []string     // opDelete
+	alone  func() error // run in the write's turn in place of all that
+
+	changes []change
+	n       int // documents stored or removed
+	err     error
+	wake    chan bool // true: lead the queue; false: done
+}
+
+// A change is what a record does to the index.
+type change struct {
+	op byte
+	doc
+}
+
+// encodeBytes is how much is laid out in memory before it is written.
+const encodeBytes = 1 << 20
+
+// commit queues w and returns when it has been done, or when it was withdrawn
+// because ctx was done before its turn.
+func (e *jsonEngine) commit(ctx context.Context, w *write) error {
+	c := &e.commits
+	c.mu.Lock()
+	if c.stopped && w.alone == nil {
+		c.mu.Unlock()
+		return ErrClosed
+	}
+	c.queue = append(c.queue, w)
+	lead := !c.leading
+	c.leading = true
+	if !lead {
+		w.wake = make(chan bool, 1)
+	}
+	c.mu.Unlock()
+	if !lead {
+		select {
+		case lead = <-w.wake:
+		case <-ctx.Done():
+			if c.withdraw(w) {
+				return ctx.Err()
+			}
+			lead = <-w.wake // Its turn has come, and the answer is near.
+		}
+	}
+	if lead {
+		e.lead(w)
+	}
+	return w.err
+}
+
+// alone runs f when no write is under way, even on a stopped queue.
+func (e *jsonEngine) alone(f func() error) error {
+	return e.commit(context.Background(), &write{alone: f})
+}
+
+// lead does everything that is queued, and passes the lead on.
+func (e *jsonEngine) lead(leader *write) {
+	c := &e.commits
+	c.mu.Lock()
+	group := c.queue
+	c.queue = nil
+	c.mu.Unlock()
+	for rest := group; len(rest) > 0; {
+		n := slices.IndexFunc(rest, func(w *write) bool { return w.alone != nil })
+		switch n {
+		case 0:
+			rest[0].err = rest[0].alone()
+			rest = rest[1:]
+			continue
+		case -1:
+			n = len(rest)
+		}
+		if err := e.append(rest[:n]); err != nil {
+			for _, w := range rest[:n] {
+				w.n, w.err = 0, err
+			}
+		}
+		rest = rest[n:]
+	}
+	for _, w := range group {
+		if w != leader {
+			w.wake <- false
+		}
+	}
+	c.mu.Lock()
+	c.pass()
+	c.mu.Unlock()
+}
+
+// pass gives the lead to the next in the queue, if there is one.
+func (c *commits) pass() {
+	if len(c.queue) == 0 {
+		c.leading = false
+		return
+	}
+	c.queue[0].wake <- true
+}
+
+// withdraw takes a write out of the queue, unless it has been begun.
+func (c *commits) withdraw(w *write) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.Index(c.queue, w)
+	if i < 0 {
+		return false
+	}
+	c.queue = slices.Delete(c.queue, i, i+1)
+	select {
+	case <-w.wake: // It had just been given the lead.
+		c.pass()
+	default:
+	}
+	return true
+}
+
+// append makes the records of a group of writes, writes and syncs them, and
+// then changes the index. After an error the journal is as it was.
+func (e *jsonEngine) append(group []*write) error {
+	c := &e.commits
+	if err := e.health(); err != nil {
+		return err
+	}
+	j, err := e.current()
+	if err != nil {
+		return err
+	}
+	start := j.end
+	c.encoder.Reset(start)
+	present := e.presence(group)
+	for _, w := range group {
+		if err := e.encode(w, j, present); err != nil {
+			return e.takeBack(j, start, err)
+		}
+	}
+	if err := c.spill(j); err != nil {
+		return e.takeBack(j, start, err)
+	}
+	if j.end == start {
+		return nil // As for a Delete of what is absent.
+	}
+	c.dirty.Store(true)
+	switch e.policy {
+	case FsyncAlways:
+		if err := e.syncJournal(j); err != nil {
+			return err
+		}
+	case FsyncEverySec:
+		e.arm()
+	}
+	e.apply(group)
+	e.journalBytes.Add(j.end - start)
+	e.maybeCompact()
+	return nil
+}
+
+// presence returns a function that says whether an id will be there when it
+// is its write's turn, and one that notes what a write does. A group without
+// conditions needs neither.
+func (e *jsonEngine) presence(group []*write) *overlay {
+	for _, w := range group {
+		if w.absent || w.op == opDelete {
+			return &overlay{engine: e, changed: make(map[string]bool)}
+		}
+	}
+	return nil
+}
+
+// An overlay is the index as the writes of a group before the current one
+// will leave it.
+type overlay struct {
+	engine  *jsonEngine
+	changed map[string]bool
+	dropped bool
+}
+
+func (o *overlay) has(id string) bool {
+	if there, ok := o.changed[id]; ok || o.dropped {
+		return there
+	}
+	o.engine.mu.RLock()
+	defer o.engine.mu.RUnlock()
+	_, ok := o.engine.index.find(id, o.engine.clock())
+	return ok
+}
+
+func (o *overlay) note(ch change) {
+	if o == nil {
+		return
+	}
+	if ch.op == opDrop {
+		o.dropped = true
+		clear(o.changed)
+		return
+	}
+	o.changed[ch.id] = ch.op == opUpsert
+}
+
+// encode lays out the records of w, and writes them when they are many.
+func (e *jsonEngine) encode(w *write, j *journal, present *overlay) error {
+	note := func(ch change) error {
+		w.changes = append(w.changes, ch)
+		present.note(ch)
+		e.commits.pending.Add(1)
+		if len(e.commits.encoder.Buf) < encodeBytes {
+			return nil
+		}
+		return e.commits.spill(j)
+	}
+	enc := e.commits.encoder
+	switch w.op {
+	case opUpsert:
+		return e.encodeUpsert(w, j, present, note)
+	case opDelete:
+		for _, id := range w.ids {
+			if !present.has(id) {
+				continue
+			}
+			start := enc.Begin()
+			enc.Buf = appendDelete(enc.Buf, id)
+			enc.End(start)
+			w.n++
+			if err := note(change{op: opDelete, doc: doc{id: id}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	default: // opDrop
+		start := enc.Begin()
+		enc.Buf = append(enc.Buf, opDrop)
+		enc.End(start)
+		return note(change{op: opDrop})
+	}
+}
+
+func (e *jsonEngine) encodeUpsert(w *write, j *journal, present *overlay, note func(change) error) error {
+	enc := e.commits.encoder
+	expires := int64(0)
+	if w.ttl > 0 {
+		expires = e.clock() + w.ttl.Milliseconds()
+	}
+	if len(w.items) > 1 { // The order in which they will stand in the file.
+		slices.SortFunc(w.items, func(a, b item) int { return strings.Compare(a.id, b.id) })
+	}
+	for _, it := range w.items {
+		if w.absent && present.has(it.id) {
+			continue
+		}
+		start := enc.Begin()
+		enc.Buf = appendUpsert(enc.Buf, it.id, expires)
+		at := place{
+			segment: j.segment,
+			offset:  enc.Next(),
+			size:    uint32(len(it.value)),
+			sum:     wal.Sum(it.value),
+		}
+		enc.Buf = append(enc.Buf, it.value...)
+		enc.End(start)
+		w.n++
+		if err := note(change{op: opUpsert, doc: doc{id: it.id, expires: expires, place: at}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spill writes what has been laid out.
+func (c *commits) spill(j *journal) error {
+	if len(c.encoder.Buf) == 0 {
+		return nil
+	}
+	if _, err := j.file.WriteAt(c.encoder.Buf, j.end); err != nil {
+		return err
+	}
+	j.end = c.encoder.Next()
+	c.encoder.Reset(j.end)
+	return nil
+}
+
+// apply puts the changes of a group into the index.
+func (e *jsonEngine) apply(group []*write) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, w := range group {
+		for _, ch := range w.changes {
+			e.index.apply(ch)
+		}
+	}
+}
+
+func (x *index) apply(ch change) {
+	switch ch.op {
+	case opUpsert:
+		x.put(ch.doc)
+	case opDelete:
+		x.remove(ch.id)
+	case opDrop:
+		x.drop()
+	}
+}
+
+// takeBack removes a part of a group from the journal, so that what was not
+// acknowledged cannot come back. If that fails, nothing may be appended.
+func (e *jsonEngine) takeBack(j *journal, start int64, cause error) error {
+	if err := j.file.Truncate(start); err != nil {
+		return e.fail(j, errors.Join(cause, err))
+	}
+	j.end = start
+	return unavailablef("nothing of this write was stored: %w", cause)
+}
+
+// current returns the journal to write to, and makes the first one.
+func (e *jsonEngine) current() (*journal, error) {
+	if e.commits.active != nil {
+		return e.commits.active, nil
+	}
+	j, err := e.createJournal(1, journalHeader{continues: e.snapshot.identity})
+	if err == nil {
+		e.use(j)
+	}
+	return j, err
+}
+
+// use makes j the journal that is written to.
+func (e *jsonEngine) use(j *journal) {
+	e.mu.Lock()
+	e.journals = append(e.journals, j)
+	e.mu.Unlock()
+	e.commits.active = j
+	e.commits.encoder = wal.NewEncoder(j.salt)
+	e.commits.dirty.Store(false)
+	e.commits.pending.Store(0)
+	e.journalBytes.Add(j.end)
+}
+
+// createJournal makes a journal that survives a crash before anything is
+// acknowledged in it.
+func (e *jsonEngine) createJournal(generation uint64, h journalHeader) (*journal, error) {
+	name := e.names.journal(generation)
+	f, err := e.files.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, unavailablef("%w", err)
+	}
+	h.salt = newSalt()
+	enc := wal.NewEncoder(h.salt)
+	enc.Header(h.encode(journalKind))
+	if _, err = f.WriteAt(enc.Buf, 0); err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = e.files.Sync()
+	}
+	if err != nil {
+		return nil, unavailablef("%w", errors.Join(err, f.Close(), e.files.Remove(name)))
+	}
+	return &journal{newSegment(f, name), generation, h.salt, enc.Next()}, nil
+}
+
+// stop refuses writes from now on, and waits for those under way and for the
+// sync of the last second.
+func (e *jsonEngine) stop() {
+	c := &e.commits
+	c.mu.Lock()
+	c.stopped = true
+	c.mu.Unlock()
+	_ = e.alone(func() error { return nil })
+	c.timer.Lock()
+	if c.armed != nil && c.armed.Stop() {
+		c.armed = nil
+		c.syncs.Done()
+	}
+	c.timer.Unlock()
+	c.syncs.Wait()
+}

@@ -1,0 +1,207 @@
+package kv
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ngraf/kv/internal/wal"
+)
+
+// The files of one namespace, all in the working directory:
+//
+//	kv_store_<ns>.json           the document file, or snapshot
+//	kv_store_<ns>.journal.<n>    what was written since, in order of n
+//	kv_store_<ns>.ttl            times to live of documents in the snapshot
+//	kv_store_<ns>.lock           never removed; who has it has the namespace
+//	kv_store_<ns>.<...>.tmp      being written, not valid yet
+//	kv_store_<ns>.journal.<n>.torn  what was cut off after a crash
+//
+// Only the document file ends in .json, and no name of ours can be that of
+// another namespace's.
+type jsonNames string
+
+func (n jsonNames) document() string { return "kv_store_" + string(n) + ".json" }
+func (n jsonNames) lock() string     { return "kv_store_" + string(n) + ".lock" }
+func (n jsonNames) ttl() string      { return "kv_store_" + string(n) + ".ttl" }
+func (n jsonNames) temp(name string) string {
+	return name + ".tmp"
+}
+func (n jsonNames) journal(generation uint64) string {
+	return "kv_store_" + string(n) + ".journal." + strconv.FormatUint(generation, 10)
+}
+
+// journals returns the generations among names, in order.
+func (n jsonNames) journals(names []string) []uint64 {
+	var generations []uint64
+	for _, name := range names {
+		number, ok := strings.CutPrefix(name, "kv_store_"+string(n)+".journal.")
+		if !ok {
+			continue
+		}
+		if g, err := strconv.ParseUint(number, 10, 64); err == nil && n.journal(g) == name {
+			generations = append(generations, g)
+		}
+	}
+	slices.Sort(generations)
+	return generations
+}
+
+// An identity tells one content of the document file from another.
+type identity struct {
+	exists bool
+	size   int64
+	sum    uint32 // CRC-32C
+}
+
+func (i identity) String() string {
+	if !i.exists {
+		return "no file"
+	}
+	return fmt.Sprintf("%d bytes with checksum %08x", i.size, i.sum)
+}
+
+const identitySize = 1 + 8 + 4
+
+func (i identity) append(b []byte) []byte {
+	flag := byte(0)
+	if i.exists {
+		flag = 1
+	}
+	b = append(b, flag)
+	b = binary.LittleEndian.AppendUint64(b, uint64(i.size))
+	return binary.LittleEndian.AppendUint32(b, i.sum)
+}
+
+// readIdentity reads what append wrote; b is long enough.
+func readIdentity(b []byte) identity {
+	return identity{b[0] == 1, int64(binary.LittleEndian.Uint64(b[1:])), binary.LittleEndian.Uint32(b[9:])}
+}
+
+// A journalHeader is the first record of a journal. A journal that was begun
+// on an idle namespace continues the snapshot named here. One that was begun
+// by a compaction continues the journal before it, until an opCommit in it
+// says which snapshot holds all that came before.
+type journalHeader struct {
+	salt      uint64
+	continues identity
+	compacts  bool // begun by a compaction; continues means nothing
+}
+
+const journalHeaderSize = 4 + 8 + 1 + identitySize
+
+const (
+	journalKind = "jrnl"
+	ttlKind     = "ttls"
+)
+
+func newSalt() uint64 { return rand.Uint64() | 1 }
+
+func (h journalHeader) encode(kind string) []byte {
+	b := append([]byte(nil), kind...)
+	b = binary.LittleEndian.AppendUint64(b, h.salt)
+	flag := byte(0)
+	if h.compacts {
+		flag = 1
+	}
+	return h.continues.append(append(b, flag))
+}
+
+func readJournalHeader(b []byte) journalHeader {
+	return journalHeader{
+		salt:      binary.LittleEndian.Uint64(b[4:]),
+		compacts:  b[12] == 1,
+		continues: readIdentity(b[13:]),
+	}
+}
+
+// saltOf is for wal.NewReader.
+func saltOf(kind string) func([]byte) (uint64, bool) {
+	return func(header []byte) (uint64, bool) {
+		if len(header) != journalHeaderSize || string(header[:4]) != kind {
+			return 0, false
+		}
+		salt := binary.LittleEndian.Uint64(header[4:])
+		return salt, salt != 0
+	}
+}
+
+// The records of a journal. Each is absolute: to apply one twice, or onto a
+// snapshot that has it already, changes nothing.
+const (
+	opUpsert = 'U' // expiry, id, value
+	opDelete = 'D' // id
+	opDrop   = 'X'
+	opCommit = 'C' // identity of the snapshot about to replace the document file
+)
+
+// appendUpsert appends the payload but for the value, which follows.
+func appendUpsert(b []byte, id string, expires int64) []byte {
+	b = append(b, opUpsert)
+	b = binary.LittleEndian.AppendUint64(b, uint64(expires))
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(id)))
+	return append(b, id...)
+}
+
+func appendDelete(b []byte, id string) []byte {
+	return append(append(b, opDelete), id...)
+}
+
+// An entry is a record of a journal, decoded.
+type entry struct {
+	op      byte
+	id      []byte
+	value   []byte
+	valueAt int64 // offset of value in the file
+	expires int64 // in Unix milliseconds, 0 for never
+	commit  identity
+}
+
+func decodeEntry(r wal.Record) (entry, bool) {
+	b := r.Payload
+	e := entry{op: b[0]}
+	switch e.op {
+	case opUpsert:
+		const fixed = 1 + 8 + 4
+		if len(b) < fixed {
+			return e, false
+		}
+		e.expires = int64(binary.LittleEndian.Uint64(b[1:]))
+		n := int64(binary.LittleEndian.Uint32(b[9:]))
+		if n > int64(len(b)-fixed) {
+			return e, false
+		}
+		e.id, e.value = b[fixed:fixed+n], b[fixed+n:]
+		e.valueAt = r.Offset + fixed + n
+	case opDelete:
+		e.id = b[1:]
+	case opDrop:
+	case opCommit:
+		if len(b) != 1+identitySize {
+			return e, false
+		}
+		e.commit = readIdentity(b[1:])
+	default:
+		return e, false
+	}
+	return e, true
+}
+
+// A ttlEntry is a record of the file of times to live. Its sum is that of the
+// value in compact form, so that it no longer counts once another program has
+// put another value under the id.
+func appendTTL(b []byte, id string, expires int64, sum uint32) []byte {
+	b = binary.LittleEndian.AppendUint64(b, uint64(expires))
+	b = binary.LittleEndian.AppendUint32(b, sum)
+	return append(b, id...)
+}
+
+func decodeTTL(b []byte) (id string, expires int64, sum uint32, ok bool) {
+	if len(b) < 12 {
+		return "", 0, 0, false
+	}
+	return string(b[12:]), int64(binary.LittleEndian.Uint64(b)), binary.LittleEndian.Uint32(b[8:]), true
+}

@@ -1,0 +1,422 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/ngraf/kv/internal/fsys"
+	"github.com/ngraf/kv/internal/jsonscan"
+	"github.com/ngraf/kv/internal/wal"
+)
+
+// A snapshot is the document file as this engine knows it.
+type snapshot struct {
+	*segment // nil if there is none
+	info     fs.FileInfo
+	identity identity
+}
+
+// compact writes the document file anew, if anything has been written since
+// the last time. Its steps, after each of which a crash is recovered from:
+//
+//  1. A new journal is made and synced, and writers move to it. It says that
+//     it continues the journal before it.
+//  2. The documents are written to a temporary file, which is synced. Writers
+//     go on meanwhile; what they replace may go into the file in either
+//     state, for the new journal has it too.
+//  3. The times to live are written and renamed into place.
+//  4. The new journal gets a record that names the snapshot to come, and is
+//     synced.
+//  5. The temporary file is renamed to the document file, and the directory
+//     synced.
+//  6. The old journals are removed, oldest first.
+//
+// Without rotate, for a store that is closing, step 1 is left out: nobody
+// writes, and step 4 uses the last journal.
+func (e *jsonEngine) compact(ctx context.Context, rotate bool) error {
+	select {
+	case <-e.compacting:
+		defer func() { e.compacting <- struct{}{} }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if e.commits.pending.Load() == 0 && !e.stale {
+		return nil
+	}
+	e.stale = true
+	// A journal that a compaction before this one began, and in which nothing
+	// was written since, serves again.
+	if e.commits.pending.Load() > 0 && rotate || e.health() != nil {
+		if err := e.rotate(); err != nil {
+			return err
+		}
+	}
+	w := &snapshotWriter{engine: e, ctx: ctx}
+	if err := w.write(); err != nil {
+		return errors.Join(err, w.discard())
+	}
+	if err := w.commit(); err != nil {
+		return errors.Join(err, w.discard())
+	}
+	e.adopt(w)
+	if err := e.files.Sync(); err != nil {
+		return unavailablef("%w", err) // The journals stay, and with them everything.
+	}
+	e.stale = false
+	e.compactions.Add(1)
+	return e.removeJournals(e.newest().generation - 1)
+}
+
+// rotate makes a new journal and moves the writers to it. What the old one
+// has is on disk by then, unless it has failed.
+func (e *jsonEngine) rotate() error {
+	if e.health() == nil {
+		if err := e.syncLast(); err != nil {
+			return err
+		}
+	}
+	j, err := e.createJournal(e.newest().generation+1, journalHeader{compacts: true})
+	if err != nil {
+		return err
+	}
+	err = e.alone(func() error {
+		if e.health() == nil {
+			if err := e.syncLast(); err != nil {
+				return err
+			}
+		}
+		e.use(j)
+		return nil
+	})
+	if err != nil {
+		return errors.Join(err, j.release(), e.files.Remove(j.name))
+	}
+	return nil
+}
+
+// newest is the journal that is written to. There is one while there is
+// anything to compact.
+func (e *jsonEngine) newest() *journal {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.journals[len(e.journals)-1]
+}
+
+// A snapshotWriter writes one snapshot.
+type snapshotWriter struct {
+	engine *jsonEngine
+	ctx    context.Context
+
+	file   fsys.File
+	out    []byte // not written yet
+	at     int64  // where out goes
+	sum    uint32 // of what has been written
+	buf    []byte // for reading values
+	small  []byte // for a value in compact form
+	epoch  uint64
+	places []place // by position; empty for documents that have expired
+	first  bool
+	ttls   *wal.Encoder
+	info   fs.FileInfo
+}
+
+const snapshotPage = 512
+
+// write writes the temporary files.
+func (w *snapshotWriter) write() (err error) {
+	e := w.engine
+	name := e.names.temp(e.names.document())
+	w.file, err = e.files.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return unavailablef("%w", err)
+	}
+	w.first = true
+	w.ttls = wal.NewEncoder(newSalt())
+	e.mu.RLock()
+	w.epoch = e.index.epoch
+	end := len(e.index.docs)
+	e.mu.RUnlock()
+	w.places = make([]place, end)
+	page := make([]doc, 0, snapshotPage)
+	for from := 0; from < end; from += snapshotPage {
+		if err := w.ctx.Err(); err != nil {
+			return err
+		}
+		page = w.page(page[:0], from, min(from+snapshotPage, end))
+		for i, d := range page {
+			if d.segment == nil {
+				continue
+			}
+			if err := w.document(from+i, d); err != nil {
+				return err
+			}
+		}
+	}
+	return w.finish()
+}
+
+// page copies a part of the index. After a Drop there is nothing to copy: the
+// new journal has all that came later.
+func (w *snapshotWriter) page(page []doc, from, to int) []doc {
+	w.engine.mu.RLock()
+	defer w.engine.mu.RUnlock()
+	if w.engine.index.epoch != w.epoch {
+		return page
+	}
+	return append(page, w.engine.index.docs[from:to]...)
+}
+
+// document writes one member of the object. Expired documents are left out,
+// but their times to live are not, in case the old document file survives.
+func (w *snapshotWriter) document(position int, d doc) error {
+	e := w.engine
+	value, err := e.readRaw(d, w.buf)
+	if err != nil {
+		return err
+	}
+	w.buf = value
+	if d.expires != 0 {
+		w.ttl(d, value)
+		if d.expired(e.clock()) {
+			return nil
+		}
+	}
+	if w.first {
+		w.out = append(w.out, "{\n  "...)
+	} else {
+		w.out = append(w.out, ",\n  "...)
+	}
+	w.first = false
+	w.out = jsonscan.AppendString(w.out, d.id)
+	w.out = append(w.out, ": "...)
+	start := len(w.out)
+	if d.foreign {
+		w.out = append(w.out, value...)
+	} else {
+		w.out = jsonscan.AppendIndent(w.out, value, "  ")
+	}
+	written := w.out[start:]
+	w.places[position] = place{offset: w.at + int64(start), size: uint32(len(written)), sum: wal.Sum(written)}
+	if len(w.out) < encodeBytes {
+		return nil
+	}
+	return w.spill()
+}
+
+func (w *snapshotWriter) ttl(d doc, value []byte) {
+	if len(w.ttls.Buf) == 0 {
+		w.ttls.Header(journalHeader{salt: w.ttls.Salt()}.encode(ttlKind))
+	}
+	w.small = jsonscan.AppendCompact(w.small[:0], value)
+	start := w.ttls.Begin()
+	w.ttls.Buf = appendTTL(w.ttls.Buf, d.id, d.expires, wal.Sum(w.small))
+	w.ttls.End(start)
+}
+
+func (w *snapshotWriter) spill() error {
+	if _, err := w.file.WriteAt(w.out, w.at); err != nil {
+		return unavailablef("%w", err)
+	}
+	w.at += int64(len(w.out))
+	w.sum = wal.Extend(w.sum, w.out)
+	w.out = w.out[:0]
+	return nil
+}
+
+func (w *snapshotWriter) finish() error {
+	if w.first {
+		w.out = append(w.out, "{}"...)
+	} else {
+		w.out = append(w.out, "\n}"...)
+	}
+	if err := w.spill(); err != nil {
+		return err
+	}
+	if err := w.file.Sync(); err != nil {
+		return unavailablef("%w", err)
+	}
+	var err error
+	if w.info, err = w.file.Stat(); err != nil {
+		return unavailablef("%w", err)
+	}
+	return nil
+}
+
+// identity is that of the file that was written.
+func (w *snapshotWriter) identity() identity { return identity{true, w.at, w.sum} }
+
+// commit puts the temporary files in place of the old ones.
+func (w *snapshotWriter) commit() error {
+	e := w.engine
+	if err := w.commitTTLs(); err != nil {
+		return unavailablef("%w", err)
+	}
+	if err := e.alone(w.announce); err != nil {
+		return err
+	}
+	if err := e.checkUnchanged(); err != nil {
+		return err
+	}
+	document := e.names.document()
+	if err := e.files.Rename(e.names.temp(document), document); err != nil {
+		return unavailablef("%w", err)
+	}
+	return nil
+}
+
+// commitTTLs comes before the document file: entries without a document do
+// no harm, documents without their entry would live for ever.
+func (w *snapshotWriter) commitTTLs() error {
+	e := w.engine
+	if len(w.ttls.Buf) == 0 {
+		return nil
+	}
+	temp := e.names.temp(e.names.ttl())
+	f, err := e.files.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err = f.WriteAt(w.ttls.Buf, 0); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = e.files.Rename(temp, e.names.ttl())
+	}
+	if err != nil {
+		return errors.Join(err, ignoreMissing(e.files.Remove(temp)))
+	}
+	return nil
+}
+
+// announce writes into the journal which snapshot is about to come.
+func (w *snapshotWriter) announce() error {
+	e := w.engine
+	j := e.commits.active
+	enc := e.commits.encoder
+	enc.Reset(j.end)
+	start := enc.Begin()
+	enc.Buf = w.identity().append(append(enc.Buf, opCommit))
+	enc.End(start)
+	begin := j.end
+	if err := e.commits.spill(j); err != nil {
+		return e.takeBack(j, begin, err)
+	}
+	e.journalBytes.Add(j.end - begin)
+	// A sync that fails here leaves the same doubt as after a write.
+	if err := j.file.Sync(); err != nil {
+		return e.fail(j, err)
+	}
+	return nil
+}
+
+// checkUnchanged keeps us from replacing a document file that another program
+// has put there or written to since we read it.
+func (e *jsonEngine) checkUnchanged() error {
+	name := e.names.document()
+	info, err := e.files.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && e.snapshot.segment == nil:
+		return nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return unavailablef("%w", err)
+	case err == nil && e.snapshot.segment != nil && os.SameFile(info, e.snapshot.info) &&
+		info.Size() == e.snapshot.info.Size() && info.ModTime().Equal(e.snapshot.info.ModTime()):
+		return nil
+	}
+	return fmt.Errorf("%w: another program changed, replaced or removed %s while it was open; "+
+		"it is left as it is, and the writes since are in %s: close the store, and put the file back or move the journal away",
+		ErrCorrupt, e.path(name), e.path(e.newest().name))
+}
+
+// adopt makes the new document file the place of every value that was not
+// written meanwhile.
+func (e *jsonEngine) adopt(w *snapshotWriter) {
+	segment := newSegment(w.file, e.names.document())
+	newest := e.newest()
+	for from := 0; from < len(w.places); from += snapshotPage {
+		e.mu.Lock()
+		if e.index.epoch != w.epoch {
+			e.mu.Unlock()
+			break
+		}
+		for i := from; i < min(from+snapshotPage, len(w.places)); i++ {
+			d := &e.index.docs[i]
+			switch {
+			case d.segment == nil || d.segment == newest.segment:
+			case w.places[i].size == 0:
+				e.index.remove(d.id)
+			default:
+				d.place = w.places[i]
+				d.segment = segment
+			}
+		}
+		e.mu.Unlock()
+	}
+	if e.snapshot.segment != nil {
+		_ = e.snapshot.release()
+	}
+	e.snapshot = snapshot{segment, w.info, w.identity()}
+	e.snapshotBytes.Store(w.at)
+	e.mu.Lock()
+	if e.iterated == 0 {
+		e.index.pack()
+	}
+	e.mu.Unlock()
+}
+
+// removeJournals removes the journals up to a generation. One that cannot be
+// removed is not read again, because a later one says which snapshot it
+// begins at; it is tried again next time.
+func (e *jsonEngine) removeJournals(last uint64) error {
+	e.mu.Lock()
+	var keep []*journal
+	for _, j := range e.journals {
+		if j.generation > last {
+			keep = append(keep, j)
+			continue
+		}
+		e.obsolete = append(e.obsolete, j.name)
+		e.journalBytes.Add(-j.end)
+		_ = j.release()
+	}
+	e.journals = keep
+	e.mu.Unlock()
+	if len(e.obsolete) == 0 {
+		return nil
+	}
+	for len(e.obsolete) > 0 {
+		if err := ignoreMissing(e.files.Remove(e.obsolete[0])); err != nil {
+			e.logger.Warn("kv: an old journal could not be removed: " + err.Error())
+			return nil
+		}
+		e.obsolete = e.obsolete[1:]
+	}
+	return unavailable(e.files.Sync())
+}
+
+// discard removes what a snapshot that failed has left.
+func (w *snapshotWriter) discard() error {
+	if w.file == nil {
+		return nil
+	}
+	temp := w.engine.names.temp(w.engine.names.document())
+	return errors.Join(w.file.Close(), ignoreMissing(w.engine.files.Remove(temp)))
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// unavailable marks an error of the disk; nil stays nil.
+func unavailable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return unavailablef("%w", err)
+}
