@@ -1,0 +1,187 @@
+package kv_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv"
+	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/kvtest"
+)
+
+// Limits of values in the contract runs: one that has room for the largest
+// values of the suite, and one that is small enough to be tested itself.
+const (
+	roomy = 32 << 20
+	tight = 1 << 20
+)
+
+func TestContractJSON(t *testing.T) {
+	kvtest.Run(t, func(t *testing.T) kvtest.Harness { return jsonHarness(t, roomy, same) })
+}
+
+// A wrapper hides nothing: every case that passes on a store passes on a
+// store that is wrapped.
+func TestContractWrapped(t *testing.T) {
+	kvtest.Run(t, func(t *testing.T) kvtest.Harness { return jsonHarness(t, tight, wrap) })
+}
+
+func TestContractMiniredis(t *testing.T) {
+	kvtest.Run(t, func(t *testing.T) kvtest.Harness {
+		server := miniredis.RunT(t)
+		h := redisHarness(t, tight, "redis://"+server.Addr())
+		h.Advance = server.FastForward
+		h.Plant = func(namespace string, raw map[string][]byte) error {
+			for id, value := range raw {
+				if err := server.Set("nano_graphrag:"+namespace+":"+id, string(value)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		h.Away = func() error { server.Close(); return nil }
+		h.Back = server.Restart
+		return h
+	})
+}
+
+func TestContractRedis(t *testing.T) {
+	kvtest.Run(t, func(t *testing.T) kvtest.Harness {
+		server := redistest.Start(t, redistest.AppendFsyncAlways())
+		h := redisHarness(t, roomy, server.URL())
+		h.Plant = func(namespace string, raw map[string][]byte) error {
+			for id, value := range raw {
+				if err := server.Client().Set(t.Context(), "nano_graphrag:"+namespace+":"+id, value, 0).Err(); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		h.Away = func() error { server.Kill(); return nil }
+		h.Back = func() error { server.Restart(); return nil }
+		return h
+	})
+}
+
+// opener opens each namespace by a factory of its own, since a factory has
+// one time to live for it.
+type opener struct {
+	t    *testing.T
+	cfg  kv.Config
+	opts []kv.Option
+	wrap func(kv.Store) kv.Store
+
+	mu        sync.Mutex
+	factories map[string]*kv.Factory
+}
+
+func (o *opener) open(namespace string, ttl time.Duration) (kv.Store, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	f := o.factories[namespace]
+	if f == nil {
+		cfg := o.cfg
+		cfg.TTL = map[string]time.Duration{namespace: ttl}
+		var err error
+		if f, err = kv.NewFactory(cfg, o.opts...); err != nil {
+			return nil, err
+		}
+		o.t.Cleanup(func() { _ = f.Close() })
+		o.factories[namespace] = f
+	}
+	s, err := f.Open(o.t.Context(), namespace)
+	if err != nil {
+		return nil, err
+	}
+	return o.wrap(s), nil
+}
+
+func newOpener(t *testing.T, cfg kv.Config, wrap func(kv.Store) kv.Store, opts ...kv.Option) *opener {
+	opts = append(opts, kv.WithLogger(slog.New(slog.DiscardHandler)))
+	return &opener{t: t, cfg: cfg, opts: opts, wrap: wrap, factories: make(map[string]*kv.Factory)}
+}
+
+func jsonHarness(t *testing.T, limit int64, wrap func(kv.Store) kv.Store) kvtest.Harness {
+	dir := t.TempDir()
+	var ahead atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	o := newOpener(t, kv.Config{WorkingDir: dir, MaxValueBytes: limit}, wrap, kv.WithClock(now))
+	return kvtest.Harness{
+		Open:          o.open,
+		Persistent:    true,
+		MaxValueBytes: limit,
+		Advance:       func(d time.Duration) { ahead.Add(int64(d)) },
+		Plant: func(namespace string, raw map[string][]byte) error {
+			return plantFile(filepath.Join(dir, "kv_store_"+namespace+".json"), raw)
+		},
+	}
+}
+
+// plantFile writes a document file with values that are not JSON. Only those
+// can stand in one whose end can be told, such as Python's NaN.
+func plantFile(path string, raw map[string][]byte) error {
+	var b bytes.Buffer
+	b.WriteString("{")
+	sep := ""
+	for id, value := range raw {
+		numbers := strings.NewReplacer("-Infinity", "0", "Infinity", "0", "NaN", "0").Replace(string(value))
+		if !json.Valid([]byte(numbers)) {
+			return errors.ErrUnsupported
+		}
+		name, err := json.Marshal(id)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&b, "%s%s: %s", sep, name, value)
+		sep = ", "
+	}
+	b.WriteString("}")
+	return os.WriteFile(path, b.Bytes(), 0o600)
+}
+
+func redisHarness(t *testing.T, limit int64, url string) kvtest.Harness {
+	cfg := kv.Config{Backend: "redis", Redis: kv.RedisConfig{URL: kv.RedisURL(url)}, MaxValueBytes: limit}
+	o := newOpener(t, cfg, same)
+	return kvtest.Harness{Open: o.open, Persistent: true, MaxValueBytes: limit}
+}
+
+func same(s kv.Store) kv.Store { return s }
+
+// A passThrough is the least a wrapper can be.
+type passThrough struct{ kv.Store }
+
+func (p passThrough) Unwrap() kv.Store { return p.Store }
+
+func wrap(s kv.Store) kv.Store { return passThrough{s} }
+
+func TestAsFindsThroughWrappers(t *testing.T) {
+	s, err := kv.Open(t.Context(), kv.Config{WorkingDir: t.TempDir()}, "docs")
+	require.NoError(t, err)
+	defer s.Close()
+	wrapped := wrap(wrap(s))
+	_, direct := wrapped.(kv.Inserter)
+	require.False(t, direct)
+	in, ok := kv.As[kv.Inserter](wrapped)
+	require.True(t, ok)
+	n, err := in.Insert(context.Background(), map[string]json.RawMessage{"a": json.RawMessage("1")})
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	_, ok = kv.As[interface{ Nothing() }](wrapped)
+	require.False(t, ok)
+	_, ok = kv.As[kv.Pinger](nil)
+	require.False(t, ok)
+}

@@ -1,0 +1,61 @@
+package kvtest
+
+// The sentences of the contract, word for word as the documentation of kv has
+// them, links without their brackets. A test compares the two.
+const (
+	sStore      = "A Store is one open namespace: a set of JSON documents, each under an id."
+	sID         = "An id is any valid UTF-8 string of at most 64 KiB; the empty string is one."
+	sValue      = "A value is one JSON text (RFC 8259) in valid UTF-8, nested at most 512 deep and no longer than Config.MaxValueBytes."
+	sBytes      = "It is kept as bytes: the spelling of numbers, the order and repetition of members, and escapes come back as they went in."
+	sSpace      = "Only insignificant white space may differ."
+	sGoroutines = "It may be called from any number of goroutines at once."
+	sMemory     = "The store keeps no memory that it was given, and hands out only memory that the caller may change."
+	sContext    = "A context that is done ends the call, and the error matches ctx.Err()."
+	sInvalid    = "Input that breaks a limit is an error that matches ErrInvalid, and nothing of that call is written."
+	sEmpty      = "Empty input (no ids, no items) is no error and touches nothing."
+	sErrors     = "Errors are *Error."
+	sText       = "Their text holds no id, no value and no secret."
+	sClosed     = "After Close every method fails with an error that matches ErrClosed."
+	sExpired    = "A document whose time to live has passed is absent for every method."
+	sCorrupt    = "A stored value that is not JSON, because something else wrote it, is ErrCorrupt for its id alone."
+	sPresent    = "It counts as present, and Upsert and Delete replace and remove it as any other."
+
+	sGet         = "Get returns the value of id, or an error that matches ErrNotFound when there is none."
+	sNull        = "The JSON text null is a value, not absence."
+	sGetMany     = "GetMany returns one element per id, in the order of ids: its value, or nil where it is absent."
+	sTwice       = "An id that is asked for twice is answered twice."
+	sFields      = "With fields, each value that is a JSON object comes back with only those of its members whose name is among fields, in their stored order; members that it lacks are left out, so the result may be {}."
+	sWhole       = "A value that is not an object comes back whole."
+	sNoFields    = "No fields means whole values."
+	sSomeCorrupt = "When some values are corrupt, the error matches ErrCorrupt and the other elements are filled in."
+	sNilSlice    = "After any other error the slice is nil."
+	sMissing     = "Missing returns those of ids that are absent, without repeats, in the order of their first appearance."
+
+	sKeys      = "Keys yields every id once, in no particular order."
+	sKeysError = "An error ends the sequence as its last pair, with an empty id."
+	sMeanwhile = "Ids that are written or removed while it runs may or may not be seen; all others are."
+	sBody      = "The body of the loop may call the store, and may leave early."
+
+	sUpsert  = "Upsert stores every item, replacing what is there and restarting its time to live (see Config.TTL)."
+	sChecked = "All ids and values are checked before anything is written."
+	sStored  = "A nil error means that every item was stored; how far that survives a crash is said by the backend."
+	sRepeat  = "Repeating a failed Upsert is safe."
+
+	sDelete       = "Delete removes the documents with these ids and returns how many of them were present."
+	sDeleteAbsent = "Ids that are absent are no error, and an id named twice is counted once."
+	sDrop         = "Drop removes every document of this namespace and nothing else, whatever characters its ids hold."
+	sDropOpen     = "The store stays open."
+	sFlush        = "Flush makes every write that returned before it survive a crash of the machine, as far as that is the library's to say: on Redis durability is the server's (appendfsync), and Flush does nothing unless REDIS_SAVE_ON_FLUSH asks for a BGSAVE."
+	sClose        = "Close flushes, releases what the store holds, and makes every later call fail with ErrClosed."
+	sCloseTwice   = "Closing twice is fine and returns nil."
+
+	sPing        = "Ping returns nil, or why the backend cannot serve: an error that matches ErrUnavailable if that may pass."
+	sInsert      = "Insert stores those of items whose id is absent, leaves the others alone, and returns how many it stored."
+	sAtomic      = "Presence and storing are one atomic step per id, among all users of the backend."
+	sTTL         = "TTL returns how long id has left to live: 0 if it lives for ever, and an error that matches ErrNotFound if it is absent."
+	sUpsertTTL   = "UpsertTTL is Upsert with the given time to live in place of the namespace's."
+	sForEver     = "0 means for ever; a negative one is ErrInvalid."
+	sRounded     = "It is kept to the millisecond, rounded up."
+	sStats       = "Stats returns the figures of this store since it was opened."
+	sUnavailable = "ErrUnavailable: the backend cannot serve now; the same call may succeed later."
+)
