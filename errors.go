@@ -88,7 +88,7 @@ func (e *veiled) Error() string    { return e.text }
 func (e *veiled) GoString() string { return fmt.Sprintf("kv.veiled{%q}", e.text) }
 func (e *veiled) Unwrap() error    { return e.cause }
 
-// withID names the document that an error concerns.
+// withID names the document that an error concerns. Its text is the error's.
 type withID struct {
 	id string
 	error

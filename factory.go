@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -50,6 +51,7 @@ type options struct {
 	logger   *slog.Logger
 	client   redis.UniversalClient
 	readonly bool
+	now      func() time.Time // of the json backend; nil: time.Now
 }
 
 // WithLogger sends what the library has to say to l in place of
@@ -103,6 +105,9 @@ type Factory struct {
 	stores  map[Store]struct{}
 	engines map[string]*shared[engine]
 }
+
+// Format keeps the configuration, and the passwords in it, out of every print.
+func (f *Factory) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "kv.Factory{%s}", f.cfg.backend()) }
 
 // NewFactory checks cfg and logs its warnings. It does no other input or
 // output: connections and files are opened with the first store.

@@ -75,6 +75,9 @@ func openJSON(ctx context.Context, cfg Config, namespace string, o options) (eng
 	}
 	e := newJSONEngine(path, namespace, dir, cfg.JSON.fsync(), o.logger)
 	e.readonly = o.readonly
+	if o.now != nil {
+		e.now = o.now
+	}
 	if !e.readonly {
 		if e.lock, err = lockNamespace(dir, e.names.lock()); err != nil {
 			return nil, errors.Join(err, dir.Close())

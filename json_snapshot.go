@@ -322,7 +322,7 @@ func (e *jsonEngine) checkUnchanged() error {
 		return nil
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return unavailablef("%w", err)
-	case err == nil && e.snapshot.segment != nil && os.SameFile(info, e.snapshot.info) &&
+	case err == nil && e.snapshot.segment != nil && fsys.SameFile(info, e.snapshot.info) &&
 		info.Size() == e.snapshot.info.Size() && info.ModTime().Equal(e.snapshot.info.ModTime()):
 		return nil
 	}
@@ -388,9 +388,10 @@ func (e *jsonEngine) removeJournals(last uint64) error {
 		return nil
 	}
 	for len(e.obsolete) > 0 {
-		if err := ignoreMissing(e.files.Remove(e.obsolete[0])); err != nil {
+		err := ignoreMissing(e.files.Remove(e.obsolete[0]))
+		if err != nil {
 			e.logger.Warn("kv: an old journal could not be removed: " + err.Error())
-			return nil
+			break
 		}
 		e.obsolete = e.obsolete[1:]
 	}

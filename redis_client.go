@@ -214,7 +214,7 @@ func (c *redisClient) on(node redis.UniversalClient) *redisClient {
 func (c *redisClient) close() error {
 	var err error
 	if !c.borrow {
-		err = c.UniversalClient.Close()
+		err = c.Close()
 	}
 	c.calls.wait()
 	if errors.Is(err, redis.ErrClosed) {

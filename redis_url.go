@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // A settledRedis is a RedisConfig with the defaults and the options of its
@@ -38,19 +37,36 @@ func (c RedisConfig) url() RedisURL { return orDefault(c.URL, defaultRedisURL) }
 func (c RedisConfig) settle() (settledRedis, error) {
 	s := settledRedis{RedisConfig: c}
 	u, err := url.Parse(string(c.url()))
-	if err != nil {
+	broken := err != nil
+	if err == nil {
+		err = s.readAddress(u)
+	}
+	if err == nil {
+		err = s.readOptions(u.RawQuery)
+	}
+	switch {
+	case broken || err != nil && atBehindHost(u):
 		return s, invalidf("REDIS_URL: not a URL such as redis://user:password@host:6379/0; " +
 			"write @ / ? # %% in a password as %%40 %%2F %%3F %%23 %%25, or give it as REDIS_PASSWORD")
-	}
-	if err := s.readAddress(u); err != nil {
-		return s, invalidf("REDIS_URL: %v", err)
-	}
-	if err := s.readOptions(u.RawQuery); err != nil {
+	case err != nil:
 		return s, invalidf("REDIS_URL: %v", err)
 	}
 	s.mergeLogin()
 	s.fillDefaults()
 	return s, s.checkTogether()
+}
+
+// atBehindHost reports whether what was taken for the path, the options or the
+// fragment may be a password with an unescaped / ? or #, and the host its
+// beginning.
+func atBehindHost(u *url.URL) bool {
+	return strings.Contains(u.EscapedPath()+u.RawQuery+u.EscapedFragment(), "@")
+}
+
+// Format prints the exported part: fmt does not ask fields that are not
+// exported how they want to be printed.
+func (s settledRedis) Format(f fmt.State, verb rune) {
+	fmt.Fprintf(f, fmt.FormatString(f, verb), s.RedisConfig)
 }
 
 // readAddress reads everything of the URL but its query.
@@ -90,6 +106,9 @@ func (s *settledRedis) readAddress(u *url.URL) error {
 
 // hostPort completes an address with redis-py's defaults.
 func hostPort(text string) (string, error) {
+	if strings.ContainsAny(text, "@/?# ") {
+		return "", errors.New("an address must be of the form host:port")
+	}
 	u := url.URL{Host: text}
 	port := orDefault(u.Port(), "6379")
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
@@ -148,6 +167,9 @@ func (s *settledRedis) readOptions(query string) error {
 	}
 	for _, name := range sortedKeys(values) {
 		option, known := urlOptions[name]
+		if !known && strings.Contains(query, "password=") {
+			return errors.New("unknown option, or a part of a password; write & in a password as %26")
+		}
 		if !known {
 			return fmt.Errorf("unknown option %q; there are %s", name, strings.Join(sortedKeys(urlOptions), ", "))
 		}
@@ -248,7 +270,7 @@ func (s *settledRedis) fillDefaults() {
 	s.MaxConnections = orDefault(s.MaxConnections, defaultMaxConns)
 	s.ConnectionTimeout = orDefault(s.ConnectionTimeout, defaultTimeout)
 	s.SocketTimeout = orDefault(s.SocketTimeout, defaultTimeout)
-	s.HealthCheckInterval = orDefault(s.HealthCheckInterval, time.Duration(defaultHealth))
+	s.HealthCheckInterval = orDefault(s.HealthCheckInterval, defaultHealth)
 	s.protocol = orDefault(s.protocol, 3)
 	if len(s.addrs) > 1 && s.masterName == "" {
 		s.cluster = true

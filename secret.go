@@ -37,7 +37,7 @@ func (u RedisURL) String() string {
 		return ""
 	}
 	parsed, err := url.Parse(string(u))
-	if err != nil || parsed.Opaque != "" || parsed.Scheme == "" {
+	if err != nil || parsed.Opaque != "" || parsed.Scheme == "" || atBehindHost(parsed) {
 		return mask
 	}
 	var b strings.Builder

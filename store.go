@@ -311,9 +311,6 @@ func (s *store) fail(op string, err error) error {
 	e := &Error{Op: op, Namespace: s.namespace, Err: err}
 	if with := (*withID)(nil); errors.As(err, &with) {
 		e.ID = with.id
-		if err == error(with) {
-			e.Err = with.error
-		}
 	}
 	return e
 }

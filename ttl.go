@@ -51,10 +51,11 @@ func (c Config) ttlFor(namespace string) time.Duration {
 // roundTTL rounds up to the millisecond, the unit of PX, so that a short time
 // to live never becomes 0, which would mean for ever.
 func roundTTL(ttl time.Duration) time.Duration {
-	if rest := ttl % time.Millisecond; rest > 0 {
-		ttl += time.Millisecond - rest
+	whole := ttl.Truncate(time.Millisecond)
+	if whole < ttl && whole < math.MaxInt64-time.Millisecond {
+		whole += time.Millisecond
 	}
-	return max(ttl, 0) // Near the end of the range the sum overflows.
+	return whole
 }
 
 // ttlWarnings reports negative times in a Config that a program filled in.

@@ -41,6 +41,15 @@ type File interface {
 	Close() error
 }
 
+// SameFile is os.SameFile, but knows the files of other FS as well, whose
+// descriptions have a method of this name.
+func SameFile(a, b fs.FileInfo) bool {
+	if s, ok := a.(interface{ SameFile(fs.FileInfo) bool }); ok {
+		return s.SameFile(b)
+	}
+	return os.SameFile(a, b)
+}
+
 // Open opens a directory, and makes it, 0700, if create is set. Names never
 // lead out of it.
 func Open(path string, create bool) (*Dir, error) {
