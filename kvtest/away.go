@@ -53,7 +53,7 @@ func awayCases() []Case {
 					if errors.Is(err, kv.ErrUnavailable) || lost && errors.Is(err, kv.ErrOutcomeUnknown) {
 						return nil
 					}
-					return fmt.Errorf("%s: error %v, want one that matches ErrUnavailable", m.name, err)
+					return fmt.Errorf("%s: error %w, want one that matches ErrUnavailable", m.name, err)
 				})
 			}},
 			Case{Name: m.name + " ends at its deadline", Sentence: sContext, check: func(e *env) {
@@ -107,7 +107,7 @@ func endsInTime(e *env, s kv.Store, m method) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s: error %v, want the context's or one that matches ErrUnavailable", m.name, err)
+	return fmt.Errorf("%s: error %w, want the context's or one that matches ErrUnavailable", m.name, err)
 }
 
 // recovered waits until the store answers again: a client may need a moment to

@@ -16,33 +16,6 @@ import (
 )
 
 func brokenValues() []broken {
-	accepting := func(ok func(raw []byte) bool) func(m *mem) kv.Store {
-		return func(m *mem) kv.Store {
-			good := m.accept
-			m.accept = func(raw []byte) error {
-				if ok(raw) {
-					return nil
-				}
-				return good(raw)
-			}
-			return m
-		}
-	}
-	refusing := func(bad func(raw []byte) bool) func(m *mem) kv.Store {
-		return func(m *mem) kv.Store {
-			good := m.accept
-			m.accept = func(raw []byte) error {
-				if bad(raw) {
-					return kv.ErrInvalid
-				}
-				return good(raw)
-			}
-			return m
-		}
-	}
-	keeping := func(change func(raw []byte) []byte) func(m *mem) kv.Store {
-		return func(m *mem) kv.Store { m.keep = change; return m }
-	}
 	return []broken{
 		{name: "values are not checked", large: "Limits/", wrap: accepting(func([]byte) bool { return true })},
 		{name: "values are checked by encoding json", wrap: accepting(func(raw []byte) bool { return len(raw) <= maxValue && json.Valid(raw) })},
@@ -88,13 +61,6 @@ func brokenValues() []broken {
 }
 
 func brokenWrites() []broken {
-	upserting := func(upsert func(m *mem, ctx context.Context, items map[string]json.RawMessage) error) func(m *mem) kv.Store {
-		return func(m *mem) kv.Store {
-			return &override{mem: m, upsert: func(ctx context.Context, items map[string]json.RawMessage) error {
-				return upsert(m, ctx, items)
-			}}
-		}
-	}
 	return []broken{
 		{name: "keeps given memory", wrap: func(m *mem) kv.Store { m.keep = same; return m }},
 		{name: "writes before checking", wrap: writesFirst},
@@ -246,4 +212,42 @@ func losesUpdates(m *mem) kv.Store {
 			return "", nil
 		})
 	}}
+}
+
+func accepting(ok func(raw []byte) bool) func(m *mem) kv.Store {
+	return func(m *mem) kv.Store {
+		good := m.accept
+		m.accept = func(raw []byte) error {
+			if ok(raw) {
+				return nil
+			}
+			return good(raw)
+		}
+		return m
+	}
+}
+
+func refusing(bad func(raw []byte) bool) func(m *mem) kv.Store {
+	return func(m *mem) kv.Store {
+		good := m.accept
+		m.accept = func(raw []byte) error {
+			if bad(raw) {
+				return kv.ErrInvalid
+			}
+			return good(raw)
+		}
+		return m
+	}
+}
+
+func keeping(change func(raw []byte) []byte) func(m *mem) kv.Store {
+	return func(m *mem) kv.Store { m.keep = change; return m }
+}
+
+func upserting(upsert func(m *mem, ctx context.Context, items map[string]json.RawMessage) error) func(m *mem) kv.Store {
+	return func(m *mem) kv.Store {
+		return &override{mem: m, upsert: func(ctx context.Context, items map[string]json.RawMessage) error {
+			return upsert(m, ctx, items)
+		}}
+	}
 }

@@ -109,7 +109,7 @@ func presentCases() []Case {
 		{Name: "stays as it is through Close and Open", Sentence: sCorrupt, check: func(e *env) {
 			s := e.planted(nan)
 			e.must(s.Flush(e.ctx), "Flush")
-			s = e.reopen(s, space, 0)
+			s = e.reopen(s, space)
 			e.wantErr("Get", call(s.Get(e.ctx, "bad")), kv.ErrCorrupt)
 			e.want(s, "a", `1`)
 		}},

@@ -84,13 +84,13 @@ func (e *env) openAgain(namespace string) kv.Store {
 func (e *env) closeLater(s kv.Store) { e.Cleanup(func() { _ = s.Close() }) }
 
 // reopen closes s and opens its namespace again.
-func (e *env) reopen(s kv.Store, namespace string, ttl time.Duration) kv.Store {
+func (e *env) reopen(s kv.Store, namespace string) kv.Store {
 	e.Helper()
 	if !e.h.Persistent {
 		e.Skipf("the harness says that documents do not outlive Close")
 	}
 	e.must(s.Close(), "Close")
-	return e.openTTL(namespace, ttl)
+	return e.open(namespace)
 }
 
 // as finds an optional interface of s, or skips the case.

@@ -87,7 +87,7 @@ func persistenceCases() []Case {
 			s := e.open(space)
 			docs := []string{"", `""`, "a", `null`, "é\x00\n", `{"z":1.0,"a":"\u00e9","z":1e400}`}
 			e.put(s, docs...)
-			s = e.reopen(s, space, 0)
+			s = e.reopen(s, space)
 			e.want(s, docs...)
 			e.wantList("Keys", e.list(s), nil, "", "a", "é\x00\n")
 		}},
@@ -96,10 +96,10 @@ func persistenceCases() []Case {
 			e.put(s, "a", `1`, "b", `1`)
 			e.must(s.Flush(e.ctx), "Flush")
 			e.put(s, "a", `2`)
-			s = e.reopen(s, space, 0)
+			s = e.reopen(s, space)
 			e.want(s, "a", `2`, "b", `1`)
 			e.put(s, "b", `3`)
-			s = e.reopen(s, space, 0)
+			s = e.reopen(s, space)
 			e.want(s, "a", `2`, "b", `3`)
 		}},
 		{Name: "deleted documents stay deleted", Sentence: sDelete, check: func(e *env) {
@@ -109,7 +109,7 @@ func persistenceCases() []Case {
 			_, err := s.Delete(e.ctx, "a", "b")
 			e.must(err, "Delete")
 			e.put(s, "b", `4`)
-			s = e.reopen(s, space, 0)
+			s = e.reopen(s, space)
 			e.wantAbsent(s, "a")
 			e.want(s, "b", `4`, "c", `3`)
 		}},
@@ -120,10 +120,10 @@ func persistenceCases() []Case {
 			e.must(s.Flush(e.ctx), "Flush")
 			e.must(s.Drop(e.ctx), "Drop")
 			e.put(s, "b", `4`)
-			s = e.reopen(s, space, 0)
+			s = e.reopen(s, space)
 			e.wantAbsent(s, "a")
 			e.want(s, "b", `4`)
-			other = e.reopen(other, "other", 0)
+			other = e.reopen(other, "other")
 			e.want(other, "a", `3`)
 		}},
 	}
@@ -135,7 +135,7 @@ func persistedCases() []Case {
 			s := e.open(space)
 			all := numbered("k", 10_000)
 			e.must(s.Upsert(e.ctx, all), "Upsert")
-			s = e.reopen(s, space, 0)
+			s = e.reopen(s, space)
 			e.wantList("Keys", e.list(s), nil, sorted(all)...)
 			e.want(s, "k009999", `{"n":9999}`)
 		}},
@@ -143,14 +143,14 @@ func persistedCases() []Case {
 			s := e.open(space)
 			e.put(s, "a", `1`)
 			e.wantErr("Upsert", s.Upsert(e.ctx, badBatch(`nope`)), kv.ErrInvalid)
-			s = e.reopen(s, space, 0)
+			s = e.reopen(s, space)
 			e.wantList("Keys", e.list(s), nil, "a")
 		}},
 		{Name: "time to live goes on after Close and Open", Sentence: sTTL, check: func(e *env) {
 			s := e.open(space)
 			e.must(as[kv.Expirer](e, s).UpsertTTL(e.ctx, items("a", `1`), hour), "UpsertTTL")
 			e.put(s, "b", `2`)
-			s = e.reopen(s, space, 0)
+			s = e.reopen(s, space)
 			e.wantTTL(s, "a", hour/2, hour)
 			e.wantTTL(s, "b", 0, 0)
 		}},
@@ -159,7 +159,7 @@ func persistedCases() []Case {
 			e.must(as[kv.Expirer](e, s).UpsertTTL(e.ctx, items("a", `1`), e.life()), "UpsertTTL")
 			e.put(s, "b", `2`)
 			e.outlast(e.life(), func() error { return absent(e, s, "a") })
-			s = e.reopen(s, space, 0)
+			s = e.reopen(s, space)
 			e.wantAbsent(s, "a")
 			e.want(s, "b", `2`)
 		}},

@@ -160,7 +160,7 @@ func shortest(e *env) {
 		e.outlast(time.Millisecond, func() error {
 			got, err := x.TTL(e.ctx, "a")
 			if !errors.Is(err, kv.ErrNotFound) {
-				return fmt.Errorf("TTL = %v, %v well after UpsertTTL with %v, want ErrNotFound", got, err, ttl)
+				return fmt.Errorf("TTL = %v, %w well after UpsertTTL with %v, want ErrNotFound", got, err, ttl)
 			}
 			return nil
 		})

@@ -125,7 +125,7 @@ func FuzzReader(f *testing.F) {
 		require.Equal(t, got, small)
 		require.Equal(t, err, smallErr)
 
-		notFinite, lone := false, false
+		notFinite := false
 		for _, m := range got {
 			require.Equal(t, string(m.Value), string(b[m.Offset:][:len(m.Value)]))
 			require.True(t, utf8.Valid(m.Name))
@@ -150,8 +150,7 @@ func FuzzReader(f *testing.F) {
 		var e *Error
 		if errors.As(err, &e) {
 			require.LessOrEqual(t, e.Offset, int64(len(b)))
-			lone = e.Msg == messages[errSurrogate]
-			if lone || e.Msg == messages[errUTF8] {
+			if e.Msg == messages[errSurrogate] || e.Msg == messages[errUTF8] {
 				// encoding/json puts U+FFFD in place of what is wrong.
 				require.True(t, wantErr != nil || strings.Contains(strings.Join(names, ""), "\uFFFD"))
 				return

@@ -2,6 +2,7 @@ package jsonscan
 
 import (
 	"bytes"
+	"errors"
 	"io"
 )
 
@@ -123,7 +124,7 @@ func (r *Reader) next() (Member, error) {
 // start reads up to and including the object's opening bracket.
 func (r *Reader) start() error {
 	r.fill()
-	if r.end < len(bom) && r.srcErr != nil && r.srcErr != io.EOF {
+	if r.end < len(bom) && r.srcErr != nil && !errors.Is(r.srcErr, io.EOF) {
 		return r.srcErr // What there is may be half a byte order mark.
 	}
 	if bytes.HasPrefix(r.buf[:r.end], bom) {
@@ -149,7 +150,7 @@ func (r *Reader) finish() error {
 	switch {
 	case err == nil:
 		return r.fail(errTrailing, r.pos)
-	case r.srcErr == io.EOF:
+	case errors.Is(r.srcErr, io.EOF):
 		return io.EOF
 	}
 	return err
@@ -231,7 +232,7 @@ func (r *Reader) scanMember(b []byte, i int) (m Member, end int, c code) {
 // fail returns the error for c at r.buf[i], or the source's own error if that
 // is why the data ends.
 func (r *Reader) fail(c code, i int) error {
-	if c == errEnd && r.srcErr != nil && r.srcErr != io.EOF {
+	if c == errEnd && r.srcErr != nil && !errors.Is(r.srcErr, io.EOF) {
 		return r.srcErr
 	}
 	return newError(c, r.base+int64(i), r.scan.maxDepth)

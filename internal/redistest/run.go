@@ -16,7 +16,7 @@ func (s *Server) launch() error {
 	if err != nil {
 		return err
 	}
-	defer out.Close() //nolint:errcheck // The child has a descriptor of its own.
+	defer out.Close() // The child has a descriptor of its own.
 	args := []string{s.conf()}
 	if s.sentinel {
 		args = append(args, "--sentinel")

@@ -5,6 +5,7 @@ package redistest
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"os"
 	"strings"
 	"syscall"
@@ -97,7 +98,7 @@ func TestACL(t *testing.T) {
 	s.ACL("default", "", "-@all")
 	s.Restart()
 	c := dial(t, "redis://reader:pw@"+s.Addr, nil)
-	if err := c.Get(ctx, "k").Err(); err != redis.Nil {
+	if err := c.Get(ctx, "k").Err(); !errors.Is(err, redis.Nil) {
 		t.Errorf("GET: %v", err)
 	}
 	if err := c.Set(ctx, "k", "v", 0).Err(); !redis.IsPermissionError(err) {
@@ -152,7 +153,7 @@ func TestRestart(t *testing.T) {
 	s = Start(t)
 	s.Client().Set(ctx, "k", "v", 0)
 	s.Restart()
-	if err := s.Client().Get(ctx, "k").Err(); err != redis.Nil {
+	if err := s.Client().Get(ctx, "k").Err(); !errors.Is(err, redis.Nil) {
 		t.Errorf("k after a restart: %v", err)
 	}
 }

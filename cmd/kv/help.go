@@ -1,0 +1,159 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/alecthomas/kong"
+)
+
+// description is what kv --help says before it lists flags and commands.
+const description = `Looks at and changes JSON documents, kept by id in namespaces: in JSON files or in Redis.
+
+Without any configuration it works on the files in ./nano_graphrag_cache. Try:
+
+    kv demo                               see what it does; needs nothing
+    kv ls                                 which namespaces there are
+    kv ls full_docs                       the ids in one of them
+    kv get full_docs doc-1                one document, as JSON
+    kv put full_docs doc-1 '{"content":"hello"}'
+    kv config                             which settings are in effect
+
+The environment says where the documents are:
+
+    STORAGE_KV_BACKEND    json (default) or redis
+    STORAGE_WORKING_DIR   directory of the files, default ./nano_graphrag_cache
+    REDIS_URL             default redis://localhost:6379
+    REDIS_PASSWORD        where REDIS_URL has none; or REDIS_PASSWORD_FILE
+    REDIS_KEY_PREFIX      first part of every key, default nano_graphrag
+
+kv config lists the others. demo, ls, get, count, stats, ping and config take no lock
+and change nothing of yours; put, rm and drop on files need them to be closed elsewhere.
+
+Exit codes:
+
+    0    done
+    1    not found, nothing removed or stored, or not confirmed
+    2    wrong usage, input or configuration
+    3    the backend is unavailable, locked or slow, or another failure
+    4    corrupt data
+    130  interrupted`
+
+func (demoCmd) Help() string {
+	return `Stores some documents, chunks, a community report and a cached LLM answer, reads them back, and shows the files.
+
+    kv demo                 in a temporary directory, removed at the end
+    kv demo ./try           in a new or empty directory, which stays
+    STORAGE_KV_BACKEND=redis REDIS_URL=redis://localhost:6379 kv demo
+
+On Redis its keys begin with kv_demo_ and a random number, whatever REDIS_KEY_PREFIX says, and are removed at the end. STORAGE_WORKING_DIR is not touched.`
+}
+
+func (lsCmd) Help() string {
+	return `Prints one id a line. An id that would not be safe as a line is printed as a JSON string: one that is empty, begins with a double quote, or holds control characters or line separators. With --json all are.
+
+    kv ls                                     the namespaces; files only
+    kv ls full_docs | head
+    kv ls text_chunks | wc -l
+    kv ls full_docs -0 | xargs -0 kv get full_docs -- | jq .content`
+}
+
+func (getCmd) Help() string {
+	return `Prints each document as JSON on a line of its own, in the order of the ids. What the JSON says is printed as it was stored, digits and escapes included; only the white space between tokens is dropped, or laid out with --indent. Ids that are absent are reported on stderr, and make the exit code 1.
+
+    kv get full_docs doc-1
+    kv get full_docs doc-1 --indent
+    kv get full_docs doc-1 | jq -r .content
+    kv get text_chunks c1 c2 c3 --field tokens --field full_doc_id
+    kv get text_chunks c1 c2 --with-id        {"id":"c1","value":...}
+    kv get scores -- -5                       -- stands before ids with a hyphen`
+}
+
+func (putCmd) Help() string {
+	return `Stores a document in place of what is there. The value is JSON, given as an argument, as @file, or on stdin.
+
+    kv put full_docs doc-1 '{"content":"hello"}'
+    kv put full_docs doc-1 @doc.json
+    jq -n '{content: "hello"}' | kv put full_docs doc-1
+    kv put llm_response_cache k1 '{"return":"42","model":"m"}' --ttl 1h
+    kv put scores x -- -5                     -- stands before a negative number
+
+The time to live is the namespace's (REDIS_TTL_<NAMESPACE>; 12 h for llm_response_cache, 24 h for community_reports, for ever otherwise) unless --ttl says otherwise.`
+}
+
+func (rmCmd) Help() string {
+	return `Prints how many of the documents were there and are gone now. The exit code is 1 if none was.
+
+    kv rm full_docs doc-1 doc-2
+    kv ls llm_response_cache -0 | xargs -0 kv rm llm_response_cache --`
+}
+
+func (countCmd) Help() string {
+	return `Prints the number of documents.
+
+    kv count full_docs`
+}
+
+func (statsCmd) Help() string {
+	return `Shows for each namespace how many documents it has, and how large its document file and its journal (the writes since) are. Without NAMESPACE it shows all that there are files of. On Redis there are no files, and a NAMESPACE is needed.
+
+    kv stats
+    kv stats full_docs --json | jq .documents`
+}
+
+func (dropCmd) Help() string {
+	return `Removes all documents of one namespace and nothing else. On a terminal it asks first; elsewhere it needs --yes. There is no way back, so copy the file first, or "kv get" what matters.
+
+    kv drop llm_response_cache
+    kv drop llm_response_cache --yes`
+}
+
+func (repairCmd) Help() string {
+	return `For files that do not open because they are damaged (exit code 4). Every file is first copied, byte for byte, to NAME.damaged-TIME beside it. Then the document file is written anew with all that is sound, and what was lost is listed. A document whose last write was lost may come back as it was before. A namespace that opens as it is, is left as it is.
+
+    kv repair text_chunks
+    kv repair text_chunks --json`
+}
+
+func (pingCmd) Help() string {
+	return `Connects and logs in to Redis, or looks into the directory of the files, and says how long it took.
+
+    kv ping && echo well
+    kv --backend redis --timeout 2s ping`
+}
+
+func (configCmd) Help() string {
+	return `Lists every variable with the value in effect and its source: default, environment, a flag of kv, or REDIS_URL for what stands in the URL. Passwords are masked. Warnings and problems go to stderr; problems make the exit code 2.
+
+    kv config
+    kv config --json | jq -r '.settings[] | select(.source != "default") | .variable'`
+}
+
+// versionFlag is a bool that shows the version.
+type versionFlag bool
+
+func (versionFlag) IgnoreDefault() {}
+
+// BeforeReset is called by kong when the flag is set, before the rest of the
+// command line is judged.
+func (versionFlag) BeforeReset(k *kong.Kong) error {
+	_, err := fmt.Fprintln(k.Stdout, version())
+	k.Exit(exitOK)
+	return err
+}
+
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "kv (unknown version) " + runtime.Version()
+	}
+	text := "kv " + cmp.Or(info.Main.Version, "(devel)")
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			text += " " + s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return text + " " + info.GoVersion
+}

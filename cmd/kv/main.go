@@ -1,0 +1,32 @@
+// Command kv looks at and changes the documents of a kv store: JSON files in
+// a directory, or Redis, as the environment says. kv --help lists what it can
+// do, and kv demo shows it.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // A second signal ends the process at once.
+	// A reader that goes away is seen as an error of the write, so that what
+	// is open is closed before the process ends.
+	signal.Ignore(syscall.SIGPIPE)
+	os.Exit(run(ctx, os.Args[1:], os.Environ(), streams{
+		in:       os.Stdin,
+		out:      os.Stdout,
+		err:      os.Stderr,
+		terminal: isTerminal(os.Stdin),
+	}))
+}
+
+// isTerminal reports whether somebody may be typing. For /dev/null it is
+// wrong, and the first read says so.
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
