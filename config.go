@@ -267,6 +267,7 @@ func (c Config) Settings() []Setting {
 	redis, err := c.Redis.settle()
 	if err != nil { // Validate says what is wrong; the fields are shown.
 		redis = settledRedis{RedisConfig: c.Redis}
+		redis.fillDefaults()
 	}
 	for _, v := range variables {
 		list = append(list, Setting{Variable: v.name, Value: v.show(c, redis), Default: v.byDefault, Meaning: v.meaning})

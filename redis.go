@@ -69,6 +69,7 @@ func stored(cmd *redis.StringCmd) (json.RawMessage, error) {
 }
 
 func (e *redisEngine) getMany(ctx context.Context, ids []string) ([]json.RawMessage, error) {
+	ids = own(ctx, ids)
 	values := make([]json.RawMessage, len(ids))
 	var corrupt error
 	for from, part := range chunks(ids, nil) {
@@ -254,6 +255,7 @@ func (e *redisEngine) set(id string, value []byte, ttl time.Duration) []any {
 // delete is not repeated either, since the second attempt would not count
 // what the first removed.
 func (e *redisEngine) delete(ctx context.Context, ids []string) (int, error) {
+	ids = own(ctx, ids)
 	n := 0
 	for _, part := range chunks(ids, nil) {
 		p, err := pipeline(ctx, e.client, once, len(part), func(i int) *redis.IntCmd {

@@ -58,12 +58,29 @@ func lend(ctx context.Context, items []item) [][]byte {
 	return values
 }
 
+// own returns ids for a pipeline that may outlive its caller: a copy, if the
+// call can be left behind. One that is built from what the caller has put in
+// their place since would remove other documents.
+func own(ctx context.Context, ids []string) []string {
+	if ctx.Done() == nil {
+		return ids
+	}
+	return slices.Clone(ids)
+}
+
 // When a command may be sent again.
 var (
 	repeatable = []fate{passing, lost} // a read, or a write that may run twice
 	once       = []fate{passing}       // a write whose answer depends on running first
 	never      = []fate{}
 )
+
+// A single command is sent once by go-redis, whose ClusterClient repeats
+// others when their reply is lost, whatever MaxRetries says. Redirections are
+// still followed.
+type single struct{ redis.Cmder }
+
+func (single) NoRetry() bool { return true }
 
 // run sends one command and, by the rule again, repeats it. The command is
 // made anew for each attempt. Its error is translated; redis.Nil is none, and
@@ -73,7 +90,8 @@ func run[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, build
 	err := c.await(ctx, func() (err error) {
 		last, err = retry(ctx, again, func() (C, fate, error) {
 			cmd := build()
-			f, err := c.classify(ctx, notNil(c.Process(ctx, cmd)))
+			f, err := c.classify(ctx, notNil(c.Process(ctx, single{cmd})))
+			c.refresh(ctx, f)
 			return cmd, f, err
 		})
 		return err
@@ -118,11 +136,12 @@ func pipeline[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, 
 			pipe := c.Pipeline()
 			for _, i := range todo {
 				replies[i].cmd = build(i)
-				_ = pipe.Process(ctx, replies[i].cmd) // Only queues it.
+				_ = pipe.Process(ctx, single{replies[i].cmd}) // Only queues it.
 			}
 			_, _ = pipe.Exec(ctx) // The first error of all; each has its own.
 			failed, f, err := settle(ctx, c, again, replies, todo)
 			todo = failed
+			c.refresh(ctx, f)
 			return struct{}{}, f, err
 		})
 		return err

@@ -48,11 +48,17 @@ func (c *calls) begin() bool {
 	return true
 }
 
-func (c *calls) wait() {
+// end lets no more calls begin.
+func (c *calls) end() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.closed = true
-	c.mu.Unlock()
-	c.running.Wait()
+}
+
+func (c *calls) ended() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
 }
 
 // connectRedis makes the client. Nothing is dialled yet.
@@ -186,6 +192,14 @@ func (c *redisClient) cluster() *redis.ClusterClient {
 	return cluster
 }
 
+// refresh has a Cluster's topology read again after a failure that a failover
+// explains. go-redis does so in its own retries, which are off.
+func (c *redisClient) refresh(ctx context.Context, f fate) {
+	if cluster := c.cluster(); cluster != nil && f != refused {
+		cluster.ReloadState(ctx)
+	}
+}
+
 // masters returns a client for each server that holds a part of the keys.
 // SCAN on a ClusterClient itself would visit one of them.
 func (c *redisClient) masters(ctx context.Context) ([]redis.UniversalClient, error) {
@@ -212,11 +226,12 @@ func (c *redisClient) on(node redis.UniversalClient) *redisClient {
 
 // close waits for the calls whose callers did not.
 func (c *redisClient) close() error {
+	c.calls.end()
 	var err error
 	if !c.borrow {
 		err = c.Close()
 	}
-	c.calls.wait()
+	c.calls.running.Wait()
 	if errors.Is(err, redis.ErrClosed) {
 		return nil
 	}
@@ -234,7 +249,7 @@ func (c *redisClient) await(ctx context.Context, call func() error) error {
 	}
 	done := make(chan error, 1)
 	if !c.calls.begin() {
-		return redis.ErrClosed
+		return ErrClosed
 	}
 	go func() {
 		defer c.calls.running.Done()

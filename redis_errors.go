@@ -69,14 +69,22 @@ func (c *redisClient) classify(ctx context.Context, err error) (fate, error) {
 	var op *net.OpError
 	var login *loginError
 	switch {
+	case errors.Is(err, redis.ErrClosed) && c.cluster() != nil && !c.calls.ended():
+		return passing, unavailablef("a node has left the cluster of %s: %w", c.where, err)
 	case errors.Is(err, redis.ErrClosed):
 		return refused, fmt.Errorf("%w: %w", ErrClosed, err)
+	case errors.Is(err, net.ErrClosed) && c.calls.ended(): // In flight when it was closed.
+		return lost, fmt.Errorf("%w: %w", ErrClosed, err)
 	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted):
 		return refused, fmt.Errorf("%w: all connections to %s are busy; raise REDIS_MAX_CONNECTIONS: %w", ErrUnavailable, c.where, err)
 	case errors.As(err, &login):
 		return refused, login.error
 	case errors.As(err, &op) && op.Op == "dial":
-		return passing, fmt.Errorf("%w: cannot connect to %s: %w", ErrUnavailable, c.where, op.Err)
+		where := c.where
+		if op.Addr != nil { // The one of several that failed.
+			where = op.Addr.String()
+		}
+		return passing, fmt.Errorf("%w: cannot connect to %s: %w", ErrUnavailable, where, op.Err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isNetwork(err):
 		return lost, fmt.Errorf("%w: the connection to %s broke: %w", ErrUnavailable, c.where, err)
 	}

@@ -265,6 +265,15 @@ func (s *settledRedis) mergeLogin() {
 	}
 }
 
+// shownUser masks a user in the URL that has no password there, for it may be
+// one that lacks its colon.
+func (s *settledRedis) shownUser() string {
+	if s.urlUser != "" && s.urlPassword == "" {
+		return mask
+	}
+	return s.Username
+}
+
 func (s *settledRedis) fillDefaults() {
 	s.KeyPrefix = orDefault(s.KeyPrefix, defaultKeyPrefix)
 	s.MaxConnections = orDefault(s.MaxConnections, defaultMaxConns)

@@ -38,7 +38,7 @@ var variables = []variable{
 		func(c Config, _ settledRedis) string { return c.Redis.url().String() }},
 	{"REDIS_USERNAME", "", "user to log in as, where the URL names none",
 		func(c *Config, t string) error { c.Redis.Username = t; return nil },
-		func(_ Config, r settledRedis) string { return r.Username }},
+		func(_ Config, r settledRedis) string { return r.shownUser() }},
 	{"REDIS_PASSWORD", "", "password, where the URL has none",
 		func(c *Config, t string) error { c.Redis.Password = Secret(t); return nil },
 		func(_ Config, r settledRedis) string { return r.Password.String() }},

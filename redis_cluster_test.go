@@ -1,0 +1,43 @@
+package kv
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/ngraf/kv/internal/redistest"
+)
+
+// An open store goes on after one of three masters was killed and its replica
+// has taken over. What was written before is there, but for what had not
+// reached the replica.
+func TestClusterFailover(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 1)
+	before := goleak.IgnoreCurrent()
+	cfg := Config{Backend: "redis", Redis: RedisConfig{URL: RedisURL(cluster.URL())}}
+	s, err := Open(t.Context(), cfg, "docs", WithLogger(slog.New(slog.DiscardHandler)))
+	require.NoError(t, err)
+	items := make(map[string]json.RawMessage)
+	for i := range 300 {
+		items[fmt.Sprint("id", i)] = json.RawMessage(fmt.Sprint(i))
+	}
+	require.NoError(t, s.Upsert(t.Context(), items))
+
+	cluster.Nodes[0].Kill()
+	require.Eventually(t, func() bool { return s.Upsert(t.Context(), items) == nil }, 60*time.Second, 50*time.Millisecond)
+	n := 0
+	for _, err := range s.Keys(t.Context()) {
+		require.NoError(t, err)
+		n++
+	}
+	require.Equal(t, len(items), n)
+	require.NoError(t, s.Close())
+	// A pool of go-redis that could not dial looks once a second whether it
+	// has been closed.
+	require.Eventually(t, func() bool { return goleak.Find(before) == nil }, 20*time.Second, 50*time.Millisecond)
+}

@@ -1,0 +1,458 @@
+package kv
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	neturl "net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv/internal/redistest"
+)
+
+// undialled makes the client that the environment asks for, as a factory does
+// with its first namespace, but connects to nothing.
+func undialled(t *testing.T, vars map[string]string, book *logBook) (Config, redis.UniversalClient) {
+	t.Helper()
+	vars["STORAGE_KV_BACKEND"] = "redis"
+	cfg, err := fromMap(vars)
+	require.NoError(t, err)
+	f, err := NewFactory(cfg, WithLogger(book.logger()))
+	require.NoError(t, err)
+	c, err := connectRedis(t.Context(), f.cfg.Redis, f.opts)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.close() })
+	return cfg, c.UniversalClient
+}
+
+// What go-redis is always told, whatever the settings (reliability.md, 1 and
+// 2; lessons.md, Connections).
+func requireFixedOptions(t *testing.T, o *redis.Options) {
+	t.Helper()
+	require.Zero(t, o.MaxRetries, "go-redis's own retries are off") // -1 becomes 0.
+	require.Equal(t, 1, o.DialerRetries)
+	require.True(t, o.ContextTimeoutEnabled)
+	require.True(t, o.DisableIdentity)
+	require.EqualValues(t, "disabled", o.MaintNotificationsConfig.Mode)
+	require.NotNil(t, o.Dialer)
+}
+
+// Every Redis variable reaches the client, from the environment on.
+func TestRedisVariablesReachTheClient(t *testing.T) {
+	certs := redistest.Start(t, redistest.TLS("yes")).TLS
+	book := new(logBook)
+	cfg, c := undialled(t, map[string]string{
+		"REDIS_URL": "rediss://127.0.0.1:7777/7", "REDIS_USERNAME": "jo", "REDIS_PASSWORD": "p #/w",
+		"REDIS_KEY_PREFIX": "pre", "REDIS_MAX_CONNECTIONS": "17 # enough", "REDIS_CONNECTION_TIMEOUT": "1.5",
+		"REDIS_SOCKET_TIMEOUT": "2500ms", "REDIS_HEALTH_CHECK_INTERVAL": "11", "REDIS_CA_FILE": certs.CAFile,
+		"REDIS_CERT_FILE": certs.CertFile, "REDIS_KEY_FILE": certs.KeyFile, "REDIS_TLS_SERVER_NAME": "redis.internal",
+		"REDIS_SAVE_ON_FLUSH": "yes",
+	}, book)
+	o := c.(*redis.Client).Options()
+	requireFixedOptions(t, o)
+	require.Equal(t, "127.0.0.1:7777", o.Addr)
+	require.Equal(t, 7, o.DB)
+	require.Equal(t, "jo", o.Username)
+	require.Equal(t, "p #/w", o.Password)
+	require.Equal(t, 17, o.PoolSize)
+	require.Equal(t, 17, o.MaxActiveConns)
+	require.Equal(t, 1500*time.Millisecond, o.DialTimeout)
+	require.Equal(t, 2500*time.Millisecond, o.ReadTimeout)
+	require.Equal(t, 2500*time.Millisecond, o.WriteTimeout)
+	require.Equal(t, 11*time.Second, o.ConnMaxIdleTime)
+	require.Equal(t, "redis.internal", o.TLSConfig.ServerName)
+	require.False(t, o.TLSConfig.InsecureSkipVerify)
+	require.GreaterOrEqual(t, int(o.TLSConfig.MinVersion), 0x0303)
+	require.Len(t, o.TLSConfig.Certificates, 1)
+	require.True(t, certs.Config(false).RootCAs.Equal(o.TLSConfig.RootCAs))
+	e := newRedisEngine(&redisClient{}, cfg, "docs", book.logger(), nil)
+	require.Equal(t, "pre:docs:", e.prefix)
+	require.True(t, e.save)
+	require.Empty(t, book.warnings())
+}
+
+// The defaults are those of design.md's table.
+func TestRedisDefaultsReachTheClient(t *testing.T) {
+	cfg, c := undialled(t, map[string]string{}, new(logBook))
+	o := c.(*redis.Client).Options()
+	requireFixedOptions(t, o)
+	require.Equal(t, "localhost:6379", o.Addr)
+	require.Equal(t, []any{0, "", "", 50}, []any{o.DB, o.Username, o.Password, o.PoolSize})
+	require.Equal(t, []time.Duration{5 * time.Second, 5 * time.Second, 5 * time.Second, 30 * time.Second},
+		[]time.Duration{o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.ConnMaxIdleTime})
+	require.Nil(t, o.TLSConfig)
+	e := newRedisEngine(&redisClient{}, cfg, "docs", nil, nil)
+	require.Equal(t, "nano_graphrag:docs:", e.prefix)
+	require.False(t, e.save)
+}
+
+// redis-py's URL options are understood, and the URL beats the variables with
+// a warning for each that says otherwise.
+func TestRedisURLOptionsWin(t *testing.T) {
+	book := new(logBook)
+	_, c := undialled(t, map[string]string{
+		"REDIS_URL": "redis://url-user:url%20pw@h:1/2?socket_timeout=0.25&socket_connect_timeout=3&max_connections=9" +
+			"&health_check_interval=0&client_name=me&protocol=2&decode_responses=True&db=4",
+		"REDIS_USERNAME": "env-user", "REDIS_PASSWORD": "env-pw", "REDIS_MAX_CONNECTIONS": "10",
+		"REDIS_SOCKET_TIMEOUT": "7", "REDIS_CONNECTION_TIMEOUT": "3", "REDIS_HEALTH_CHECK_INTERVAL": "5",
+	}, book)
+	o := c.(*redis.Client).Options()
+	require.Equal(t, []any{"url-user", "url pw", 4, 9, "me", 2}, []any{o.Username, o.Password, o.DB, o.PoolSize, o.ClientName, o.Protocol})
+	require.Equal(t, 250*time.Millisecond, o.ReadTimeout)
+	require.Equal(t, 3*time.Second, o.DialTimeout)
+	require.LessOrEqual(t, o.ConnMaxIdleTime, time.Duration(0), "0 means never, as in redis-py")
+	warnings := book.warnings()
+	require.Len(t, warnings, 5, "the connection timeouts agree: %v", warnings)
+	for _, name := range []string{"REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_MAX_CONNECTIONS", "REDIS_SOCKET_TIMEOUT", "REDIS_HEALTH_CHECK_INTERVAL"} {
+		require.Contains(t, book.text(), name)
+	}
+	require.NotContains(t, book.text(), "pw")
+}
+
+// master_name makes it Sentinel, several addr or cluster=true make it Cluster;
+// both get the same options as one server.
+func TestRedisURLKindsReachTheClient(t *testing.T) {
+	common := map[string]string{"REDIS_PASSWORD": "pw", "REDIS_MAX_CONNECTIONS": "3", "REDIS_SOCKET_TIMEOUT": "2", "REDIS_CONNECTION_TIMEOUT": "4"}
+	for url, addrs := range map[string][]string{
+		"redis://a:1?addr=b:2&addr=[::1]:3":  {"a:1", "b:2", "[::1]:3"},
+		"redis://a:1?cluster=true":           {"a:1"},
+		"redis://a:1?cluster=true&addr=c":    {"a:1", "c:6379"},
+		"redis://a:1?addr=a:1&addr=b:2&db=0": {"a:1", "b:2"},
+	} {
+		vars := maps.Clone(common)
+		vars["REDIS_URL"] = url
+		_, c := undialled(t, vars, new(logBook))
+		o := c.(*redis.ClusterClient).Options()
+		require.Equal(t, addrs, o.Addrs, url)
+		require.LessOrEqual(t, o.MaxRetries, 0)
+		require.True(t, o.ContextTimeoutEnabled && o.DisableIdentity)
+		require.EqualValues(t, "disabled", o.MaintNotificationsConfig.Mode)
+		require.Equal(t, []any{"pw", 3, 3, 2 * time.Second, 4 * time.Second}, []any{o.Password, o.PoolSize, o.MaxActiveConns, o.ReadTimeout, o.DialTimeout})
+	}
+	vars := maps.Clone(common)
+	vars["REDIS_URL"] = "redis://s1:1/5?addr=s2&master_name=mymaster&sentinel_username=su&sentinel_password=sp"
+	_, c := undialled(t, vars, new(logBook))
+	o := c.(*redis.Client).Options()
+	requireFixedOptions(t, o)
+	require.Equal(t, []any{"FailoverClient", 5, "pw", 3, 2 * time.Second}, []any{o.Addr, o.DB, o.Password, o.PoolSize, o.ReadTimeout})
+	s, err := RedisConfig{URL: RedisURL(vars["REDIS_URL"])}.settle()
+	require.NoError(t, err)
+	u, err := s.options()
+	require.NoError(t, err)
+	require.Equal(t, []any{"mymaster", "su", "sp"}, []any{u.MasterName, u.SentinelUsername, u.SentinelPassword})
+	require.Equal(t, []string{"s1:1", "s2:6379"}, u.Addrs)
+}
+
+// The forms of REDIS_URL (design.md, Configuration).
+func TestRedisURLForms(t *testing.T) {
+	type form struct {
+		addr       string
+		db         int
+		tls        bool
+		user, pass string
+	}
+	for url, want := range map[string]form{
+		"":                                {addr: "localhost:6379"},
+		"redis://":                        {addr: "localhost:6379"},
+		"redis://h":                       {addr: "h:6379"},
+		"redis://h:1/":                    {addr: "h:1"},
+		"redis://[::1]:7/3":               {addr: "[::1]:7", db: 3},
+		"redis://[fe80::1]":               {addr: "[fe80::1]:6379"},
+		"redis://h/3?db=4":                {addr: "h:6379", db: 4},
+		"rediss://h":                      {addr: "h:6379", tls: true},
+		"rediss://h?ssl_cert_reqs=none":   {addr: "h:6379", tls: true},
+		"redis://:p%40%2F%3F%23%25w@h":    {addr: "h:6379", pass: "p@/?#%w"},
+		"redis://u%3Av:a:b@h":             {addr: "h:6379", user: "u:v", pass: "a:b"},
+		"redis://h?username=u&password=p": {addr: "h:6379", user: "u", pass: "p"},
+		"unix:///run/r.sock?db=2":         {addr: "/run/r.sock", db: 2},
+		"unix://u:p@/run/r.sock":          {addr: "/run/r.sock", user: "u", pass: "p"},
+	} {
+		s, err := RedisConfig{URL: RedisURL(url)}.settle()
+		require.NoError(t, err, url)
+		require.Equal(t, want, form{s.addrs[0], s.db, s.tls, s.Username, string(s.Password)}, url)
+		require.False(t, s.cluster)
+	}
+	for _, url := range []string{
+		"h:6379", "http://h", "redis:h", "redis://h:0", "redis://h:65536", "redis://h:x", "redis://h/x", "redis://h/-1",
+		"redis://h?db=x", "redis://h?nonsense=1", "redis://h?socket_timeout=x", "redis://h?max_connections=0", "unix://run/r.sock",
+		"unix://", "redis://h#1", "redis://h?ssl_cert_reqs=none", "redis://h?cluster=true&master_name=m", "redis://h/1?cluster=true",
+		"redis://h?sentinel_password=p", "redis://user@h", "unix:///s?cluster=true", "rediss://h?ssl_cert_reqs=maybe", "redis://h?protocol=4",
+	} {
+		err := Config{Redis: RedisConfig{URL: RedisURL(url)}}.Validate()
+		require.ErrorIs(t, err, ErrInvalid, url)
+		require.Contains(t, err.Error(), "REDIS_", url)
+	}
+}
+
+// Errors about URLs name the host only (reliability.md, Security and 10).
+func TestRedisURLNeverLeaksItsPassword(t *testing.T) {
+	const a, b = "4711", "GEHEIM"
+	for _, sep := range []string{"/", "#", "?", "@", "%", "%zz", "&", "/?", "?x=", "#@", " ", ":", "[", "]", "\\", "\n", "?db=", "?addr=", "/0?"} {
+		for _, form := range []string{"redis://:%s@h.example:6379/0", "redis://user:%s@h.example", "rediss://%s@h.example:6379", "%s@h.example",
+			"redis:%s@h", "redis://:%s@h/notanumber", "redis://:%s@h:99999?nonsense=1", "redis://h?password=%s&db=x", "unix://:%s@/s?cluster=1"} {
+			for _, password := range []string{a + sep + b, b + sep + a, sep + a + b} {
+				url := RedisURL(fmt.Sprintf(form, password))
+				cfg := Config{Backend: "redis", Redis: RedisConfig{URL: url}}
+				texts := []string{url.String(), fmt.Sprintf("%+v %#v", cfg, cfg.Redis), fmt.Sprint(cfg.Settings())}
+				secret := password
+				s, err := cfg.Redis.settle()
+				if err == nil { // Then the URL was understood as it is; a user's name is no secret.
+					understood, err := neturl.PathUnescape(password)
+					require.NoError(t, err)
+					require.Contains(t, []string{string(s.Password), s.Username + ":" + string(s.Password)}, understood, "%s", string(url))
+					secret = string(s.Password)
+				} else {
+					_, open := Open(t.Context(), cfg, "docs")
+					texts = append(texts, err.Error(), fmt.Sprintf("%v %#v", open, open))
+				}
+				for _, part := range []string{a, b} {
+					if strings.Contains(secret, part) {
+						require.NotContains(t, strings.Join(texts, "\n"), part, "%s", string(url))
+					}
+				}
+			}
+		}
+	}
+}
+
+// Secrets are a type that prints, logs and marshals as *** (design.md).
+func TestSecretsNeverPrint(t *testing.T) {
+	const secret = "GEHEIM"
+	c := RedisConfig{URL: "redis://u:" + secret + "@h?master_name=m&sentinel_password=" + secret, Password: secret}
+	s, err := c.settle()
+	require.NoError(t, err)
+	cfg := Config{Redis: c}
+	f, err := NewFactory(cfg, WithLogger(slog.New(slog.DiscardHandler)))
+	require.NoError(t, err)
+	for _, v := range []any{c.Password, &c.Password, c.URL, &c.URL, c, &c, cfg, &cfg, s, &s, []Config{cfg}, map[string]Secret{"x": secret}, f, cfg.Settings()} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%10.3s"} {
+			text := fmt.Sprintf(verb, v)
+			require.NotContains(t, text, secret, "%T %s", v, verb)
+			require.NotContains(t, strings.ToLower(text), fmt.Sprintf("%x", secret), "%T %s", v, verb)
+		}
+		text, err := json.Marshal(v)
+		require.NoError(t, err)
+		require.NotContains(t, string(text), secret, "%T", v)
+		var out bytes.Buffer
+		for _, h := range []slog.Handler{slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
+			slog.New(h).Info("m", "v", v, slog.Group("g", "v", v))
+		}
+		require.NotContains(t, out.String(), secret, "%T", v)
+	}
+	require.Equal(t, `*** "***" ***`, fmt.Sprintf("%v %q %s", c.Password, c.Password, c.Password))
+	require.Equal(t, "redis://u:***@h?master_name=m&sentinel_password=***", c.URL.String())
+	require.Equal(t, secret, string(c.Password))
+}
+
+// No error of Open shows the password, whatever went wrong.
+func TestSecretsAreInNoErrorOfOpen(t *testing.T) {
+	const secret = "GEHEIM"
+	server := redistest.Start(t, redistest.Password("other"), redistest.TLS("yes"))
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, closed.Close())
+	for name, url := range map[string]string{
+		"refused":        "redis://:" + secret + "@" + closed.Addr().String(),
+		"bad TLS":        "rediss://:" + secret + "@" + server.Addr,
+		"TLS wanted":     "redis://:" + secret + "@" + server.Addr,
+		"wrong password": "unix://:" + secret + "@" + server.Socket,
+		"no such socket": "unix://:" + secret + "@" + server.Dir + "/none",
+		"no such host":   "redis://:" + secret + "@no-such-host.invalid",
+		"cluster":        "redis://:" + secret + "@" + closed.Addr().String() + "?cluster=true",
+		"sentinel":       "redis://:" + secret + "@" + closed.Addr().String() + "?master_name=m&sentinel_password=" + secret,
+	} {
+		book := new(logBook)
+		_, err := Open(t.Context(), Config{Backend: "redis", Redis: RedisConfig{URL: RedisURL(url)}}, "docs", WithLogger(book.logger()))
+		require.Error(t, err, name)
+		text := fmt.Sprintf("%v %+v %#v %q", err, err, err, err) + book.text()
+		for e := range causes(err) {
+			text += fmt.Sprintf("%v %+v", e, e)
+		}
+		require.NotContains(t, text, secret, name)
+		t.Logf("%s: %v", name, err)
+	}
+}
+
+// REDIS_PASSWORD_FILE holds a mounted secret, read at every connection.
+func TestRedisPasswordFile(t *testing.T) {
+	server := redistest.Start(t, redistest.Password("p w"))
+	file := filepath.Join(t.TempDir(), "secret")
+	vars := map[string]string{"STORAGE_KV_BACKEND": "redis", "REDIS_URL": "redis://" + server.Addr, "REDIS_PASSWORD_FILE": file}
+	cfg, err := fromMap(vars)
+	require.NoError(t, err)
+	_, err = Open(t.Context(), cfg, "docs")
+	require.ErrorContains(t, err, "REDIS_PASSWORD_FILE")
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.NotErrorIs(t, err, ErrUnavailable)
+	require.NoError(t, os.WriteFile(file, []byte("p w\r\n"), 0o600))
+	s, err := Open(t.Context(), cfg, "docs")
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	vars["REDIS_PASSWORD"] = "both"
+	_, err = fromMap(vars)
+	require.ErrorContains(t, err, "REDIS_PASSWORD_FILE")
+}
+
+// Times to live by namespace come from the environment (design.md).
+func TestTTLFromTheEnvironment(t *testing.T) {
+	for _, tt := range []struct {
+		vars      map[string]string
+		namespace string
+		want      time.Duration
+		warnings  []string
+	}{
+		{nil, "llm_response_cache", 12 * time.Hour, nil},
+		{nil, "community_reports", 24 * time.Hour, nil},
+		{nil, "full_docs", 0, nil},
+		{map[string]string{"REDIS_TTL_LLM_RESPONSE_CACHE": "0"}, "llm_response_cache", 0, nil},
+		{map[string]string{"REDIS_TTL_LLM_RESPONSE_CACHE": ""}, "llm_response_cache", 12 * time.Hour, nil},
+		{map[string]string{"REDIS_TTL_LLM_RESPONSE_CACHE": " # default"}, "llm_response_cache", 12 * time.Hour, nil},
+		{map[string]string{"REDIS_TTL_FULL_DOCS": "-5"}, "full_docs", 0, []string{"REDIS_TTL_FULL_DOCS"}},
+		{map[string]string{"REDIS_TTL_COMMUNITY_REPORTS": "-1"}, "community_reports", 0, []string{"REDIS_TTL_COMMUNITY_REPORTS"}},
+		{map[string]string{"REDIS_TTL_FULL_DOCS": "12h"}, "full_docs", 12 * time.Hour, nil},
+		{map[string]string{"REDIS_TTL_FULL_DOCS": "1.5"}, "full_docs", 1500 * time.Millisecond, nil},
+		{map[string]string{"REDIS_TTL_FULL_DOCS": "0.0001"}, "full_docs", time.Millisecond, nil},
+		{map[string]string{"REDIS_TTL_FULL_DOCS": " 60 # a minute"}, "full_docs", time.Minute, nil},
+		{map[string]string{"REDIS_TTL_MY_NS": "7"}, "my-ns", 7 * time.Second, nil},
+		{map[string]string{"REDIS_TTL_MY_NS": "7"}, "my.ns", 7 * time.Second, nil},
+		{map[string]string{"REDIS_TTL_MY_NS": "7"}, "My_NS", 7 * time.Second, nil},
+		{map[string]string{"REDIS_TTL_my-ns": "7"}, "my-ns", 0, []string{"REDIS_TTL_my-ns"}},
+		{map[string]string{"REDIS_TTL_LLM_CACHE": "7"}, "llm_response_cache", 12 * time.Hour, []string{"REDIS_TTL_LLM_RESPONSE_CACHE"}},
+		{map[string]string{"REDIS_TTL_CHUNKS": "7"}, "text_chunks", 0, []string{"REDIS_TTL_TEXT_CHUNKS"}},
+		{map[string]string{"REDIS_TTL_DOCS": "7"}, "full_docs", 0, []string{"REDIS_TTL_FULL_DOCS"}},
+	} {
+		cfg, err := fromMap(tt.vars)
+		require.NoError(t, err, "%v", tt.vars)
+		require.Equal(t, tt.want, cfg.ttlFor(tt.namespace), "%v %s", tt.vars, tt.namespace)
+		require.Len(t, cfg.Warnings, len(tt.warnings), "%v", tt.vars)
+		for i, part := range tt.warnings {
+			require.Contains(t, cfg.Warnings[i], part)
+		}
+	}
+	for _, text := range []string{"soon", "12 h", "1e400", "NaN", "inf", "99999999999999999999", "1e18", "0x10", "3000000h", "1,5"} {
+		_, err := fromMap(map[string]string{"REDIS_TTL_FULL_DOCS": text})
+		require.ErrorIs(t, err, ErrInvalid, text)
+		require.ErrorContains(t, err, "REDIS_TTL_FULL_DOCS")
+	}
+}
+
+// All problems are reported at once, each naming its variable and what would
+// be right; what does not work yet is refused rather than ignored.
+func TestAllProblemsAtOnce(t *testing.T) {
+	_, err := fromMap(map[string]string{"STORAGE_KV_BACKEND": "reddis"})
+	require.ErrorContains(t, err, "STORAGE_KV_BACKEND")
+	require.ErrorContains(t, err, strings.Join(Backends(), ", "))
+	bad := map[string]string{
+		"STORAGE_KV_BACKEND": "reddis", "STORAGE_JSON_FSYNC": "sometimes", "STORAGE_MAX_VALUE_BYTES": "-1", "REDIS_URL": "http://x",
+		"REDIS_MAX_CONNECTIONS": "many", "REDIS_CONNECTION_TIMEOUT": "0", "REDIS_SOCKET_TIMEOUT": "soon", "REDIS_HEALTH_CHECK_INTERVAL": "-1",
+		"REDIS_SAVE_ON_FLUSH": "perhaps", "REDIS_KEY_PREFIX": "a\nb", "REDIS_TTL_FULL_DOCS": "x", "REDIS_TTL_OTHER": "y",
+		"STORAGE_KV_MIGRATE": "on", "REDIS_WAIT_REPLICAS": "1", "REDIS_CLIENT_CACHE": "64",
+	}
+	_, err = fromMap(bad)
+	for name := range bad {
+		require.ErrorContains(t, err, name+":")
+	}
+	for e := range causes(err) {
+		if joined, ok := e.(interface{ Unwrap() []error }); !ok || len(joined.Unwrap()) == 2 {
+			continue
+		}
+		require.ErrorIs(t, e, ErrInvalid)
+	}
+	_, err = NewFactory(Config{Backend: "reddis"})
+	require.ErrorIs(t, err, ErrInvalid)
+	_, err = fromMap(map[string]string{"STORAGE_KV_MIGRATE": "off # later", "REDIS_WAIT_REPLICAS": "0", "REDIS_CLIENT_CACHE": ""})
+	require.NoError(t, err)
+}
+
+// NOAUTH, WRONGPASS, NOPERM: fail fast with what to do, without a retry, and
+// not as ErrUnavailable.
+func TestRedisLoginsFailFast(t *testing.T) {
+	server := redistest.Start(t, redistest.Password("right"))
+	server.ACL("app", "pw", "~nano_graphrag:*", "+@all", "-get", "-set")
+	server.ACL("elsewhere", "pw", "~other:*", "+@all")
+	c := server.Client()
+	connections := func() int64 {
+		fields := c.InfoMap(t.Context(), "stats").Item("Stats", "total_connections_received")
+		var n int64
+		_, err := fmt.Sscan(fields, &n)
+		require.NoError(t, err)
+		return n
+	}
+	for user, want := range map[string]string{":GEHEIM@": "REDIS_PASSWORD", "": "REDIS_PASSWORD", "nobody:GEHEIM@": "REDIS_USERNAME"} {
+		before := connections()
+		_, err := Open(t.Context(), redisCfg("redis://"+user+server.Addr), "docs")
+		require.ErrorContains(t, err, want)
+		require.NotErrorIs(t, err, ErrUnavailable)
+		require.NotContains(t, err.Error(), "GEHEIM")
+		require.EqualValues(t, 1, connections()-before, "one attempt for %q", user)
+	}
+	for user, want := range map[string]string{"app": "'get'", "elsewhere": "key"} {
+		s := openRedisStore(t, redisCfg("redis://"+user+":pw@"+server.Addr), "docs")
+		require.NoError(t, c.ConfigResetStat(t.Context()).Err())
+		_, err := s.Get(t.Context(), "GEHEIM")
+		require.ErrorContains(t, err, strings.Trim(want, "'"))
+		require.ErrorContains(t, err, "may not")
+		require.NotErrorIs(t, err, ErrUnavailable)
+		require.NotContains(t, err.Error(), "GEHEIM")
+		err = s.Upsert(t.Context(), numbered(3))
+		require.Error(t, err)
+		require.NotErrorIs(t, err, ErrUnavailable)
+		info := c.Info(t.Context(), "commandstats").Val()
+		require.Contains(t, info, "cmdstat_get:calls=0,usec=0,usec_per_call=0.00,rejected_calls=1,", "no retry")
+		require.Contains(t, info, "cmdstat_set:calls=0,usec=0,usec_per_call=0.00,rejected_calls=3,", "no retry")
+	}
+}
+
+// TLS verifies by default, with the settings that say whom to trust, what to
+// show and which name to expect; leaving it out is logged.
+func TestRedisTLS(t *testing.T) {
+	server := redistest.Start(t, redistest.TLS("yes"))
+	host, port, err := net.SplitHostPort(server.Addr)
+	require.NoError(t, err)
+	require.Equal(t, "127.0.0.1", host)
+	full := RedisConfig{URL: RedisURL(server.URL()), CAFile: server.TLS.CAFile, CertFile: server.TLS.CertFile, KeyFile: server.TLS.KeyFile}
+	try := func(change func(c *RedisConfig), book *logBook) error {
+		c := full
+		change(&c)
+		s, err := Open(t.Context(), Config{Backend: "redis", Redis: c}, "docs", WithLogger(book.logger()))
+		if err != nil {
+			return err
+		}
+		return errors.Join(s.Upsert(t.Context(), oneDoc), s.Close())
+	}
+	book := new(logBook)
+	require.NoError(t, try(func(*RedisConfig) {}, book))
+	require.NoError(t, try(func(c *RedisConfig) { c.URL, c.ServerName = RedisURL("rediss://127.0.0.1:"+port), "localhost" }, book))
+	require.Empty(t, book.warnings())
+	require.NoError(t, try(func(c *RedisConfig) { c.URL, c.CAFile = c.URL+"?ssl_cert_reqs=none", "" }, book))
+	require.Len(t, book.warnings(), 1)
+	require.Contains(t, book.text(), "not verified")
+	for want, change := range map[string]func(c *RedisConfig){
+		"unknown authority":    func(c *RedisConfig) { c.CAFile = "" },
+		"not other.example":    func(c *RedisConfig) { c.ServerName = "other.example" },
+		"":                     func(c *RedisConfig) { c.CertFile, c.KeyFile = "", "" },
+		"REDIS_CA_FILE":        func(c *RedisConfig) { c.CAFile = "/nowhere" },
+		"REDIS_CERT_FILE":      func(c *RedisConfig) { c.CertFile = "/nowhere" },
+		"no PEM certificate":   func(c *RedisConfig) { c.CAFile = server.TLS.KeyFile },
+		"need a rediss:// URL": func(c *RedisConfig) { c.URL = RedisURL("redis://" + server.Addr) },
+	} {
+		err := try(change, new(logBook))
+		require.ErrorContains(t, err, want)
+		if remote := want == "" || strings.Contains(want, "authority") || strings.Contains(want, "other"); remote {
+			require.ErrorIs(t, err, ErrUnavailable)
+			require.ErrorContains(t, err, server.Addr)
+		}
+		t.Logf("%v", err)
+	}
+}
