@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"log/slog"
 	"math"
@@ -53,13 +54,15 @@ type jsonEngine struct {
 
 	commits commits // the write path
 
-	compacting  chan struct{} // holds a token while nobody compacts; who has it owns the next four
-	snapshot    snapshot
-	stale       bool     // journals before the last have what no snapshot has
-	obsolete    []string // journals that could not be removed
-	compactAt   int64    // journal bytes that start a compaction; 0: the default
-	compactBusy atomic.Bool
-	background  sync.WaitGroup
+	compacting   chan struct{} // holds a token while nobody compacts; who has it owns the next four
+	snapshot     snapshot
+	stale        bool     // journals before the last have what no snapshot has
+	ttlFile      bool     // there is a file of times to live
+	obsolete     []string // journals that could not be removed
+	compactAt    int64    // journal bytes that start a compaction; 0: the default
+	compactBusy  atomic.Bool
+	compactAfter atomic.Int64 // no compaction starts by itself below this, after one that failed
+	background   sync.WaitGroup
 
 	snapshotBytes atomic.Int64
 	journalBytes  atomic.Int64
@@ -70,6 +73,9 @@ type jsonEngine struct {
 func openJSON(ctx context.Context, cfg Config, namespace string, o options) (engine, error) {
 	path := cfg.workingDir()
 	dir, err := fsys.Open(path, !o.readonly)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, invalidf("STORAGE_WORKING_DIR: there is no directory %s", path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("STORAGE_WORKING_DIR: %w", err)
 	}
@@ -113,13 +119,18 @@ func lockNamespace(dir *fsys.Dir, name string) (io.Closer, error) {
 	}
 	err = flock.Lock(f)
 	if err == nil {
-		return f, nil
+		return locked{f}, nil
 	}
 	if held := (*flock.Held)(nil); errors.As(err, &held) {
-		err = fmt.Errorf("%w: %w (%s); close it there, or set STORAGE_KV_BACKEND=redis to share the data", ErrLocked, held, f.Name())
+		err = fmt.Errorf("%w: %w (%s); one process at a time can use the files, so end that one first, or share the documents through Redis", ErrLocked, held, f.Name())
 	}
 	return nil, errors.Join(err, f.Close())
 }
+
+// locked is the lock file of an engine.
+type locked struct{ *os.File }
+
+func (l locked) Close() error { return flock.Unlock(l.File) }
 
 // path is for messages.
 func (e *jsonEngine) path(name string) string { return filepath.Join(e.dir, name) }

@@ -26,7 +26,6 @@ type commits struct {
 	active  *journal // the last one; the leader's, as is encoder
 	encoder *wal.Encoder
 	failure atomic.Pointer[error]
-	dirty   atomic.Bool  // the last journal has writes that are not synced
 	pending atomic.Int64 // records in the last journal that no snapshot has
 
 	timer sync.Mutex
@@ -40,6 +39,11 @@ type journal struct {
 	generation uint64
 	salt       uint64
 	end        int64 // where the leader writes next
+
+	written atomic.Int64 // the end, without a group that is being written
+	synced  atomic.Int64 // up to where it is on the disk for sure
+	syncing sync.Mutex   // held during a sync, so that nobody returns before it ends
+	failed  atomic.Bool  // a sync has failed, or a write could not be taken back
 }
 
 // A write is one call's place in the queue.
@@ -176,6 +180,7 @@ func (e *jsonEngine) append(group []*write) error {
 	}
 	start := j.end
 	c.encoder.Reset(start)
+	c.encoder.Synced = j.synced.Load()
 	present := e.presence(group)
 	for _, w := range group {
 		if err := e.encode(w, j, present); err != nil {
@@ -188,7 +193,7 @@ func (e *jsonEngine) append(group []*write) error {
 	if j.end == start {
 		return nil // As for a Delete of what is absent.
 	}
-	c.dirty.Store(true)
+	j.written.Store(j.end)
 	switch e.policy {
 	case FsyncAlways:
 		if err := e.syncJournal(j); err != nil {
@@ -377,9 +382,15 @@ func (e *jsonEngine) use(j *journal) {
 	e.mu.Unlock()
 	e.commits.active = j
 	e.commits.encoder = wal.NewEncoder(j.salt)
-	e.commits.dirty.Store(false)
 	e.commits.pending.Store(0)
 	e.journalBytes.Add(j.end)
+}
+
+// resumeAt sets the end of a journal that has been synced.
+func (j *journal) resumeAt(end int64) {
+	j.end = end
+	j.written.Store(end)
+	j.synced.Store(end)
 }
 
 // createJournal makes a journal that survives a crash before anything is
@@ -402,7 +413,9 @@ func (e *jsonEngine) createJournal(generation uint64, h journalHeader) (*journal
 	if err != nil {
 		return nil, unavailablef("%w", errors.Join(err, f.Close(), e.files.Remove(name)))
 	}
-	return &journal{newSegment(f, name), generation, h.salt, enc.Next()}, nil
+	j := &journal{segment: newSegment(f, name), generation: generation, salt: h.salt}
+	j.resumeAt(enc.Next())
+	return j, nil
 }
 
 // stop refuses writes from now on, and waits for those under way and for the

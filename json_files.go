@@ -190,6 +190,12 @@ func decodeEntry(r wal.Record) (entry, bool) {
 	return e, true
 }
 
+// change is what the record does to the index.
+func (en entry) change(s *segment) change {
+	at := place{s, en.valueAt, uint32(len(en.value)), wal.Sum(en.value)}
+	return change{en.op, doc{id: string(en.id), expires: en.expires, place: at}}
+}
+
 // A ttlEntry is a record of the file of times to live. Its sum is that of the
 // value in compact form, so that it no longer counts once another program has
 // put another value under the id.

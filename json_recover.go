@@ -105,8 +105,7 @@ func (e *jsonEngine) readDocument(ctx context.Context) error {
 		if m.Err != nil {
 			foreign++
 		}
-		at := place{segment, m.Offset, uint32(len(m.Value)), wal.Sum(m.Value)}
-		e.index.put(doc{id: id, place: at, foreign: m.Err != nil})
+		e.index.put(documentOf(segment, m, 0))
 	}
 	e.snapshot.identity = identity{true, src.size, src.sum}
 	e.snapshotBytes.Store(src.size)
@@ -119,6 +118,12 @@ func (e *jsonEngine) readDocument(ctx context.Context) error {
 	return nil
 }
 
+// documentOf is the index's entry for a member that was read from base on.
+func documentOf(s *segment, m jsonscan.Member, base int64) doc {
+	at := place{s, base + m.Offset, uint32(len(m.Value)), wal.Sum(m.Value)}
+	return doc{id: string(m.Name), place: at, foreign: m.Err != nil}
+}
+
 // badDocument says what is wrong with the document file, and what to do.
 func (e *jsonEngine) badDocument(err error) error {
 	var syntax *jsonscan.Error
@@ -126,7 +131,7 @@ func (e *jsonEngine) badDocument(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %s is not a JSON object of documents: %w; the file was not touched: "+
-		"mend it or restore a copy, or move it away to begin anew", ErrCorrupt, e.path(e.names.document()), syntax)
+		"mend it, restore a copy, or salvage what is sound with kv repair %s", ErrCorrupt, e.path(e.names.document()), syntax, string(e.names))
 }
 
 // A summing reader takes the identity of what passes through it.
@@ -154,6 +159,7 @@ func (e *jsonEngine) readTTLs() error {
 	if err != nil {
 		return err
 	}
+	e.ttlFile = true
 	defer file.Close()
 	info, err := file.Stat()
 	if err != nil {
@@ -255,6 +261,7 @@ func (e *jsonEngine) scanJournal(l *journalLog) error {
 		return nil
 	})
 	if errors.As(err, &l.damage) {
+		l.data = l.data || !l.damage.Torn // What cannot be read may be data.
 		return nil
 	}
 	return err
@@ -303,21 +310,24 @@ func (e *jsonEngine) replay(ctx context.Context, logs []*journalLog) error {
 		return err
 	}
 	for i, l := range logs {
+		if i < from {
+			continue // The document file has all of it, so that damage does not matter.
+		}
 		if err := e.checkDamage(l, logs[i+1:]); err != nil {
 			return err
 		}
-		if i < from {
-			continue
-		}
 		if i > from && l.generation != logs[i-1].generation+1 {
 			return fmt.Errorf("%w: the journal before %s is missing, and with it acknowledged writes; "+
-				"put it back, or see docs/reliability.md for kv repair", ErrCorrupt, e.path(l.name))
+				"put it back, or go on with what there is by kv repair %s", ErrCorrupt, e.path(l.name), string(e.names))
 		}
 		if err := e.applyJournal(ctx, l); err != nil {
 			return err
 		}
 	}
 	if e.readonly {
+		for _, l := range logs[from:] {
+			e.journalBytes.Add(l.end)
+		}
 		return nil
 	}
 	return e.resume(logs, from)
@@ -352,8 +362,8 @@ func (e *jsonEngine) firstToReplay(logs []*journalLog) (int, error) {
 		return len(logs), nil
 	}
 	return 0, fmt.Errorf("%w: %s has %s, but the writes in %s continue %s: another program changed the file while they were pending. "+
-		"Either put the file back as it was, or move the journal away and lose the writes in it",
-		ErrCorrupt, e.path(e.names.document()), have, e.path(logs[0].name), strings.Join(wants, " or "))
+		"Put the file back as it was, or move the journal away and lose the writes in it, or put them on top of the file with kv repair %s",
+		ErrCorrupt, e.path(e.names.document()), have, e.path(logs[0].name), strings.Join(wants, " or "), string(e.names))
 }
 
 // checkDamage accepts a torn end with nothing behind it, which is what a
@@ -367,8 +377,8 @@ func (e *jsonEngine) checkDamage(l *journalLog, later []*journalLog) error {
 		torn = torn && !other.data
 	}
 	if !torn {
-		return fmt.Errorf("%w: %s: %w; nothing was changed: restore a copy, or see docs/reliability.md for kv repair",
-			ErrCorrupt, e.path(l.name), l.damage)
+		return fmt.Errorf("%w: %s: %w; nothing was changed: restore a copy, or salvage what is sound with kv repair %s",
+			ErrCorrupt, e.path(l.name), l.damage, string(e.names))
 	}
 	return e.cut(l)
 }
@@ -381,22 +391,30 @@ func (e *jsonEngine) cut(l *journalLog) error {
 	aside := l.name + ".torn"
 	e.logger.Warn("kv: the journal ends in the middle of a record, as after a crash; the end was cut off and kept aside",
 		"file", e.path(l.name), "offset", l.damage.Offset, "bytes", l.damage.Cut, "aside", e.path(aside))
-	tail := make([]byte, min(l.damage.Cut, 1<<20)) // Of a longer one the beginning tells enough.
-	if _, err := l.file.ReadAt(tail, l.damage.Offset); err != nil {
-		return err
-	}
-	f, err := e.files.OpenFile(aside, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(tail, 0)
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err := e.copyAside(aside, l.file, l.damage); err != nil {
 		return err
 	}
 	if err := l.file.Truncate(l.damage.Offset); err != nil {
 		return err
 	}
 	return l.file.Sync()
+}
+
+// copyAside copies what is about to be cut off. Unless every write was
+// synced, there may be some in it that were acknowledged.
+func (e *jsonEngine) copyAside(name string, src io.ReaderAt, d *wal.Damage) error {
+	f, err := e.files.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.NewOffsetWriter(f, 0), io.NewSectionReader(src, d.Offset, d.Cut))
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return e.files.Sync()
 }
 
 func (e *jsonEngine) applyJournal(ctx context.Context, l *journalLog) error {
@@ -407,15 +425,7 @@ func (e *jsonEngine) applyJournal(ctx context.Context, l *journalLog) error {
 				return err
 			}
 		}
-		switch en.op {
-		case opUpsert:
-			at := place{l.segment, en.valueAt, uint32(len(en.value)), wal.Sum(en.value)}
-			e.index.put(doc{id: string(en.id), expires: en.expires, place: at})
-		case opDelete:
-			e.index.remove(string(en.id))
-		case opDrop:
-			e.index.drop()
-		}
+		e.index.apply(en.change(l.segment))
 		return nil
 	})
 	if damage := (*wal.Damage)(nil); errors.As(err, &damage) && e.readonly {
@@ -427,6 +437,9 @@ func (e *jsonEngine) applyJournal(ctx context.Context, l *journalLog) error {
 // resume makes the engine go on where the journals end. Those that the
 // document file has made superfluous are removed.
 func (e *jsonEngine) resume(logs []*journalLog, from int) error {
+	for _, l := range logs {
+		e.journalBytes.Add(l.end)
+	}
 	if from > 0 {
 		if err := e.removeJournals(logs[from-1].generation); err != nil {
 			return err
@@ -438,9 +451,14 @@ func (e *jsonEngine) resume(logs []*journalLog, from int) error {
 	last := logs[len(logs)-1]
 	e.commits.encoder = wal.NewEncoder(last.salt)
 	e.commits.active = last.journal
-	e.commits.dirty.Store(true)
 	for _, l := range logs[from:] {
-		e.journalBytes.Add(l.end)
+		// The process before this one may have died before it synced. What is
+		// seen from now on must not be lost, and a journal that others follow
+		// must not be torn.
+		if err := l.file.Sync(); err != nil {
+			return err
+		}
+		l.resumeAt(l.end)
 		if l.data {
 			e.commits.pending.Add(1)
 		}

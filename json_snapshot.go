@@ -27,7 +27,8 @@ type snapshot struct {
 //  2. The documents are written to a temporary file, which is synced. Writers
 //     go on meanwhile; what they replace may go into the file in either
 //     state, for the new journal has it too.
-//  3. The times to live are written and renamed into place.
+//  3. The times to live are written and renamed into place, or removed if
+//     there are none any more, and the directory synced.
 //  4. The new journal gets a record that names the snapshot to come, and is
 //     synced.
 //  5. The temporary file is renamed to the document file, and the directory
@@ -45,6 +46,9 @@ func (e *jsonEngine) compact(ctx context.Context, rotate bool) error {
 	}
 	if e.commits.pending.Load() == 0 && !e.stale {
 		return nil
+	}
+	if err := e.checkUnchanged(); err != nil {
+		return err // Before a journal is begun for nothing.
 	}
 	e.stale = true
 	// A journal that a compaction before this one began, and in which nothing
@@ -193,9 +197,12 @@ func (w *snapshotWriter) document(position int, d doc) error {
 	w.out = jsonscan.AppendString(w.out, d.id)
 	w.out = append(w.out, ": "...)
 	start := len(w.out)
-	if d.foreign {
+	switch {
+	case d.foreign:
 		w.out = append(w.out, value...)
-	} else {
+	case bloats(value):
+		w.out = jsonscan.AppendCompact(w.out, value)
+	default:
 		w.out = jsonscan.AppendIndent(w.out, value, "  ")
 	}
 	written := w.out[start:]
@@ -204,6 +211,17 @@ func (w *snapshotWriter) document(position int, d doc) error {
 		return nil
 	}
 	return w.spill()
+}
+
+// bloats reports whether a value would take far more room when it is laid
+// out, up to two times the limit of nesting, as one that is deep and wide.
+func bloats(value []byte) bool {
+	const most = 16
+	if len(value)*(2*maxDepth+4) < most<<20 {
+		return false
+	}
+	size := jsonscan.IndentedSize(value, "  ")
+	return size > most<<20 && size/most > int64(len(value)) || size > limitMaxValueBytes
 }
 
 func (w *snapshotWriter) ttl(d doc, value []byte) {
@@ -267,13 +285,38 @@ func (w *snapshotWriter) commit() error {
 	return nil
 }
 
-// commitTTLs comes before the document file: entries without a document do
-// no harm, documents without their entry would live for ever.
+// commitTTLs comes before the document file, and before the record that
+// announces it, which may make a journal superfluous though the old document
+// file stays, if both are the same. Entries without a document do no harm;
+// documents without their entry would live for ever, and those that got a
+// value again, without a time to live, would be gone with an old entry.
 func (w *snapshotWriter) commitTTLs() error {
 	e := w.engine
-	if len(w.ttls.Buf) == 0 {
+	if len(w.ttls.Buf) == 0 && !e.ttlFile {
 		return nil
 	}
+	// What the entries are taken from must not be lost when they are not.
+	if e.health() == nil || e.newest().failed.Load() {
+		if err := e.syncLast(); err != nil {
+			return err
+		}
+	}
+	if len(w.ttls.Buf) == 0 {
+		if err := ignoreMissing(e.files.Remove(e.names.ttl())); err != nil {
+			return err
+		}
+		e.ttlFile = false
+		return e.files.Sync()
+	}
+	if err := w.writeTTLs(); err != nil {
+		return err
+	}
+	e.ttlFile = true
+	return e.files.Sync()
+}
+
+func (w *snapshotWriter) writeTTLs() error {
+	e := w.engine
 	temp := e.names.temp(e.names.ttl())
 	f, err := e.files.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -295,8 +338,12 @@ func (w *snapshotWriter) commitTTLs() error {
 func (w *snapshotWriter) announce() error {
 	e := w.engine
 	j := e.commits.active
+	if j.failed.Load() {
+		return e.health()
+	}
 	enc := e.commits.encoder
 	enc.Reset(j.end)
+	enc.Synced = j.synced.Load()
 	start := enc.Begin()
 	enc.Buf = w.identity().append(append(enc.Buf, opCommit))
 	enc.End(start)
@@ -305,10 +352,13 @@ func (w *snapshotWriter) announce() error {
 		return e.takeBack(j, begin, err)
 	}
 	e.journalBytes.Add(j.end - begin)
-	// A sync that fails here leaves the same doubt as after a write.
+	j.written.Store(j.end)
+	// A sync that fails here leaves the same doubt as after a write. It is
+	// not syncJournal's, which refuses if a journal before this one failed.
 	if err := j.file.Sync(); err != nil {
 		return e.fail(j, err)
 	}
+	j.synced.Store(j.end)
 	return nil
 }
 

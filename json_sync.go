@@ -45,15 +45,19 @@ func (e *jsonEngine) syncLast() error {
 
 // syncJournal makes all that was written to j before the call durable.
 func (e *jsonEngine) syncJournal(j *journal) error {
+	j.syncing.Lock()
+	defer j.syncing.Unlock()
 	if err := e.health(); err != nil {
 		return err
 	}
-	if !e.commits.dirty.Swap(false) {
+	end := j.written.Load()
+	if j.synced.Load() >= end {
 		return nil
 	}
 	if err := j.file.Sync(); err != nil {
 		return e.fail(j, err)
 	}
+	j.synced.Store(end)
 	return nil
 }
 
@@ -62,6 +66,7 @@ func (e *jsonEngine) syncJournal(j *journal) error {
 func (e *jsonEngine) fail(j *journal, cause error) error {
 	err := unavailablef("writes are refused until the namespace is reopened, because the state of %s on disk is not known: %w",
 		e.path(j.name), cause)
+	j.failed.Store(true)
 	if e.commits.failure.CompareAndSwap(nil, &err) {
 		e.logger.Error("kv: " + err.Error())
 	}
@@ -79,13 +84,15 @@ func (e *jsonEngine) health() error {
 // maybeCompact starts a compaction when the journals have outgrown the
 // document file.
 func (e *jsonEngine) maybeCompact() {
-	limit := orDefault(e.compactAt, max(e.snapshotBytes.Load(), 16<<20))
+	limit := max(orDefault(e.compactAt, max(e.snapshotBytes.Load(), 16<<20)), e.compactAfter.Load())
 	if e.journalBytes.Load() < limit || e.compactBusy.Swap(true) {
 		return
 	}
 	e.background.Go(func() {
 		defer e.compactBusy.Store(false)
+		e.compactAfter.Store(0)
 		if err := e.compact(context.Background(), true); err != nil {
+			e.compactAfter.Store(2 * e.journalBytes.Load()) // What fails is not tried at every write.
 			e.logger.Error("kv: compaction failed, the journal is kept: " + err.Error())
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 )
 
 // A Record is one record as it is read.
@@ -56,7 +57,7 @@ func (r *Reader) Header() (Record, error) {
 		return bad("a header of another kind")
 	}
 	r.seed = seed
-	payload, reason, err := r.record(recordsAt)
+	payload, _, reason, err := r.record(recordsAt)
 	if err != nil {
 		return Record{}, err
 	}
@@ -72,7 +73,7 @@ func (r *Reader) Next() (Record, error) {
 	if r.at == r.size {
 		return Record{}, io.EOF
 	}
-	payload, reason, err := r.record(r.at)
+	payload, _, reason, err := r.record(r.at)
 	if err != nil {
 		return Record{}, err
 	}
@@ -84,34 +85,42 @@ func (r *Reader) Next() (Record, error) {
 	return record, nil
 }
 
+// Skip goes on behind a damage that has a Next.
+func (r *Reader) Skip(d *Damage) { r.at = d.Next }
+
 // At is the offset behind the last good record.
 func (r *Reader) At() int64 { return r.at }
 
-// record returns the payload of the record at offset, or why there is none.
-func (r *Reader) record(offset int64) (payload []byte, reason string, err error) {
+// record returns the payload of the record at offset and up to where the log
+// had been synced when it was written, or why there is none.
+func (r *Reader) record(offset int64) (payload []byte, synced int64, reason string, err error) {
 	if r.size-offset < overhead {
-		return nil, "a record without its end", nil
+		return nil, 0, "a record without its end", nil
 	}
 	head, err := r.bytes(offset, overhead)
 	if err != nil {
-		return nil, "", err
+		return nil, 0, "", err
 	}
 	n := int64(binary.LittleEndian.Uint32(head))
 	want := binary.LittleEndian.Uint32(head[4:])
+	unsynced := binary.LittleEndian.Uint32(head[8:])
 	switch {
 	case n == 0 || n > maxPayload:
-		return nil, "a record of no valid length", nil
+		return nil, 0, "a record of no valid length", nil
 	case n > r.size-offset-overhead:
-		return nil, "a record without its end", nil
+		return nil, 0, "a record without its end", nil
 	}
 	payload, err = r.bytes(offset+overhead, int(n))
 	if err != nil {
-		return nil, "", err
+		return nil, 0, "", err
 	}
-	if sum(payload, offset, r.seed) != want {
-		return nil, "a record with a wrong checksum", nil
+	if sum(payload, offset, unsynced, r.seed) != want {
+		return nil, 0, "a record with a wrong checksum", nil
 	}
-	return payload, "", nil
+	if unsynced < math.MaxUint32 { // Which stands for any number.
+		synced = offset - int64(unsynced)
+	}
+	return payload, synced, "", nil
 }
 
 // bytes returns n bytes at offset, through a window on the file.
@@ -136,8 +145,8 @@ func (r *Reader) bytes(offset int64, n int) ([]byte, error) {
 	return r.window[at : at+n], nil
 }
 
-// damage tells a torn tail from damage in the middle: it looks for a record
-// that is valid at its place behind the bad one.
+// damage tells what a crash leaves from other damage: it looks for a record
+// behind the bad one that was written when the bad one had been synced.
 func (r *Reader) damage(offset int64, reason string) error {
 	d := &Damage{Offset: offset, Cut: r.size - offset, Torn: true, Reason: reason}
 	const most = 1 << 32 // Bytes to check before giving up on a hostile file.
@@ -155,14 +164,21 @@ func (r *Reader) damage(offset int64, reason string) error {
 			d.Torn = false
 			return d
 		}
-		payload, _, err := r.record(at)
+		payload, synced, _, err := r.record(at)
 		if err != nil {
 			return err
 		}
-		if payload != nil {
+		if payload == nil {
+			continue
+		}
+		if d.Next == 0 {
+			d.Next = at
+		}
+		if synced > offset {
 			d.Torn = false
 			return d
 		}
+		at += overhead + int64(len(payload)) - 1
 	}
 	return d
 }

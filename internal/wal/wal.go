@@ -10,22 +10,30 @@
 //
 //	length    4 bytes, little endian, of the payload; never 0
 //	checksum  4 bytes, little endian
+//	unsynced  4 bytes, little endian
 //	payload
 //
-// The checksum is CRC-32C of the payload, the record's offset in the file and
-// the log's salt. So a record counts only where it was written: one that was
-// moved, or that a log before this one left on the disk, does not.
+// The checksum is CRC-32C of the payload, the record's offset in the file,
+// the bytes of unsynced and the log's salt. So a record counts only where it
+// was written: one that was moved, or that a log before this one left on the
+// disk, does not.
+//
+// A record also says how many of the bytes before it were not known to be on
+// the disk when it was written. A machine that dies may lose any of those and
+// keep what stands behind them, for disks do not write in order; a bad record
+// that was synced is something else.
 package wal
 
 import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"math"
 )
 
 const (
 	magic      = "kv-log\n\x01"
-	overhead   = 8
+	overhead   = 12
 	recordsAt  = int64(len(magic))
 	maxPayload = 1 << 30
 )
@@ -40,9 +48,10 @@ func Extend(sum uint32, b []byte) uint32 { return crc32.Update(sum, castagnoli, 
 
 // An Encoder lays out records for a place in a log.
 type Encoder struct {
-	Buf  []byte // the records, back to back
-	At   int64  // the offset in the file of Buf[0]
-	salt uint64
+	Buf    []byte // the records, back to back
+	At     int64  // the offset in the file of Buf[0]
+	Synced int64  // the offset up to which the log is on the disk for sure
+	salt   uint64
 }
 
 // NewEncoder returns an Encoder for the log of this salt.
@@ -63,15 +72,18 @@ func (e *Encoder) Header(payload []byte) {
 // with what Begin returned.
 func (e *Encoder) Begin() (start int) {
 	start = len(e.Buf)
-	e.Buf = append(e.Buf, 0, 0, 0, 0, 0, 0, 0, 0)
+	e.Buf = append(e.Buf, make([]byte, overhead)...)
 	return start
 }
 
 // End completes the record that began at start.
 func (e *Encoder) End(start int) {
 	payload := e.Buf[start+overhead:]
+	at := e.At + int64(start)
+	unsynced := uint32(min(at-e.Synced, math.MaxUint32))
 	binary.LittleEndian.PutUint32(e.Buf[start:], uint32(len(payload)))
-	binary.LittleEndian.PutUint32(e.Buf[start+4:], e.sum(payload, e.At+int64(start)))
+	binary.LittleEndian.PutUint32(e.Buf[start+4:], sum(payload, at, unsynced, e.salt))
+	binary.LittleEndian.PutUint32(e.Buf[start+8:], unsynced)
 }
 
 // Reset empties Buf and moves it to the offset at.
@@ -80,12 +92,11 @@ func (e *Encoder) Reset(at int64) { e.Buf, e.At = e.Buf[:0], at }
 // Next is the offset behind Buf.
 func (e *Encoder) Next() int64 { return e.At + int64(len(e.Buf)) }
 
-func (e *Encoder) sum(payload []byte, offset int64) uint32 { return sum(payload, offset, e.salt) }
-
-func sum(payload []byte, offset int64, salt uint64) uint32 {
-	var place [16]byte
+func sum(payload []byte, offset int64, unsynced uint32, salt uint64) uint32 {
+	var place [20]byte
 	binary.LittleEndian.PutUint64(place[:], uint64(offset))
 	binary.LittleEndian.PutUint64(place[8:], salt)
+	binary.LittleEndian.PutUint32(place[16:], unsynced)
 	return Extend(Sum(payload), place[:])
 }
 
@@ -93,7 +104,8 @@ func sum(payload []byte, offset int64, salt uint64) uint32 {
 type Damage struct {
 	Offset int64 // of the first byte that is not a good record
 	Cut    int64 // number of bytes from there to the end
-	Torn   bool  // nothing valid stands behind it: the mark of a crash
+	Torn   bool  // nothing says that it was ever on the disk: the mark of a crash
+	Next   int64 // offset of the next good record, 0 if none was found
 	Reason string
 }
 

@@ -1,0 +1,137 @@
+package kv
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// testData returns a file of the data that Python wrote.
+func testData(t *testing.T, elem ...string) []byte {
+	dir := os.Getenv("KV_TEST_DATA")
+	if dir == "" {
+		t.Skip("KV_TEST_DATA does not name the directory with Python's files")
+	}
+	text, err := os.ReadFile(filepath.Join(append([]string{dir}, elem...)...))
+	require.NoError(t, err)
+	return text
+}
+
+// members reads a document file with encoding/json, in its order.
+func members(t *testing.T, text []byte) (ids []string, values map[string]json.RawMessage) {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	_, err := dec.Token()
+	require.NoError(t, err)
+	values = make(map[string]json.RawMessage)
+	for dec.More() {
+		name, err := dec.Token()
+		require.NoError(t, err)
+		var value json.RawMessage
+		require.NoError(t, dec.Decode(&value))
+		id, _ := name.(string)
+		ids = append(ids, id)
+		values[id] = value
+	}
+	_, err = dec.Token()
+	require.NoError(t, err)
+	_, err = dec.Token()
+	require.ErrorIs(t, err, io.EOF)
+	return ids, values
+}
+
+func openDir(t *testing.T, dir, namespace string) Store {
+	s, err := Open(t.Context(), Config{WorkingDir: dir}, namespace)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func compact(t *testing.T, value []byte) string {
+	var b bytes.Buffer
+	require.NoError(t, json.Compact(&b, value))
+	return b.String()
+}
+
+// A directory written by Go and one written by Python are equal byte for byte
+// for the same documents.
+func TestJSONFileIsPythons(t *testing.T) {
+	python := testData(t, "golden", "kv_store_golden.json")
+	ids, values := members(t, python)
+	require.Len(t, ids, 200)
+	dir := t.TempDir()
+	s := openDir(t, dir, "golden")
+	for _, id := range ids { // One by one, since a batch is sorted.
+		value := json.RawMessage(compact(t, values[id]))
+		require.NoError(t, s.Upsert(t.Context(), map[string]json.RawMessage{id: value}))
+	}
+	require.NoError(t, s.Close())
+	ours, err := os.ReadFile(filepath.Join(dir, "kv_store_golden.json"))
+	require.NoError(t, err)
+	require.Equal(t, string(python), string(ours))
+}
+
+// Every real file: opened, one value changed, closed. Only that value differs.
+func TestJSONRealFiles(t *testing.T) {
+	for _, namespace := range []string{"full_docs", "text_chunks", "community_reports", "llm_response_cache"} {
+		t.Run(namespace, func(t *testing.T) {
+			name := "kv_store_" + namespace + ".json"
+			before := testData(t, "dickens", name)
+			dir := t.TempDir()
+			path := filepath.Join(dir, name)
+			require.NoError(t, os.WriteFile(path, before, 0o600))
+
+			ids, values := members(t, before)
+			s := openDir(t, dir, namespace)
+			all, err := s.GetMany(t.Context(), ids)
+			require.NoError(t, err)
+			for i, id := range ids {
+				require.Equal(t, compact(t, values[id]), compact(t, all[i]))
+			}
+			changed := ids[len(ids)/2]
+			require.NoError(t, s.Upsert(t.Context(), map[string]json.RawMessage{changed: json.RawMessage(`{"changed":true}`)}))
+			require.NoError(t, s.Close())
+
+			after, err := os.ReadFile(path)
+			require.NoError(t, err)
+			old := string(values[changed])
+			require.Equal(t, 1, strings.Count(string(before), old))
+			require.Equal(t, strings.Replace(string(before), old, "{\n    \"changed\": true\n  }", 1), string(after))
+			entries, err := os.ReadDir(dir)
+			require.NoError(t, err)
+			files := 2 // The document file and the lock.
+			if (Config{}).ttlFor(namespace) > 0 {
+				files++
+			}
+			require.Len(t, entries, files)
+		})
+	}
+}
+
+// Values that are not JSON keep their bytes and do not take the rest down.
+func TestJSONForeignValues(t *testing.T) {
+	odd := testData(t, "golden", "kv_store_odd.json")
+	dir := t.TempDir()
+	path := filepath.Join(dir, "kv_store_odd.json")
+	require.NoError(t, os.WriteFile(path, odd, 0o600))
+	s := openDir(t, dir, "odd")
+	ctx := context.Background()
+	for _, id := range []string{"nan", "inf"} {
+		_, err := s.Get(ctx, id)
+		require.ErrorIs(t, err, ErrCorrupt)
+	}
+	value, err := s.Get(ctx, "after")
+	require.NoError(t, err)
+	require.Equal(t, `"still readable"`, string(value))
+	require.NoError(t, s.Upsert(ctx, map[string]json.RawMessage{"new": json.RawMessage(`1`)}))
+	require.NoError(t, s.Close())
+	after, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, strings.TrimSuffix(string(odd), "\n}")+",\n  \"new\": 1\n}", string(after))
+}

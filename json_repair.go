@@ -1,0 +1,295 @@
+package kv
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"strings"
+
+	"github.com/ngraf/kv/internal/fsys"
+	"github.com/ngraf/kv/internal/jsonscan"
+	"github.com/ngraf/kv/internal/wal"
+)
+
+// A RepairReport says what Repair found and did.
+type RepairReport struct {
+	Documents int      // in the namespace now
+	Lost      []Loss   // parts that could not be read; none: nothing was wrong
+	Copies    []string // paths of the copies of the files as they were
+}
+
+// A Loss is a part of a file that could not be read.
+type Loss struct {
+	File   string // its name in the working directory
+	Offset int64
+	Bytes  int64
+	Reason string
+}
+
+// Repair salvages what can be read of a json namespace that does not open
+// because its files are damaged ([ErrCorrupt]). It first copies every file of
+// the namespace, byte for byte, to <name>.damaged-<time> beside it. Then it
+// writes a document file with all that is sound: documents whose end is
+// certain, and all records of the journals with a right checksum, in their
+// order, also behind the damage.
+//
+// What was lost is in the report. A document whose last write was lost may
+// come back with the value that it had before. A namespace that opens as it
+// is, is left as it is.
+func Repair(ctx context.Context, cfg Config, namespace string, opts ...Option) (RepairReport, error) {
+	f, err := NewFactory(cfg, opts...)
+	if err != nil {
+		return RepairReport{}, err
+	}
+	report, err := f.repair(ctx, namespace)
+	if err != nil {
+		return report, &Error{Op: "repair", Namespace: printable(namespace), Err: err}
+	}
+	return report, nil
+}
+
+func (f *Factory) repair(ctx context.Context, namespace string) (RepairReport, error) {
+	if err := checkNamespace(namespace); err != nil {
+		return RepairReport{}, err
+	}
+	if f.cfg.backend() != "json" {
+		return RepairReport{}, invalidf("only the json backend has files to repair")
+	}
+	path := f.cfg.workingDir()
+	dir, err := fsys.Open(path, false)
+	if err != nil {
+		return RepairReport{}, fmt.Errorf("STORAGE_WORKING_DIR: %w", err)
+	}
+	e := newJSONEngine(path, namespace, dir, FsyncAlways, f.opts.logger)
+	if e.lock, err = lockNamespace(dir, e.names.lock()); err != nil {
+		return RepairReport{}, errors.Join(err, dir.Close())
+	}
+	r := &repairer{engine: e}
+	err = e.recover(ctx)
+	if errors.Is(err, ErrCorrupt) {
+		e.reset()
+		err = r.run(ctx)
+	}
+	r.report.Documents = len(e.index.position)
+	return r.report, errors.Join(err, e.discard())
+}
+
+type repairer struct {
+	engine *jsonEngine
+	report RepairReport
+}
+
+func (r *repairer) lost(file string, offset, bytes int64, reason string) {
+	r.report.Lost = append(r.report.Lost, Loss{file, offset, bytes, reason})
+}
+
+func (r *repairer) run(ctx context.Context) error {
+	e := r.engine
+	names, err := e.files.List()
+	if err != nil {
+		return err
+	}
+	journals := e.names.journals(names)
+	if err := r.copyAside(journals); err != nil {
+		return fmt.Errorf("nothing was changed, since no copy could be made: %w", err)
+	}
+	if err := r.document(ctx); err != nil {
+		return err
+	}
+	if err := e.readTTLs(); err != nil {
+		if !errors.Is(err, ErrCorrupt) {
+			return err
+		}
+		r.lost(e.names.ttl(), 0, 0, "times to live from here on: "+err.Error())
+	}
+	next := uint64(1)
+	for _, g := range journals {
+		if err := r.journal(ctx, g); err != nil {
+			return err
+		}
+		next = g + 1
+	}
+	// A journal of its own carries the announcement of the new snapshot.
+	j, err := e.createJournal(next, journalHeader{compacts: true})
+	if err != nil {
+		return err
+	}
+	e.use(j)
+	e.stale = true
+	if err := e.compact(ctx, false); err != nil {
+		return err
+	}
+	return e.removeJournals(j.generation)
+}
+
+// copyAside copies all files of the namespace.
+func (r *repairer) copyAside(journals []uint64) error {
+	e := r.engine
+	names := []string{e.names.document(), e.names.ttl()}
+	for _, g := range journals {
+		names = append(names, e.names.journal(g))
+	}
+	suffix := ".damaged-" + e.now().UTC().Format("20060102T150405.000")
+	for _, name := range names {
+		err := copyFile(e.files, name, name+suffix)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		r.report.Copies = append(r.report.Copies, e.path(name+suffix))
+	}
+	return e.files.Sync()
+}
+
+func copyFile(files fsys.FS, from, to string) error {
+	src, err := files.OpenFile(from, os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := files.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.NewOffsetWriter(dst, 0), io.NewSectionReader(src, 0, 1<<62))
+	if err == nil {
+		err = dst.Sync()
+	}
+	return errors.Join(err, dst.Close())
+}
+
+// document reads the members whose end is certain. Behind a bad one it goes
+// on at the next line that begins a member in Python's layout.
+func (r *repairer) document(ctx context.Context) error {
+	e := r.engine
+	name := e.names.document()
+	file, err := e.files.OpenFile(name, os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	e.snapshot.segment = newSegment(file, name)
+	if e.snapshot.info, err = file.Stat(); err != nil {
+		return err
+	}
+	size := e.snapshot.info.Size()
+	section := func(from int64) io.Reader { return io.NewSectionReader(file, from, size-from) }
+	src, base := section(0), int64(0)
+	for {
+		at, reason, err := r.members(ctx, src, base)
+		if err != nil || reason == "" {
+			return err
+		}
+		next, err := nextMember(bufio.NewReader(section(at)), at)
+		if err != nil {
+			return err
+		}
+		r.lost(name, at, min(next, size)-at, reason)
+		if next >= size {
+			return nil
+		}
+		// The part from there on, as an object of its own.
+		src, base = io.MultiReader(strings.NewReader("{"), section(next)), next-1
+	}
+}
+
+// members puts the members of src into the index, up to the first that is
+// bad; at and reason say where and why.
+func (r *repairer) members(ctx context.Context, src io.Reader, base int64) (at int64, reason string, err error) {
+	members := jsonscan.NewReader(src, maxDepth)
+	for n := 0; ; n++ {
+		m, err := members.Next()
+		var syntax *jsonscan.Error
+		switch {
+		case errors.Is(err, io.EOF):
+			return 0, "", nil
+		case errors.As(err, &syntax):
+			return base + syntax.Offset, syntax.Msg, nil
+		case err != nil:
+			return 0, "", err
+		case n%1024 == 0 && ctx.Err() != nil:
+			return 0, "", ctx.Err()
+		}
+		r.engine.index.put(documentOf(r.engine.snapshot.segment, m, base))
+	}
+}
+
+// nextMember returns the offset of the quote that begins a member on a line
+// of its own, indented by two, or one that is behind every file.
+func nextMember(src *bufio.Reader, at int64) (int64, error) {
+	const begins = "\n  \""
+	for matched := 0; ; at++ {
+		c, err := src.ReadByte()
+		if errors.Is(err, io.EOF) {
+			return 1 << 62, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		if c != begins[matched] {
+			matched = 0
+		}
+		if c == begins[matched] {
+			matched++
+		}
+		if matched == len(begins) {
+			return at, nil
+		}
+	}
+}
+
+// journal applies every record with a right checksum.
+func (r *repairer) journal(ctx context.Context, generation uint64) error {
+	e := r.engine
+	name := e.names.journal(generation)
+	file, err := e.files.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	j := &journal{segment: newSegment(file, name), generation: generation}
+	e.journals = append(e.journals, j)
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	log := wal.NewReader(file, info.Size(), journalHeaderSize, saltOf(journalKind))
+	_, err = log.Header()
+	for n := 0; ; n++ {
+		var record wal.Record
+		if err == nil {
+			record, err = log.Next()
+		}
+		var damage *wal.Damage
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.As(err, &damage) && damage.Next > 0:
+			r.lost(name, damage.Offset, damage.Next-damage.Offset, damage.Reason)
+			log.Skip(damage)
+			err = nil
+			continue
+		case errors.As(err, &damage):
+			r.lost(name, damage.Offset, damage.Cut, damage.Reason)
+			return nil
+		case err != nil:
+			return err
+		case n%1024 == 0 && ctx.Err() != nil:
+			return ctx.Err()
+		}
+		en, ok := decodeEntry(record)
+		if !ok {
+			r.lost(name, record.Offset, int64(len(record.Payload)), "a record of an unknown kind")
+			continue
+		}
+		e.index.apply(en.change(j.segment))
+	}
+}
