@@ -7,7 +7,9 @@ import (
 	"iter"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/redis/go-redis/v9"
 
@@ -46,7 +48,7 @@ func newRedisEngine(client *redisClient, cfg Config, namespace string, logger *s
 func (e *redisEngine) key(id string) string { return e.prefix + id }
 
 func (e *redisEngine) get(ctx context.Context, id string) (json.RawMessage, error) {
-	cmd, err := run(ctx, e.client, repeatable, func() *redis.StringCmd {
+	cmd, _, err := run(ctx, e.client, repeatable, func() *redis.StringCmd {
 		return redis.NewStringCmd(ctx, "get", e.key(id))
 	})
 	if err != nil {
@@ -62,41 +64,125 @@ func stored(cmd *redis.StringCmd) (json.RawMessage, error) {
 	if err != nil { // redis.Nil; run and pipeline have dealt with the others.
 		return nil, ErrNotFound
 	}
+	return value, checkStored(value)
+}
+
+// checkStored refuses what another program has put under our prefix.
+func checkStored(value []byte) error {
 	if err := jsonscan.Check(value, maxDepth); err != nil {
-		return nil, notJSON(ErrCorrupt, err)
+		return notJSON(ErrCorrupt, err)
 	}
-	return value, nil
+	return nil
 }
 
 func (e *redisEngine) getMany(ctx context.Context, ids []string) ([]json.RawMessage, error) {
 	ids = own(ctx, ids)
 	values := make([]json.RawMessage, len(ids))
-	var corrupt error
-	for from, part := range chunks(ids, nil) {
-		p, err := pipeline(ctx, e.client, repeatable, len(part), func(i int) *redis.StringCmd {
-			return redis.NewStringCmd(ctx, "get", e.key(part[i]))
-		})
-		if err != nil {
-			return nil, err
+	get := e.getEach
+	if e.client.cluster() == nil {
+		get = e.getTogether
+	}
+	var mu sync.Mutex
+	var failed, corrupt error
+	eachChunk(ids, nil, func(from int, part []string) bool {
+		bad, err := get(ctx, part, values[from:from+len(part)])
+		mu.Lock()
+		defer mu.Unlock()
+		if failed == nil {
+			failed = err
 		}
-		for i, r := range p {
-			value, err := json.RawMessage(nil), r.err
-			if err == nil {
-				value, err = stored(r.cmd)
-			}
-			switch {
-			case errors.Is(err, ErrCorrupt):
-				corrupt = errors.Join(corrupt, &withID{part[i], err})
-			case errors.Is(err, ErrNotFound):
-			case err != nil:
-				return nil, err
-			default:
-				values[from+i] = value
-			}
-		}
+		corrupt = errors.Join(corrupt, bad)
+		return err == nil
+	})
+	if failed != nil {
+		return nil, failed
 	}
 	return values, corrupt
 }
+
+// getTogether reads values with one MGET. It answers nil for a key that holds
+// another type, too, so those without an answer are counted afterwards.
+func (e *redisEngine) getTogether(ctx context.Context, ids []string, values []json.RawMessage) (corrupt, err error) {
+	cmd, _, err := run(ctx, e.client, repeatable, func() *redis.SliceCmd {
+		return redis.NewSliceCmd(ctx, e.command("mget", ids)...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	var none []int
+	for i, reply := range cmd.Val() {
+		text, ok := reply.(string)
+		if !ok {
+			none = append(none, i)
+			continue
+		}
+		value := ownedBytes(text)
+		if bad := checkStored(value); bad != nil {
+			corrupt = errors.Join(corrupt, &withID{ids[i], bad})
+			continue
+		}
+		values[i] = value
+	}
+	if len(none) == 0 {
+		return corrupt, nil
+	}
+	absent := make([]string, len(none))
+	for i, at := range none {
+		absent[i] = ids[at]
+	}
+	there, _, err := run(ctx, e.client, repeatable, func() *redis.IntCmd {
+		return redis.NewIntCmd(ctx, e.command("exists", absent)...)
+	})
+	if err != nil || there.Val() == 0 {
+		return corrupt, err
+	}
+	found := make([]json.RawMessage, len(absent))
+	bad, err := e.getEach(ctx, absent, found)
+	for i, at := range none {
+		values[at] = found[i]
+	}
+	return errors.Join(corrupt, bad), err
+}
+
+// getEach reads values with a GET for each.
+func (e *redisEngine) getEach(ctx context.Context, ids []string, values []json.RawMessage) (corrupt, err error) {
+	p, err := pipeline(ctx, e.client, repeatable, len(ids), func(i int) *redis.StringCmd {
+		return redis.NewStringCmd(ctx, "get", e.key(ids[i]))
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, r := range p {
+		value, err := json.RawMessage(nil), r.err
+		if err == nil {
+			value, err = stored(r.cmd)
+		}
+		switch {
+		case errors.Is(err, ErrCorrupt):
+			corrupt = errors.Join(corrupt, &withID{ids[i], err})
+		case errors.Is(err, ErrNotFound):
+		case err != nil:
+			return nil, err
+		default:
+			values[i] = value
+		}
+	}
+	return corrupt, nil
+}
+
+// command is one that takes the keys of ids.
+func (e *redisEngine) command(name string, ids []string) []any {
+	args := make([]any, 1, 1+len(ids))
+	args[0] = name
+	for _, id := range ids {
+		args = append(args, e.key(id))
+	}
+	return args
+}
+
+// ownedBytes returns the bytes of a string that nothing else refers to: that
+// of a reply, of which go-redis keeps nothing.
+func ownedBytes(text string) []byte { return unsafe.Slice(unsafe.StringData(text), len(text)) }
 
 func (e *redisEngine) present(ctx context.Context, ids []string) ([]bool, error) {
 	present := make([]bool, 0, len(ids))
@@ -158,7 +244,7 @@ func (e *redisEngine) scan(ctx context.Context) iter.Seq2[page, error] {
 		}
 		for _, node := range nodes {
 			for cursor := uint64(0); ; {
-				cmd, err := run(ctx, e.client.on(node), repeatable, func() *redis.ScanCmd {
+				cmd, _, err := run(ctx, e.client.on(node), repeatable, func() *redis.ScanCmd {
 					return redis.NewScanCmd(ctx, nil, "scan", cursor, "match", pattern, "count", scanCount)
 				})
 				if err != nil {
@@ -196,29 +282,51 @@ func escapeGlob(text string) string {
 }
 
 func (e *redisEngine) upsert(ctx context.Context, items []item, ttl time.Duration) error {
-	b := batch{items: items}
-	for from, part := range chunks(items, item.size) {
-		values := lend(ctx, part)
-		p, err := pipeline(ctx, e.client, repeatable, len(part), func(i int) *redis.StatusCmd {
-			return redis.NewStatusCmd(ctx, e.set(part[i].id, values[i], ttl)...)
-		})
-		if err != nil {
-			return b.failed(from, len(part), err)
-		}
-		for i, r := range p {
-			b.note(from+i, r.fate, r.err)
-		}
-		if b.err != nil {
-			break // The server is in no state to take the rest.
-		}
+	b := newBatch(items)
+	set := e.setEach
+	if ttl == 0 && len(items) > 1 && e.client.cluster() == nil {
+		set = e.setTogether
 	}
+	eachChunk(items, item.size, func(from int, part []item) bool {
+		set(ctx, b, from, part, ttl)
+		return b.result() == nil // Else the server is in no state to take the rest.
+	})
 	return b.result()
+}
+
+// setTogether stores items with one MSET, which knows no time to live.
+func (e *redisEngine) setTogether(ctx context.Context, b *batch, from int, items []item, _ time.Duration) {
+	values := lend(ctx, items)
+	_, f, err := run(ctx, e.client, repeatable, func() *redis.StatusCmd {
+		args := make([]any, 1, 1+2*len(items))
+		args[0] = "mset"
+		for i, it := range items {
+			args = append(args, e.key(it.id), values[i])
+		}
+		return redis.NewStatusCmd(ctx, args...)
+	})
+	b.note(from, len(items), f, err)
+}
+
+// setEach stores items with a SET for each.
+func (e *redisEngine) setEach(ctx context.Context, b *batch, from int, items []item, ttl time.Duration) {
+	values := lend(ctx, items)
+	p, err := pipeline(ctx, e.client, repeatable, len(items), func(i int) *redis.StatusCmd {
+		return redis.NewStatusCmd(ctx, e.set(items[i].id, values[i], ttl)...)
+	})
+	if err != nil {
+		b.note(from, len(items), lost, err)
+		return
+	}
+	for i, r := range p {
+		b.note(from+i, 1, r.fate, r.err)
+	}
 }
 
 // insert never repeats a command that may have been executed: the second
 // attempt would find the id present, and say so.
 func (e *redisEngine) insert(ctx context.Context, items []item, ttl time.Duration) (int, error) {
-	b := batch{items: items}
+	b := newBatch(items)
 	n := 0
 	for from, part := range chunks(items, item.size) {
 		values := lend(ctx, part)
@@ -226,19 +334,19 @@ func (e *redisEngine) insert(ctx context.Context, items []item, ttl time.Duratio
 			return redis.NewStatusCmd(ctx, append(e.set(part[i].id, values[i], ttl), "nx")...)
 		})
 		if err != nil {
-			return n, unknown(b.failed(from, len(part), err))
+			b.note(from, len(part), lost, err)
 		}
 		for i, r := range p {
-			b.note(from+i, r.fate, r.err)
+			b.note(from+i, 1, r.fate, r.err)
 			if r.err == nil && r.cmd.Err() == nil { // Else redis.Nil: it was there.
 				n++
 			}
 		}
-		if b.err != nil {
+		if b.result() != nil {
 			break
 		}
 	}
-	if len(b.unknown) > 0 {
+	if b.lost() {
 		return n, unknown(b.result())
 	}
 	return n, b.result()
@@ -305,7 +413,7 @@ func (e *redisEngine) drop(ctx context.Context) error {
 }
 
 func (e *redisEngine) ttl(ctx context.Context, id string) (time.Duration, error) {
-	cmd, err := run(ctx, e.client, repeatable, func() *redis.IntCmd {
+	cmd, _, err := run(ctx, e.client, repeatable, func() *redis.IntCmd {
 		return redis.NewIntCmd(ctx, "pttl", e.key(id))
 	})
 	if err != nil {
@@ -332,7 +440,7 @@ func (e *redisEngine) flush(ctx context.Context) error {
 		return err
 	}
 	for _, node := range nodes {
-		_, err := run(ctx, e.client.on(node), once, func() *redis.StatusCmd { return redis.NewStatusCmd(ctx, "bgsave") })
+		_, _, err := run(ctx, e.client.on(node), once, func() *redis.StatusCmd { return redis.NewStatusCmd(ctx, "bgsave") })
 		if contextError(ctx) != nil {
 			return err
 		}
@@ -348,7 +456,7 @@ func (e *redisEngine) flush(ctx context.Context) error {
 func (e *redisEngine) ping(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, e.client.wait)
 	defer cancel()
-	_, err := run(bounded, e.client, never, func() *redis.StatusCmd { return redis.NewStatusCmd(bounded, "ping") })
+	_, _, err := run(bounded, e.client, never, func() *redis.StatusCmd { return redis.NewStatusCmd(bounded, "ping") })
 	if err != nil && contextError(bounded) != nil && contextError(ctx) == nil {
 		return unavailablef("no answer from %s within %v", e.client.where, e.client.wait)
 	}

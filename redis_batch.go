@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -41,6 +43,37 @@ func chunks[T any](list []T, size func(T) int) iter.Seq2[int, []T] {
 			from = to
 		}
 	}
+}
+
+// inFlight is how many chunks of one call are under way at a time: while the
+// server works on one, the next is made and the last one's replies are read.
+const inFlight = 2
+
+// eachChunk calls do for the chunks of a list, some at a time, until one of
+// the calls returns false.
+func eachChunk[T any](list []T, size func(T) int, do func(from int, part []T) bool) {
+	var (
+		running sync.WaitGroup
+		turn    = make(chan struct{}, inFlight)
+		stopped atomic.Bool
+	)
+	for from, part := range chunks(list, size) {
+		if from == 0 && len(part) == len(list) {
+			do(from, part)
+			return
+		}
+		turn <- struct{}{}
+		if stopped.Load() {
+			break
+		}
+		running.Go(func() {
+			defer func() { <-turn }()
+			if !do(from, part) {
+				stopped.Store(true)
+			}
+		})
+	}
+	running.Wait()
 }
 
 func (i item) size() int { return len(i.id) + len(i.value) }
@@ -83,24 +116,27 @@ type single struct{ redis.Cmder }
 func (single) NoRetry() bool { return true }
 
 // run sends one command and, by the rule again, repeats it. The command is
-// made anew for each attempt. Its error is translated; redis.Nil is none, and
-// is left in the command.
-func run[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, build func() C) (C, error) {
+// made anew for each attempt. Its error is translated, and comes with the fate
+// of the command over all attempts; redis.Nil is none, and is left in the
+// command.
+func run[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, build func() C) (C, fate, error) {
 	var last C
+	worst := refused
 	err := c.await(ctx, func() (err error) {
 		last, err = retry(ctx, again, func() (C, fate, error) {
 			cmd := build()
 			f, err := c.classify(ctx, notNil(c.Process(ctx, single{cmd})))
+			worst = max(worst, f) // Once lost, it may have been executed.
 			c.refresh(ctx, f)
 			return cmd, f, err
 		})
 		return err
 	})
-	if err != nil { // The call may still be running, and last its own.
+	if err != nil && ctx.Err() != nil { // The call may still be running, and last its own.
 		var none C
-		return none, err
+		return none, lost, err
 	}
-	return last, nil
+	return last, worst, err
 }
 
 // notNil drops redis.Nil, which says that there is no such key.
@@ -177,54 +213,70 @@ func settle[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, re
 	return failed, firstFate, first
 }
 
-// A batch collects what became of the items of a write.
+// A batch collects what became of the items of a write. It is safe for
+// concurrent use.
 type batch struct {
-	items      []item
-	done       int // items whose outcome is known or known to be unknown
-	applied    []string
-	notApplied []string
-	unknown    []string
-	err        error
+	items []item
+
+	mu    sync.Mutex
+	known map[int]fate // of items that failed; applied is for those that did not
+	err   error        // the first
 }
 
-func (b *batch) note(i int, f fate, err error) {
-	b.done = i + 1
-	id := b.items[i].id
-	switch {
-	case err == nil:
-		b.applied = append(b.applied, id)
-		return
-	case f == lost:
-		b.unknown = append(b.unknown, id)
-	default:
-		b.notApplied = append(b.notApplied, id)
-	}
-	if b.err == nil {
+// applied is the fate of what was stored.
+const applied fate = -1
+
+func newBatch(items []item) *batch { return &batch{items: items, known: make(map[int]fate)} }
+
+// note says what became of n items from the index from on.
+func (b *batch) note(from, n int, f fate, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err == nil {
+		f = applied
+	} else if b.err == nil {
 		b.err = err
 	}
-}
-
-// failed notes a chunk of which nothing is known, and ends the batch.
-func (b *batch) failed(from, n int, err error) error {
 	for i := range n {
-		b.note(from+i, lost, err)
+		b.known[from+i] = f
 	}
-	return b.result()
 }
 
-// result is nil, or the error of the batch: with a list of ids if there is
-// more than one, or if its one may have been written.
+// result is nil, or the error of the batch, with a list of ids if it has more
+// than one item. Items that were never sent have not been applied.
 func (b *batch) result() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.err == nil {
 		return nil
-	}
-	for _, it := range b.items[b.done:] {
-		b.notApplied = append(b.notApplied, it.id)
 	}
 	if len(b.items) == 1 {
 		return &withID{b.items[0].id, b.err}
 	}
-	return &BatchError{Applied: b.applied, NotApplied: b.notApplied, Unknown: b.unknown, Err: b.err}
+	e := &BatchError{Err: b.err}
+	for i, it := range b.items {
+		switch f, sent := b.known[i]; {
+		case sent && f == applied:
+			e.Applied = append(e.Applied, it.id)
+		case sent && f == lost:
+			e.Unknown = append(e.Unknown, it.id)
+		default:
+			e.NotApplied = append(e.NotApplied, it.id)
+		}
+	}
+	return e
+}
+
+// lost reports whether it is unknown of some item whether it was stored.
+func (b *batch) lost() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, f := range b.known {
+		if f == lost {
+			return true
+		}
+	}
+	return false
 }
 
 // unknown marks an error after which the answer of a call cannot be had by
