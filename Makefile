@@ -1,11 +1,24 @@
 # make test   everything, with real Redis servers
 # make lint   what CI lints
+# make soak   the long proofs: a hundred thousand kills, ten minutes a fuzz target
 # make demo   kv demo
 
-.PHONY: test redis lint demo
+.PHONY: test soak redis lint demo
 
+# The second run has the numbers of docs/reliability.md; under the race
+# detector the proofs of the json backend try a part of them.
 test: redis
 	go test -race -shuffle=on -timeout 20m ./...
+	go test -shuffle=on -timeout 20m -run '^TestJSON' .
+
+# soak takes hours. Each stage can be run by itself.
+soak: redis
+	KV_SOAK_KILLS=100000 go test -timeout 6h -v -run '^TestJSONKill$$' .
+	KV_SOAK_SEEDS=500 go test -timeout 6h -v -run '^TestJSONCrashEverywhere$$' .
+	go test -timeout 1h ./internal/jsonscan -run '^$$' -fuzz '^FuzzReader$$' -fuzztime 10m
+	go test -timeout 1h ./internal/jsonscan -run '^$$' -fuzz '^FuzzProject$$' -fuzztime 10m
+	go test -timeout 1h ./internal/jsonscan -run '^$$' -fuzz '^FuzzCheck$$' -fuzztime 10m
+	go test -timeout 1h ./internal/wal -run '^$$' -fuzz '^FuzzReader$$' -fuzztime 10m
 
 # redis installs redis-server if it is missing and the user may. Tests start
 # private servers themselves; without the binary those that need one are

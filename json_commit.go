@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -110,6 +111,9 @@ func (e *jsonEngine) alone(f func() error) error {
 // lead does everything that is queued, and passes the lead on.
 func (e *jsonEngine) lead(leader *write) {
 	c := &e.commits
+	if e.policy == FsyncAlways {
+		runtime.Gosched() // Those just answered queue up again, and share this fsync.
+	}
 	c.mu.Lock()
 	group := c.queue
 	c.queue = nil

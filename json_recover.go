@@ -82,7 +82,7 @@ func (e *jsonEngine) readDocument(ctx context.Context) error {
 		return err
 	}
 	src := &summing{src: io.NewSectionReader(file, 0, 1<<62)}
-	members := jsonscan.NewReader(src, maxDepth)
+	members := jsonscan.NewSizedReader(src, maxDepth, e.snapshot.info.Size())
 	repeats, foreign := 0, 0
 	for n := 0; ; n++ {
 		m, err := members.Next()

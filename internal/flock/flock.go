@@ -26,8 +26,9 @@ func (e *Held) Error() string {
 var errHeld = errors.New("held")
 
 // Lock takes the lock of f at once or fails with a [*Held], and writes into f
-// who has it. Closing f gives it back. A file system without locks is an
-// error: to go on without one would be to have none.
+// who has it. Unlock gives it back, as the end of the process does. A file
+// system without locks is an error: to go on without one would be to have
+// none.
 func Lock(f *os.File) error {
 	switch err := lock(f); {
 	case errors.Is(err, errHeld):
@@ -40,12 +41,17 @@ func Lock(f *os.File) error {
 		host = "unknown host"
 	}
 	text := fmt.Sprintf("pid %d on %s since %s\n", os.Getpid(), host, time.Now().UTC().Format(time.RFC3339))
-	if err := f.Truncate(0); err != nil {
-		return err
+	// The line is for people; a full disk is no reason to be without the lock.
+	if f.Truncate(0) == nil {
+		_, _ = f.WriteAt([]byte(text), 0)
 	}
-	_, err = f.WriteAt([]byte(text), 0)
-	return err
+	return nil
 }
+
+// Unlock gives the lock of f back and closes f. To close it alone would not
+// do: a process that is being started at that moment has f, too, until its
+// own program runs.
+func Unlock(f *os.File) error { return errors.Join(unlock(f), f.Close()) }
 
 // holder reads what the one who has the lock wrote.
 func holder(f *os.File) string {

@@ -26,6 +26,9 @@ func lock(f *os.File) error {
 			return
 		}
 		locked = syscall.FcntlFlock(fd, fOFDSetlk, &syscall.Flock_t{Type: syscall.F_WRLCK, Whence: io.SeekStart})
+		if locked != nil {
+			_ = syscall.Flock(int(fd), syscall.LOCK_UN)
+		}
 	})
 	if err == nil {
 		err = locked
@@ -34,4 +37,18 @@ func lock(f *os.File) error {
 		return errHeld
 	}
 	return err
+}
+
+func unlock(f *os.File) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var unlocked error
+	err = conn.Control(func(fd uintptr) {
+		unlocked = errors.Join(
+			syscall.FcntlFlock(fd, fOFDSetlk, &syscall.Flock_t{Type: syscall.F_UNLCK, Whence: io.SeekStart}),
+			syscall.Flock(int(fd), syscall.LOCK_UN))
+	})
+	return errors.Join(err, unlocked)
 }

@@ -23,3 +23,13 @@ func lock(f *os.File) error {
 	}
 	return err
 }
+
+func unlock(f *os.File) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var unlocked error
+	err = conn.Control(func(fd uintptr) { unlocked = syscall.Flock(int(fd), syscall.LOCK_UN) })
+	return errors.Join(err, unlocked)
+}

@@ -60,6 +60,45 @@ func AppendIndent(dst, b []byte, prefix string) []byte {
 	return dst
 }
 
+// IndentedSize is how many bytes AppendIndent would append to an empty slice.
+func IndentedSize(b []byte, prefix string) (size int64) {
+	line := int64(1 + len(prefix))
+	for i := 0; i < len(b); {
+		switch c := b[i]; c {
+		case ' ', '\n', '\r', '\t':
+			i++
+		case '"':
+			end := skipString(b, i)
+			size += int64(end - i)
+			i = end
+		case '{', '[':
+			i = skipSpace(b, i+1)
+			if i < len(b) && b[i] == c+2 {
+				size += 2
+				i++
+				break
+			}
+			line += 2
+			size += 1 + line
+		case '}', ']':
+			line -= 2
+			size += line + 1
+			i++
+		case ',':
+			size += 1 + line
+			i++
+		case ':':
+			size += 2
+			i++
+		default:
+			end := skipScalar(b, i)
+			size += int64(end - i)
+			i = end
+		}
+	}
+	return size
+}
+
 // AppendCompact appends b to dst without the white space between its tokens.
 // b must have passed [Check] or come from a [Reader].
 func AppendCompact(dst, b []byte) []byte {

@@ -66,6 +66,12 @@ func NewReader(src io.Reader, maxDepth int) *Reader {
 	return newReader(src, maxDepth, windowSize)
 }
 
+// NewSizedReader is NewReader for a file of about size bytes, which needs no
+// larger window.
+func NewSizedReader(src io.Reader, maxDepth int, size int64) *Reader {
+	return newReader(src, maxDepth, int(min(size+1, windowSize))) // +1 to see the end.
+}
+
 func newReader(src io.Reader, maxDepth, window int) *Reader {
 	return &Reader{
 		src:  src,
