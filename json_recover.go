@@ -98,8 +98,7 @@ func (e *jsonEngine) readDocument(ctx context.Context) error {
 		if err != nil {
 			return e.badDocument(err)
 		}
-		id := string(m.Name)
-		if _, again := e.index.position[id]; again {
+		if _, again := e.index.position[string(m.Name)]; again {
 			repeats++
 		}
 		if m.Err != nil {

@@ -59,51 +59,54 @@ func ids(t *testing.T, dir string) []string {
 	return ids
 }
 
+// Ways to damage a namespace, and what repair makes of each.
+var damages = []struct {
+	name   string
+	damage func(name string, text []byte) []byte
+	lost   int // parts
+	keeps  int // documents
+}{
+	{"nothing is wrong", func(_ string, text []byte) []byte { return text }, 0, 20},
+	{"a record in the middle of the journal", func(name string, text []byte) []byte {
+		if strings.Contains(name, ".journal.") {
+			text[len(text)/2] ^= 1
+		}
+		return text
+	}, 1, 19},
+	{"a bad member in the document file", func(name string, text []byte) []byte {
+		if strings.HasSuffix(name, ".json") {
+			return []byte(strings.Replace(string(text), `"n": 4`, `"n": tru`, 1))
+		}
+		return text
+	}, 1, 19},
+	{"a document file cut short", func(name string, text []byte) []byte {
+		if strings.HasSuffix(name, ".json") {
+			return text[:len(text)-10]
+		}
+		return text
+	}, 1, 19},
+	{"an empty document file", func(name string, text []byte) []byte {
+		if strings.HasSuffix(name, ".json") {
+			return nil
+		}
+		return text
+	}, 1, 10},
+	{"a journal without its header", func(name string, text []byte) []byte {
+		if strings.Contains(name, ".journal.") {
+			text[12] ^= 1
+		}
+		return text
+	}, 1, 10},
+	{"a changed document file", func(name string, text []byte) []byte {
+		if strings.HasSuffix(name, ".json") {
+			return []byte(strings.Replace(string(text), ",\n", ", \n", 1))
+		}
+		return text
+	}, 0, 20},
+}
+
 func TestRepair(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		damage func(name string, text []byte) []byte
-		lost   int // parts
-		keeps  int // documents
-	}{
-		{"nothing is wrong", func(_ string, text []byte) []byte { return text }, 0, 20},
-		{"a record in the middle of the journal", func(name string, text []byte) []byte {
-			if strings.Contains(name, ".journal.") {
-				text[len(text)/2] ^= 1
-			}
-			return text
-		}, 1, 19},
-		{"a bad member in the document file", func(name string, text []byte) []byte {
-			if strings.HasSuffix(name, ".json") {
-				return []byte(strings.Replace(string(text), `"n": 4`, `"n": tru`, 1))
-			}
-			return text
-		}, 1, 19},
-		{"a document file cut short", func(name string, text []byte) []byte {
-			if strings.HasSuffix(name, ".json") {
-				return text[:len(text)-10]
-			}
-			return text
-		}, 1, 19},
-		{"an empty document file", func(name string, text []byte) []byte {
-			if strings.HasSuffix(name, ".json") {
-				return nil
-			}
-			return text
-		}, 1, 10},
-		{"a journal without its header", func(name string, text []byte) []byte {
-			if strings.Contains(name, ".journal.") {
-				text[12] ^= 1
-			}
-			return text
-		}, 1, 10},
-		{"a changed document file", func(name string, text []byte) []byte {
-			if strings.HasSuffix(name, ".json") {
-				return []byte(strings.Replace(string(text), ",\n", ", \n", 1))
-			}
-			return text
-		}, 0, 20},
-	} {
+	for _, test := range damages {
 		t.Run(test.name, func(t *testing.T) {
 			originals := make(map[string]string)
 			dir := damaged(t, func(name string, text []byte) []byte {

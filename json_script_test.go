@@ -219,7 +219,7 @@ func (r *rig) reopen() {
 // look observes without being watched.
 func (r *rig) look() (jsonState, error) {
 	hook := r.fs.SetHook(nil)
-	defer r.fs.SetHook(hook)
+	defer func() { r.fs.SetHook(hook) }()
 	return observe(r.engine, r.store)
 }
 

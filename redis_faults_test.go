@@ -182,11 +182,11 @@ func TestRedisStatesThatPass(t *testing.T) {
 		"OOM":         {set("maxmemory", "1"), set("maxmemory", "0"), "maxmemory", "upsert"},
 		"NOREPLICAS":  {set("min-replicas-to-write", "1"), set("min-replicas-to-write", "0"), "min-replicas-to-write", "upsert"},
 		"max clients": {func() error { return errors.Join(set("maxclients", "1")(), killTCP(ctx, server)) }, set("maxclients", "1000"), "", "get"}, // go-redis drops the text.
-		"READONLY": {func() error { return c.SlaveOf(ctx, "127.0.0.1", "1").Err() }, func() error { return c.SlaveOf(ctx, "no", "one").Err() },
+		"READONLY": {func() error { return c.ReplicaOf(ctx, "127.0.0.1", "1").Err() }, func() error { return c.ReplicaOf(ctx, "no", "one").Err() },
 			"replica", "upsert"},
 		"MASTERDOWN": {func() error {
-			return errors.Join(set("replica-serve-stale-data", "no")(), c.SlaveOf(ctx, "127.0.0.1", "1").Err())
-		}, func() error { return c.SlaveOf(ctx, "no", "one").Err() }, "master", "get"},
+			return errors.Join(set("replica-serve-stale-data", "no")(), c.ReplicaOf(ctx, "127.0.0.1", "1").Err())
+		}, func() error { return c.ReplicaOf(ctx, "no", "one").Err() }, "master", "get"},
 		"MISCONF": {func() error {
 			return errors.Join(os.Mkdir(dump, 0o700), c.Set(ctx, "x", "", 0).Err(), c.BgSave(ctx).Err(), c.Del(ctx, "x").Err(), awaitFailedSave(ctx, server))
 		}, func() error { return errors.Join(os.Remove(dump), set("save", "")()) }, "save", "insert"},

@@ -170,7 +170,7 @@ func shortest(e *env) {
 // absent says whether Get finds an id.
 func absent(e *env, s kv.Store, id string) error {
 	if got, err := s.Get(e.ctx, id); !errors.Is(err, kv.ErrNotFound) {
-		return fmt.Errorf("Get(%q) = %s, %v after its time to live, want ErrNotFound", id, show(string(got)), err)
+		return fmt.Errorf("Get(%q) = %s, %w after its time to live, want ErrNotFound", id, show(string(got)), err)
 	}
 	return nil
 }
@@ -187,14 +187,14 @@ func afterlives() []afterlife {
 		{"GetMany", func(e *env, s kv.Store) error {
 			got, err := s.GetMany(e.ctx, []string{"gone", "kept", "gone"})
 			if err != nil || len(got) != 3 || got[0] != nil || got[1] == nil || got[2] != nil {
-				return fmt.Errorf("GetMany = %q, %v, want nil for the expired id alone", got, err)
+				return fmt.Errorf("GetMany = %q, %w, want nil for the expired id alone", got, err)
 			}
 			return nil
 		}},
 		{"Missing", func(e *env, s kv.Store) error {
 			got, err := s.Missing(e.ctx, []string{"gone", "kept"})
 			if err != nil || !slices.Equal(got, []string{"gone"}) {
-				return fmt.Errorf("Missing = %q, %v, want the expired id", got, err)
+				return fmt.Errorf("Missing = %q, %w, want the expired id", got, err)
 			}
 			return nil
 		}},

@@ -137,7 +137,7 @@ func (a *app) within(ctx context.Context, do func(context.Context) error) error 
 	a.held.timer, a.held.limit = timer, a.timeout
 	defer func() { a.held.timer = nil }()
 	err := do(ctx)
-	if err != nil && context.Cause(ctx) == error(slow) {
+	if err != nil && errors.Is(context.Cause(ctx), slow) {
 		return &slowError{a.timeout, err}
 	}
 	return err

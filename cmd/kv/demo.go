@@ -211,7 +211,7 @@ func (d *demo) showFiles(context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // It is read only.
+	defer f.Close()
 	d.say("\n%s begins:", first)
 	for lines, n := bufio.NewScanner(f), 0; n < 6 && lines.Scan(); n++ {
 		d.say("  %s", lines.Text())

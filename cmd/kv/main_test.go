@@ -89,13 +89,12 @@ func (s shell) write(name, text string) {
 }
 
 // service holds a namespace open, as a program that uses it does.
-func (s shell) service(namespace string, items map[string]json.RawMessage) kv.Store {
+func (s shell) service(namespace string, items map[string]json.RawMessage) {
 	s.t.Helper()
 	store, err := kv.Open(s.t.Context(), kv.Config{WorkingDir: s.dir()}, namespace)
 	require.NoError(s.t, err)
 	s.t.Cleanup(func() { require.NoError(s.t, store.Close()) })
 	require.NoError(s.t, store.Upsert(s.t.Context(), items))
-	return store
 }
 
 func fileNames(t *testing.T, dir string) (names []string) {

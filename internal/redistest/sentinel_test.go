@@ -37,7 +37,7 @@ func testSentinel(t *testing.T, opts []Option) {
 		t.Errorf("sentinels are %v", opt.SentinelAddrs)
 	}
 	c := redis.NewFailoverClient(opt)
-	defer c.Close() //nolint:errcheck // The servers end with the test.
+	defer c.Close() // The servers end with the test.
 	if err := c.Set(t.Context(), "k", "v", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
