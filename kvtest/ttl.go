@@ -206,7 +206,7 @@ func afterlives() []afterlife {
 		}},
 		{"TTL", func(e *env, s kv.Store) error {
 			if got, err := as[kv.Expirer](e, s).TTL(e.ctx, "gone"); !errors.Is(err, kv.ErrNotFound) {
-				return fmt.Errorf("TTL = %v, %v for an expired id, want ErrNotFound", got, err)
+				return fmt.Errorf("TTL = %v, %w for an expired id, want ErrNotFound", got, err)
 			}
 			return nil
 		}},
