@@ -2,8 +2,6 @@ package kv
 
 import (
 	"context"
-	"errors"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -32,19 +30,6 @@ type commits struct {
 	timer sync.Mutex
 	armed *time.Timer // of everysec, while there is something to sync
 	syncs sync.WaitGroup
-}
-
-// A journal is one file of the log.
-type journal struct {
-	*segment
-	generation uint64
-	salt       uint64
-	end        int64 // where the leader writes next
-
-	written atomic.Int64 // the end, without a group that is being written
-	synced  atomic.Int64 // up to where it is on the disk for sure
-	syncing sync.Mutex   // held during a sync, so that nobody returns before it ends
-	failed  atomic.Bool  // a sync has failed, or a write could not be taken back
 }
 
 // A write is one call's place in the queue.
@@ -355,71 +340,6 @@ func (x *index) apply(ch change) {
 	case opDrop:
 		x.drop()
 	}
-}
-
-// takeBack removes a part of a group from the journal, so that what was not
-// acknowledged cannot come back. If that fails, nothing may be appended.
-func (e *jsonEngine) takeBack(j *journal, start int64, cause error) error {
-	if err := j.file.Truncate(start); err != nil {
-		return e.fail(j, errors.Join(cause, err))
-	}
-	j.end = start
-	return unavailablef("nothing of this write was stored: %w", cause)
-}
-
-// current returns the journal to write to, and makes the first one.
-func (e *jsonEngine) current() (*journal, error) {
-	if e.commits.active != nil {
-		return e.commits.active, nil
-	}
-	j, err := e.createJournal(1, journalHeader{continues: e.snapshot.identity})
-	if err == nil {
-		e.use(j)
-	}
-	return j, err
-}
-
-// use makes j the journal that is written to.
-func (e *jsonEngine) use(j *journal) {
-	e.mu.Lock()
-	e.journals = append(e.journals, j)
-	e.mu.Unlock()
-	e.commits.active = j
-	e.commits.encoder = wal.NewEncoder(j.salt)
-	e.commits.pending.Store(0)
-	e.journalBytes.Add(j.end)
-}
-
-// resumeAt sets the end of a journal that has been synced.
-func (j *journal) resumeAt(end int64) {
-	j.end = end
-	j.written.Store(end)
-	j.synced.Store(end)
-}
-
-// createJournal makes a journal that survives a crash before anything is
-// acknowledged in it.
-func (e *jsonEngine) createJournal(generation uint64, h journalHeader) (*journal, error) {
-	name := e.names.journal(generation)
-	f, err := e.files.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, unavailablef("%w", err)
-	}
-	h.salt = newSalt()
-	enc := wal.NewEncoder(h.salt)
-	enc.Header(h.encode(journalKind))
-	if _, err = f.WriteAt(enc.Buf, 0); err == nil {
-		err = f.Sync()
-	}
-	if err == nil {
-		err = e.files.Sync()
-	}
-	if err != nil {
-		return nil, unavailablef("%w", errors.Join(err, f.Close(), e.files.Remove(name)))
-	}
-	j := &journal{segment: newSegment(f, name), generation: generation, salt: h.salt}
-	j.resumeAt(enc.Next())
-	return j, nil
 }
 
 // stop refuses writes from now on, and waits for those under way and for the

@@ -195,19 +195,3 @@ func (en entry) change(s *segment) change {
 	at := place{s, en.valueAt, uint32(len(en.value)), wal.Sum(en.value)}
 	return change{en.op, doc{id: string(en.id), expires: en.expires, place: at}}
 }
-
-// A ttlEntry is a record of the file of times to live. Its sum is that of the
-// value in compact form, so that it no longer counts once another program has
-// put another value under the id.
-func appendTTL(b []byte, id string, expires int64, sum uint32) []byte {
-	b = binary.LittleEndian.AppendUint64(b, uint64(expires))
-	b = binary.LittleEndian.AppendUint32(b, sum)
-	return append(b, id...)
-}
-
-func decodeTTL(b []byte) (id string, expires int64, sum uint32, ok bool) {
-	if len(b) < 12 {
-		return "", 0, 0, false
-	}
-	return string(b[12:]), int64(binary.LittleEndian.Uint64(b)), binary.LittleEndian.Uint32(b[8:]), true
-}

@@ -154,11 +154,21 @@ func copyFile(files fsys.FS, from, to string) error {
 		return err
 	}
 	defer src.Close()
-	dst, err := files.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	info, err := src.Stat()
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(io.NewOffsetWriter(dst, 0), io.NewSectionReader(src, 0, 1<<62))
+	return copyPart(files, src, 0, info.Size(), to, os.O_EXCL)
+}
+
+// copyPart copies n bytes at offset to a new file, and syncs it. flag says
+// what is done if there is a file of that name.
+func copyPart(files fsys.FS, src io.ReaderAt, offset, n int64, to string, flag int) error {
+	dst, err := files.OpenFile(to, os.O_WRONLY|os.O_CREATE|flag, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.NewOffsetWriter(dst, 0), io.NewSectionReader(src, offset, n))
 	if err == nil {
 		err = dst.Sync()
 	}

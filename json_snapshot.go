@@ -19,6 +19,23 @@ type snapshot struct {
 	identity identity
 }
 
+// maybeCompact starts a compaction when the journals have outgrown the
+// document file.
+func (e *jsonEngine) maybeCompact() {
+	limit := max(orDefault(e.compactAt, max(e.snapshotBytes.Load(), 16<<20)), e.compactAfter.Load())
+	if e.journalBytes.Load() < limit || e.compactBusy.Swap(true) {
+		return
+	}
+	e.background.Go(func() {
+		defer e.compactBusy.Store(false)
+		e.compactAfter.Store(0)
+		if err := e.compact(context.Background(), true); err != nil {
+			e.compactAfter.Store(2 * e.journalBytes.Load()) // What fails is not tried at every write.
+			e.logger.Error("kv: compaction failed, the journal is kept: " + err.Error())
+		}
+	})
+}
+
 // compact writes the document file anew, if anything has been written since
 // the last time. Its steps, after each of which a crash is recovered from:
 //
@@ -99,14 +116,6 @@ func (e *jsonEngine) rotate() error {
 		return errors.Join(err, j.release(), e.files.Remove(j.name))
 	}
 	return nil
-}
-
-// newest is the journal that is written to. There is one while there is
-// anything to compact.
-func (e *jsonEngine) newest() *journal {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	return e.journals[len(e.journals)-1]
 }
 
 // A snapshotWriter writes one snapshot.
@@ -224,16 +233,6 @@ func bloats(value []byte) bool {
 	return size > most<<20 && size/most > int64(len(value)) || size > limitMaxValueBytes
 }
 
-func (w *snapshotWriter) ttl(d doc, value []byte) {
-	if len(w.ttls.Buf) == 0 {
-		w.ttls.Header(journalHeader{salt: w.ttls.Salt()}.encode(ttlKind))
-	}
-	w.small = jsonscan.AppendCompact(w.small[:0], value)
-	start := w.ttls.Begin()
-	w.ttls.Buf = appendTTL(w.ttls.Buf, d.id, d.expires, wal.Sum(w.small))
-	w.ttls.End(start)
-}
-
 func (w *snapshotWriter) spill() error {
 	if _, err := w.file.WriteAt(w.out, w.at); err != nil {
 		return unavailablef("%w", err)
@@ -281,55 +280,6 @@ func (w *snapshotWriter) commit() error {
 	document := e.names.document()
 	if err := e.files.Rename(e.names.temp(document), document); err != nil {
 		return unavailablef("%w", err)
-	}
-	return nil
-}
-
-// commitTTLs comes before the document file, and before the record that
-// announces it, which may make a journal superfluous though the old document
-// file stays, if both are the same. Entries without a document do no harm;
-// documents without their entry would live for ever, and those that got a
-// value again, without a time to live, would be gone with an old entry.
-func (w *snapshotWriter) commitTTLs() error {
-	e := w.engine
-	if len(w.ttls.Buf) == 0 && !e.ttlFile {
-		return nil
-	}
-	// What the entries are taken from must not be lost when they are not.
-	if e.health() == nil || e.newest().failed.Load() {
-		if err := e.syncLast(); err != nil {
-			return err
-		}
-	}
-	if len(w.ttls.Buf) == 0 {
-		if err := ignoreMissing(e.files.Remove(e.names.ttl())); err != nil {
-			return err
-		}
-		e.ttlFile = false
-		return e.files.Sync()
-	}
-	if err := w.writeTTLs(); err != nil {
-		return err
-	}
-	e.ttlFile = true
-	return e.files.Sync()
-}
-
-func (w *snapshotWriter) writeTTLs() error {
-	e := w.engine
-	temp := e.names.temp(e.names.ttl())
-	f, err := e.files.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	if _, err = f.WriteAt(w.ttls.Buf, 0); err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = e.files.Rename(temp, e.names.ttl())
-	}
-	if err != nil {
-		return errors.Join(err, ignoreMissing(e.files.Remove(temp)))
 	}
 	return nil
 }
@@ -415,37 +365,6 @@ func (e *jsonEngine) adopt(w *snapshotWriter) {
 		e.index.pack()
 	}
 	e.mu.Unlock()
-}
-
-// removeJournals removes the journals up to a generation. One that cannot be
-// removed is not read again, because a later one says which snapshot it
-// begins at; it is tried again next time.
-func (e *jsonEngine) removeJournals(last uint64) error {
-	e.mu.Lock()
-	var keep []*journal
-	for _, j := range e.journals {
-		if j.generation > last {
-			keep = append(keep, j)
-			continue
-		}
-		e.obsolete = append(e.obsolete, j.name)
-		e.journalBytes.Add(-j.end)
-		_ = j.release()
-	}
-	e.journals = keep
-	e.mu.Unlock()
-	if len(e.obsolete) == 0 {
-		return nil
-	}
-	for len(e.obsolete) > 0 {
-		err := ignoreMissing(e.files.Remove(e.obsolete[0]))
-		if err != nil {
-			e.logger.Warn("kv: an old journal could not be removed: " + err.Error())
-			break
-		}
-		e.obsolete = e.obsolete[1:]
-	}
-	return unavailable(e.files.Sync())
 }
 
 // discard removes what a snapshot that failed has left.

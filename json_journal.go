@@ -1,0 +1,203 @@
+package kv
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ngraf/kv/internal/wal"
+)
+
+// A journal is one file of the log.
+type journal struct {
+	*segment
+	generation uint64
+	salt       uint64
+	end        int64 // where the leader writes next
+
+	written atomic.Int64 // the end, without a group that is being written
+	synced  atomic.Int64 // up to where it is on the disk for sure
+	syncing sync.Mutex   // held during a sync, so that nobody returns before it ends
+	failed  atomic.Bool  // a sync has failed, or a write could not be taken back
+}
+
+// current returns the journal to write to, and makes the first one.
+func (e *jsonEngine) current() (*journal, error) {
+	if e.commits.active != nil {
+		return e.commits.active, nil
+	}
+	j, err := e.createJournal(1, journalHeader{continues: e.snapshot.identity})
+	if err == nil {
+		e.use(j)
+	}
+	return j, err
+}
+
+// use makes j the journal that is written to.
+func (e *jsonEngine) use(j *journal) {
+	e.mu.Lock()
+	e.journals = append(e.journals, j)
+	e.mu.Unlock()
+	e.commits.active = j
+	e.commits.encoder = wal.NewEncoder(j.salt)
+	e.commits.pending.Store(0)
+	e.journalBytes.Add(j.end)
+}
+
+// resumeAt sets the end of a journal that has been synced.
+func (j *journal) resumeAt(end int64) {
+	j.end = end
+	j.written.Store(end)
+	j.synced.Store(end)
+}
+
+// createJournal makes a journal that survives a crash before anything is
+// acknowledged in it.
+func (e *jsonEngine) createJournal(generation uint64, h journalHeader) (*journal, error) {
+	name := e.names.journal(generation)
+	f, err := e.files.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, unavailablef("%w", err)
+	}
+	h.salt = newSalt()
+	enc := wal.NewEncoder(h.salt)
+	enc.Header(h.encode(journalKind))
+	if _, err = f.WriteAt(enc.Buf, 0); err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = e.files.Sync()
+	}
+	if err != nil {
+		return nil, unavailablef("%w", errors.Join(err, f.Close(), e.files.Remove(name)))
+	}
+	j := &journal{segment: newSegment(f, name), generation: generation, salt: h.salt}
+	j.resumeAt(enc.Next())
+	return j, nil
+}
+
+// takeBack removes a part of a group from the journal, so that what was not
+// acknowledged cannot come back. If that fails, nothing may be appended.
+func (e *jsonEngine) takeBack(j *journal, start int64, cause error) error {
+	if err := j.file.Truncate(start); err != nil {
+		return e.fail(j, errors.Join(cause, err))
+	}
+	j.end = start
+	return unavailablef("nothing of this write was stored: %w", cause)
+}
+
+// newest is the journal that is written to. There is one while there is
+// anything to compact.
+func (e *jsonEngine) newest() *journal {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.journals[len(e.journals)-1]
+}
+
+// removeJournals removes the journals up to a generation. One that cannot be
+// removed is not read again, because a later one says which snapshot it
+// begins at; it is tried again next time.
+func (e *jsonEngine) removeJournals(last uint64) error {
+	e.mu.Lock()
+	var keep []*journal
+	for _, j := range e.journals {
+		if j.generation > last {
+			keep = append(keep, j)
+			continue
+		}
+		e.obsolete = append(e.obsolete, j.name)
+		e.journalBytes.Add(-j.end)
+		_ = j.release()
+	}
+	e.journals = keep
+	e.mu.Unlock()
+	if len(e.obsolete) == 0 {
+		return nil
+	}
+	for len(e.obsolete) > 0 {
+		err := ignoreMissing(e.files.Remove(e.obsolete[0]))
+		if err != nil {
+			e.logger.Warn("kv: an old journal could not be removed: " + err.Error())
+			break
+		}
+		e.obsolete = e.obsolete[1:]
+	}
+	return unavailable(e.files.Sync())
+}
+
+// syncEvery is the second of everysec.
+const syncEvery = time.Second
+
+// arm has the journal synced a second from now, unless that is under way.
+func (e *jsonEngine) arm() {
+	c := &e.commits
+	c.timer.Lock()
+	defer c.timer.Unlock()
+	if c.armed != nil {
+		return
+	}
+	c.syncs.Add(1)
+	c.armed = time.AfterFunc(syncEvery, func() {
+		defer c.syncs.Done()
+		c.timer.Lock()
+		c.armed = nil
+		c.timer.Unlock()
+		_ = e.syncLast() // A failure has been logged, and refuses the next write.
+	})
+}
+
+// syncLast syncs the journal that is written to, if it needs it. Journals
+// before it were synced when it took over.
+func (e *jsonEngine) syncLast() error {
+	e.mu.RLock()
+	var j *journal
+	if n := len(e.journals); n > 0 {
+		j = e.journals[n-1]
+		j.acquire()
+	}
+	e.mu.RUnlock()
+	if j == nil {
+		return nil
+	}
+	return errors.Join(e.syncJournal(j), j.release())
+}
+
+// syncJournal makes all that was written to j before the call durable.
+func (e *jsonEngine) syncJournal(j *journal) error {
+	j.syncing.Lock()
+	defer j.syncing.Unlock()
+	if err := e.health(); err != nil {
+		return err
+	}
+	end := j.written.Load()
+	if j.synced.Load() >= end {
+		return nil
+	}
+	if err := j.file.Sync(); err != nil {
+		return e.fail(j, err)
+	}
+	j.synced.Store(end)
+	return nil
+}
+
+// fail refuses all writes from now on. The kernel reports a failed fsync once
+// and may drop the data; a second fsync that succeeds would prove nothing.
+func (e *jsonEngine) fail(j *journal, cause error) error {
+	err := unavailablef("writes are refused until the namespace is reopened, because the state of %s on disk is not known: %w",
+		e.path(j.name), cause)
+	j.failed.Store(true)
+	if e.commits.failure.CompareAndSwap(nil, &err) {
+		e.logger.Error("kv: " + err.Error())
+	}
+	return e.health()
+}
+
+// health returns why writes are refused, or nil.
+func (e *jsonEngine) health() error {
+	if failure := e.commits.failure.Load(); failure != nil {
+		return *failure
+	}
+	return nil
+}
