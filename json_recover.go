@@ -65,22 +65,28 @@ func (e *jsonEngine) load(ctx context.Context) error {
 	return e.replay(ctx, logs)
 }
 
-// readDocument streams the document file into the index.
-func (e *jsonEngine) readDocument(ctx context.Context) error {
+// openDocument makes the document file the snapshot, if there is one.
+func (e *jsonEngine) openDocument() (exists bool, err error) {
 	name := e.names.document()
 	file, err := e.files.OpenFile(name, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
+		return false, err
+	}
+	e.snapshot.segment = newSegment(file, name)
+	e.snapshot.info, err = file.Stat()
+	return true, err
+}
+
+// readDocument streams the document file into the index.
+func (e *jsonEngine) readDocument(ctx context.Context) error {
+	if exists, err := e.openDocument(); err != nil || !exists {
 		return err
 	}
-	segment := newSegment(file, name)
-	e.snapshot.segment = segment
-	if e.snapshot.info, err = file.Stat(); err != nil {
-		return err
-	}
-	src := &summing{src: io.NewSectionReader(file, 0, 1<<62)}
+	name, segment := e.names.document(), e.snapshot.segment
+	src := &summing{src: io.NewSectionReader(segment.file, 0, 1<<62)}
 	members := jsonscan.NewSizedReader(src, maxDepth, e.snapshot.info.Size())
 	repeats, foreign := 0, 0
 	for n := 0; ; n++ {

@@ -179,18 +179,10 @@ func copyPart(files fsys.FS, src io.ReaderAt, offset, n int64, to string, flag i
 // on at the next line that begins a member in Python's layout.
 func (r *repairer) document(ctx context.Context) error {
 	e := r.engine
-	name := e.names.document()
-	file, err := e.files.OpenFile(name, os.O_RDONLY, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	if exists, err := e.openDocument(); err != nil || !exists {
 		return err
 	}
-	e.snapshot.segment = newSegment(file, name)
-	if e.snapshot.info, err = file.Stat(); err != nil {
-		return err
-	}
+	name, file := e.names.document(), e.snapshot.file
 	size := e.snapshot.info.Size()
 	section := func(from int64) io.Reader { return io.NewSectionReader(file, from, size-from) }
 	src, base := section(0), int64(0)
