@@ -40,10 +40,11 @@ func TestContractWrapped(t *testing.T) {
 	kvtest.Run(t, func(t *testing.T) kvtest.Harness { return jsonHarness(t, tight, wrap) })
 }
 
+// Here every command travels alone, in the next test with those of others.
 func TestContractMiniredis(t *testing.T) {
 	kvtest.Run(t, func(t *testing.T) kvtest.Harness {
 		server := miniredis.RunT(t)
-		h := redisHarness(t, tight, "redis://"+server.Addr())
+		h := redisHarness(t, tight, "redis://"+server.Addr(), kv.WithoutAutoPipelining())
 		h.Advance = server.FastForward
 		h.Plant = func(namespace string, raw map[string][]byte) error {
 			for id, value := range raw {
@@ -153,9 +154,9 @@ func plantFile(path string, raw map[string][]byte) error {
 	return os.WriteFile(path, b.Bytes(), 0o600)
 }
 
-func redisHarness(t *testing.T, limit int64, url string) kvtest.Harness {
+func redisHarness(t *testing.T, limit int64, url string, opts ...kv.Option) kvtest.Harness {
 	cfg := kv.Config{Backend: "redis", Redis: kv.RedisConfig{URL: kv.RedisURL(url)}, MaxValueBytes: limit}
-	o := newOpener(t, cfg, same)
+	o := newOpener(t, cfg, same, opts...)
 	return kvtest.Harness{Open: o.open, Persistent: true, MaxValueBytes: limit}
 }
 

@@ -46,7 +46,7 @@ func newRedisEngine(client *redisClient, cfg Config, namespace string, logger *s
 func (e *redisEngine) key(id string) string { return e.prefix + id }
 
 func (e *redisEngine) get(ctx context.Context, id string) (json.RawMessage, error) {
-	cmd, _, err := run(ctx, e.client, repeatable, func() *redis.StringCmd {
+	cmd, _, err := share(ctx, e.client, repeatable, func() *redis.StringCmd {
 		return redis.NewStringCmd(ctx, "get", e.key(id))
 	})
 	if err != nil {
@@ -231,7 +231,7 @@ func (e *redisEngine) setTogether(ctx context.Context, b *batch, from int, items
 // setEach stores items with a SET for each.
 func (e *redisEngine) setEach(ctx context.Context, b *batch, from int, items []item, ttl time.Duration) {
 	values := lend(ctx, items)
-	p, err := pipeline(ctx, e.client, repeatable, len(items), func(i int) *redis.StatusCmd {
+	p, err := pipeline(ctx, e.client.carrying(items), repeatable, len(items), func(i int) *redis.StatusCmd {
 		return redis.NewStatusCmd(ctx, e.set(items[i].id, values[i], ttl)...)
 	})
 	if err != nil {
@@ -250,7 +250,7 @@ func (e *redisEngine) insert(ctx context.Context, items []item, ttl time.Duratio
 	n := 0
 	for from, part := range chunks(items, item.size) {
 		values := lend(ctx, part)
-		p, err := pipeline(ctx, e.client, once, len(part), func(i int) *redis.StatusCmd {
+		p, err := pipeline(ctx, e.client.carrying(part), once, len(part), func(i int) *redis.StatusCmd {
 			return redis.NewStatusCmd(ctx, append(e.set(part[i].id, values[i], ttl), "nx")...)
 		})
 		if err != nil {
@@ -311,7 +311,7 @@ func (e *redisEngine) delete(ctx context.Context, ids []string) (int, error) {
 }
 
 func (e *redisEngine) ttl(ctx context.Context, id string) (time.Duration, error) {
-	cmd, _, err := run(ctx, e.client, repeatable, func() *redis.IntCmd {
+	cmd, _, err := share(ctx, e.client, repeatable, func() *redis.IntCmd {
 		return redis.NewIntCmd(ctx, "pttl", e.key(id))
 	})
 	if err != nil {

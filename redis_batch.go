@@ -78,6 +78,20 @@ func eachChunk[T any](list []T, size func(T) int, do func(from int, part []T) bo
 
 func (i item) size() int { return len(i.id) + len(i.value) }
 
+// sharedBytes is the size up to which an item travels with the commands of
+// other callers, who have to wait for all of it.
+const sharedBytes = 32 << 10
+
+// carrying returns the client for sending items.
+func (c *redisClient) carrying(items []item) *redisClient {
+	if c.auto == nil || len(items) > 1 || items[0].size() <= sharedBytes {
+		return c
+	}
+	alone := *c
+	alone.auto = nil
+	return &alone
+}
+
 // lend returns the values of items for a pipeline that may outlive its
 // caller, who owns them: copies, if the call can be left behind.
 func lend(ctx context.Context, items []item) [][]byte {
@@ -139,6 +153,24 @@ func run[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, build
 	return last, worst, err
 }
 
+// share is run for a small command, which travels together with those of other
+// callers where the client can do that. A caller that gives up leaves a
+// command behind that ends with its fellows.
+func share[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, build func() C) (C, fate, error) {
+	if c.auto == nil {
+		return run(ctx, c, again, build)
+	}
+	worst := refused
+	cmd, err := retry(ctx, again, func() (C, fate, error) {
+		cmd := build()
+		f, err := c.classify(ctx, notNil(c.auto.Submit(ctx, single{cmd}).WaitContext(ctx)))
+		worst = max(worst, f)
+		c.refresh(ctx, f)
+		return cmd, f, err
+	})
+	return cmd, worst, err
+}
+
 // notNil drops redis.Nil, which says that there is no such key.
 func notNil(err error) error {
 	if errors.Is(err, redis.Nil) {
@@ -161,6 +193,13 @@ type reply[C redis.Cmder] struct {
 // commands nothing is known.
 func pipeline[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, n int, build func(i int) C) ([]reply[C], error) {
 	replies := make([]reply[C], n)
+	if r := &replies[0]; n == 1 {
+		r.cmd, r.fate, r.err = share(ctx, c, again, func() C { return build(0) })
+		if r.err != nil && contextError(ctx) != nil {
+			return nil, r.err
+		}
+		return replies, nil
+	}
 	todo := make([]int, n)
 	for i := range todo {
 		todo[i] = i

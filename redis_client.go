@@ -26,8 +26,9 @@ type redisClient struct {
 	redis.UniversalClient
 	where  string // host:port, for messages
 	wait   time.Duration
-	borrow bool   // the caller of WithRedisClient closes it
-	calls  *calls // shared by the clients of all nodes
+	auto   *redis.AutoPipeliner // nil: every command by itself
+	borrow bool                 // the caller of WithRedisClient closes it
+	calls  *calls               // shared by the clients of all nodes
 }
 
 // calls counts the calls that run apart from their caller, so that the client
@@ -75,12 +76,32 @@ func connectRedis(_ context.Context, cfg RedisConfig, opts options) (*redisClien
 		return nil, err
 	}
 	redis.SetLogger(redisLogger{opts.logger})
+	client := redis.NewUniversalClient(o)
+	auto, err := autoPipeline(client, opts)
+	if err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
 	return &redisClient{
-		UniversalClient: redis.NewUniversalClient(o),
+		UniversalClient: client,
+		auto:            auto,
 		where:           strings.Join(s.addrs, ", "),
 		wait:            s.ConnectionTimeout,
 		calls:           new(calls),
 	}, nil
+}
+
+// autoPipeline lets the single commands of many callers share round trips: the
+// commands that come while a batch is on its way make the next. Half duplex is
+// what is faster near the server (docs/performance.md). This is the one place
+// that knows the experimental API.
+func autoPipeline(client redis.UniversalClient, opts options) (*redis.AutoPipeliner, error) {
+	c, ok := client.(interface {
+		AsyncAutoPipeline() (*redis.AutoPipeliner, error)
+	})
+	if !ok || opts.unshared {
+		return nil, nil
+	}
+	return c.AsyncAutoPipeline()
 }
 
 // options are go-redis's for s. They are the only place where a setting
