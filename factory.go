@@ -51,6 +51,7 @@ type options struct {
 	logger   *slog.Logger
 	client   redis.UniversalClient
 	readonly bool
+	unshared bool
 	now      func() time.Time // of the json backend; nil: time.Now
 }
 
@@ -66,6 +67,11 @@ func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l 
 func WithRedisClient(client redis.UniversalClient) Option {
 	return func(o *options) { o.client = client }
 }
+
+// WithoutAutoPipelining gives every single command to Redis a round trip of
+// its own. Otherwise those of many goroutines share some, by way of an API of
+// go-redis that is experimental.
+func WithoutAutoPipelining() Option { return func(o *options) { o.unshared = true } }
 
 // WithReadOnly opens namespaces for looking only: every write fails with an
 // error that matches [ErrInvalid]. A json namespace is then read as it is at
