@@ -91,9 +91,9 @@ func connectRedis(_ context.Context, cfg RedisConfig, opts options) (*redisClien
 }
 
 // autoPipeline lets the single commands of many callers share round trips: the
-// commands that come while a batch is on its way make the next. Half duplex is
-// what is faster near the server (docs/performance.md). This is the one place
-// that knows the experimental API.
+// commands that come while a batch is on its way make the next. Half duplex,
+// the default, is the faster of its two ways near the server. This is the one
+// place that knows the experimental API.
 func autoPipeline(client redis.UniversalClient, opts options) (*redis.AutoPipeliner, error) {
 	c, ok := client.(interface {
 		AsyncAutoPipeline() (*redis.AutoPipeliner, error)
