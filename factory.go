@@ -110,6 +110,7 @@ type Factory struct {
 	keeps   bool // a reference to client
 	stores  map[Store]struct{}
 	engines map[string]*shared[engine]
+	flights map[engine]*flights
 }
 
 // Format keeps the configuration, and the passwords in it, out of every print.
@@ -125,6 +126,7 @@ func NewFactory(cfg Config, opts ...Option) (*Factory, error) {
 		cfg:     cfg,
 		stores:  make(map[Store]struct{}),
 		engines: make(map[string]*shared[engine]),
+		flights: make(map[engine]*flights),
 	}
 	for _, opt := range opts {
 		opt(&f.opts)
@@ -210,6 +212,7 @@ func (f *Factory) open(ctx context.Context, namespace string) (Store, error) {
 		ttl:       f.cfg.ttlFor(namespace),
 		maxValue:  f.cfg.maxValue(),
 		readonly:  f.opts.readonly,
+		flights:   f.flightsOf(e),
 	}
 	s.release = func() error { return f.release(s, eng) }
 	return s, nil
@@ -237,7 +240,8 @@ func (f *Factory) openRedis(ctx context.Context, namespace string) (engine, erro
 }
 
 // release is the last step of a store's Close.
-func (f *Factory) release(s Store, eng *shared[engine]) error {
+func (f *Factory) release(s *store, eng *shared[engine]) error {
+	f.endFlights(s)
 	err := eng.release()
 	f.mu.Lock()
 	delete(f.stores, s)

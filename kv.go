@@ -153,6 +153,8 @@ type Stats struct {
 	Deletes int64 // documents removed by Delete
 	Errors  int64 // calls that failed, ErrNotFound apart
 
+	Compute ComputeStats
+
 	JSON  *JSONStats  // nil on other backends
 	Redis *RedisStats // nil on other backends
 }

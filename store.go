@@ -49,6 +49,7 @@ type store struct {
 	ttl       time.Duration // of new documents
 	maxValue  int64
 	readonly  bool
+	flights   *flights // of Compute, shared by all stores of the engine
 
 	closed  atomic.Bool
 	release func() error // gives the engine back to the factory
@@ -264,6 +265,9 @@ func (s *store) Stats(ctx context.Context) (Stats, error) {
 		Errors:    s.errs.Load(),
 	}
 	s.engine.stats(&stats)
+	if s.flights != nil {
+		stats.Compute = s.flights.stats()
+	}
 	return stats, nil
 }
 

@@ -10,11 +10,15 @@ import (
 )
 
 // A Typed reads and writes documents of one Go type in a [Store], by way of
-// encoding/json. It holds no state of its own.
-type Typed[T any] struct{ store Store }
+// encoding/json.
+type Typed[T any] struct {
+	store   Store
+	options ComputeOptions[T]
+	own     *flights // of a store that has none
+}
 
 // For returns a typed view of s.
-func For[T any](s Store) Typed[T] { return Typed[T]{s} }
+func For[T any](s Store) Typed[T] { return Typed[T]{store: s, own: foreignFlights(s)} }
 
 // Get returns the document with this id. Beside the errors of Store.Get there
 // is one that matches [ErrCorrupt], for a document that does not fit T.

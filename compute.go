@@ -1,0 +1,194 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Defaults of [ComputeOptions].
+const (
+	defaultLease = 10 * time.Second
+	defaultLimit = 10 * time.Minute
+	leastLease   = 100 * time.Millisecond
+)
+
+// ComputeOptions say how Compute and ComputeMany of a view work. The zero
+// value is what most want. Times are kept to the millisecond; a negative one
+// is [ErrInvalid].
+type ComputeOptions[T any] struct {
+	// Accept reports whether a computed value is worth keeping; nil accepts
+	// all. A refused value is returned all the same, also to those who waited
+	// for it in this process, and not stored. Other processes compute anew.
+	Accept func(T) bool
+
+	// TTL is the time to live of what is stored. 0 is the namespace's.
+	TTL time.Duration
+
+	// Lease is how long a process that computes is believed to be alive
+	// without a sign of life; it gives one three times as often. It bounds
+	// how long others wait for one that died. 0 is 10 s; at least 100 ms.
+	Lease time.Duration
+
+	// Limit bounds the context that fn gets, which does not end with that of
+	// the caller. 0 is 10 min. An fn that does not heed its context is not
+	// stopped, but other processes stop waiting for it.
+	Limit time.Duration
+
+	// Wait bounds how long a caller waits for what another computes, after
+	// which it gets an error that matches [ErrUnavailable]. 0 leaves it to
+	// the caller's context.
+	Wait time.Duration
+
+	// Unshared makes fn run without a lease, and its answer be returned
+	// without being stored, where otherwise the call would fail because the
+	// backend is away. Every process then computes for itself.
+	Unshared bool
+
+	// RefreshAhead is a fraction between 0 and 1. When less than that is left
+	// of a document's time to live, a call that reads it has it computed anew
+	// in the background, by one process, and returns the present value at
+	// once. An error there is dropped. 0 is off.
+	RefreshAhead float64
+
+	// Negative is how long to remember that fn found no such document: that
+	// it returned an error that matches [ErrNotFound], or left the id out of
+	// its map. Until then calls get such an error without calling fn. Nothing
+	// is stored under the id, and a document that is stored counts. 0 is off.
+	Negative time.Duration
+}
+
+// With returns a view of the same store whose Compute and ComputeMany work by
+// these options.
+func (t Typed[T]) With(o ComputeOptions[T]) Typed[T] {
+	t.options = o
+	return t
+}
+
+// Compute returns the document with this id. If there is none, it calls fn,
+// stores what it returns with the namespace's time to live, and returns it.
+//
+// Of all callers who ask for an absent id at the same time, in all goroutines,
+// processes and hosts that share the store, one runs fn, and the others wait
+// for its answer, each until its own context is done. (The json backend has
+// one process, and a backend that is not built in is taken to have one: there,
+// callers of one view and its copies share.) The lease that this takes ends
+// with the process that holds it; see [ComputeOptions].Lease. In rare cases fn
+// runs again: when that process dies or is held up for longer than the lease,
+// or when Redis loses the lease, in a failover or a restart without an append-
+// only file. An answer is stored only while its lease is held, and only if the
+// id is still absent: a write that came in between stays, and is what Compute
+// returns.
+//
+// The context of fn has the values of the caller's, not its end: fn goes on,
+// and its answer is stored, when the caller has given up. It ends with
+// ComputeOptions.Limit, and when the last store of the namespace is closed,
+// which waits until fn has returned. An fn that calls Compute with the same id
+// waits for itself.
+//
+// The errors beside those of Get:
+//
+//   - The error of fn, as it is, which those in this process who waited for it
+//     get too. It is not stored, so that the next caller tries again.
+//   - One that matches [ErrUnavailable] if the backend is away; see
+//     ComputeOptions.Unshared.
+//   - One that says why the answer could not be stored, or that matches
+//     [ErrOutcomeUnknown] if it may or may not have been. The answer is then
+//     returned beside it.
+//
+// If fn panics, so does the call that it was given to, with a value whose text
+// has the original's and its stack; the others get an error.
+//
+// What Compute stores does not go through wrappers around a built-in store.
+func (t Typed[T]) Compute(ctx context.Context, id string, fn func(context.Context) (T, error)) (T, error) {
+	for {
+		v, err := t.Get(ctx, id)
+		if err == nil {
+			t.hit(ctx, id, fn)
+			return v, nil
+		}
+		var zero T
+		away := t.options.Unshared && isAway(err)
+		if !errors.Is(err, ErrNotFound) && !away {
+			return zero, err
+		}
+		c := t.computing()
+		p, err := t.plan(c, forOne(id, fn))
+		if err != nil {
+			return zero, c.fail(id, err)
+		}
+		p.away = away
+		c.flights.misses.Add(1)
+		if r := c.answers(ctx, []string{id}, p, t.options.Wait)[0]; r != nil {
+			return answerOf[T](c, id, *r)
+		}
+	}
+}
+
+// ComputeMany returns the documents with these ids, as Compute does for each:
+// it reads them together, and calls fn once with those that are absent and
+// that nobody else computes, without repeats, and waits for the others. (Ids
+// whose computing process died in the meantime make it call fn again.)
+//
+// An id that fn leaves out of its map, without an error, is left out of the
+// result. If fn returns an error, the values that it returned beside it are
+// stored and in the result, and the error stands for the others. The result
+// has all documents that could be had, whatever the error; it is the first
+// that was met.
+func (t Typed[T]) ComputeMany(ctx context.Context, ids []string, fn func(ctx context.Context, missing []string) (map[string]T, error)) (map[string]T, error) {
+	c := t.computing()
+	p, unplanned := t.plan(c, fn)
+	var err error
+	all := make(map[string]T)
+	for {
+		found, bad := t.GetMany(ctx, ids...)
+		p.away = t.options.Unshared && isAway(bad)
+		if found == nil && !p.away {
+			return all, orDefault(err, bad)
+		}
+		if !p.away && err == nil {
+			err = bad // Some are corrupt.
+		}
+		for id, v := range found {
+			all[id] = v
+			c.flights.hits.Add(1)
+			t.ahead(ctx, c, id, p)
+		}
+		absent := absentOf(ids, found)
+		if unplanned != nil && len(absent) > 0 {
+			return all, c.fail("", unplanned)
+		}
+		c.flights.misses.Add(int64(len(absent)))
+		ids = nil
+		for i, r := range c.answers(ctx, absent, p, t.options.Wait) {
+			if r == nil {
+				ids = append(ids, absent[i])
+				continue
+			}
+			v, bad := answerOf[T](c, absent[i], *r)
+			if r.value != nil && !errors.Is(bad, ErrCorrupt) {
+				all[absent[i]] = v
+			}
+			if err == nil && (!r.ours || !errors.Is(bad, ErrNotFound)) {
+				err = bad
+			}
+		}
+		if len(ids) == 0 {
+			return all, err
+		}
+	}
+}
+
+// absentOf returns the ids that were not found, without repeats. One whose
+// value is corrupt is among them: its lease is refused then, and says so.
+func absentOf[T any](ids []string, found map[string]T) []string {
+	seen := make(map[string]bool, len(ids))
+	var absent []string
+	for _, id := range ids {
+		if _, ok := found[id]; !ok && !seen[id] {
+			absent = append(absent, id)
+			seen[id] = true
+		}
+	}
+	return absent
+}

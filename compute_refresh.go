@@ -1,0 +1,99 @@
+package kv
+
+import (
+	"context"
+	"time"
+)
+
+const (
+	dueMost  = 10_000      // ids of which flights remember when to look
+	dueLeast = time.Second // between two looks at one document's time to live
+)
+
+// hit counts a document that was there, and sees to its refreshing.
+func (t Typed[T]) hit(ctx context.Context, id string, fn func(context.Context) (T, error)) {
+	c := t.computing()
+	c.flights.hits.Add(1)
+	if t.options.RefreshAhead == 0 || !c.flights.isDue(id) {
+		return
+	}
+	if p, err := t.plan(c, forOne(id, fn)); err == nil {
+		c.flights.refresh(ctx, t.store, id, p, t.options.RefreshAhead)
+	}
+}
+
+// ahead is hit for one of many.
+func (t Typed[T]) ahead(ctx context.Context, c computing, id string, p plan) {
+	if t.options.RefreshAhead > 0 && c.flights.isDue(id) {
+		c.flights.refresh(ctx, t.store, id, p, t.options.RefreshAhead)
+	}
+}
+
+// isDue reports whether to look at a document's time to live now, and puts
+// off the next look.
+func (g *flights) isDue(id string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	if now.Before(g.due[id]) {
+		return false
+	}
+	if len(g.due) >= dueMost {
+		clear(g.due)
+	}
+	g.due[id] = now.Add(dueLeast)
+	return true
+}
+
+func (g *flights) putOff(id string, d time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.due[id] = time.Now().Add(max(d, dueLeast))
+}
+
+// refresh computes a document anew, in the background, if less than a
+// fraction is left of its time to live and nobody else does.
+func (g *flights) refresh(ctx context.Context, s Store, id string, p plan, fraction float64) {
+	e, ok := As[Expirer](s)
+	if !ok || p.ttl == 0 {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed || g.inAir[id] != nil {
+		return
+	}
+	p.unshared = false
+	ctx = context.WithoutCancel(ctx)
+	g.running.Go(func() {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(g.ctx, cancel)()
+		left, err := e.TTL(ctx, id)
+		threshold := time.Duration(fraction * float64(p.ttl))
+		if err != nil || left == 0 || left > threshold {
+			g.putOff(id, left-threshold)
+			return
+		}
+		value, err := s.Get(ctx, id)
+		if err != nil {
+			return
+		}
+		if f := g.startRefresh(id, digest(value)); f != nil {
+			g.fly(ctx, []*flight{f}, p)
+		}
+	})
+}
+
+// startRefresh starts a flight that has no callers, unless there is one.
+func (g *flights) startRefresh(id, seen string) *flight {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed || g.inAir[id] != nil {
+		return nil
+	}
+	f := g.start(id)
+	f.background = true
+	f.seen = seen
+	return f
+}

@@ -1,0 +1,298 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv/internal/redistest"
+)
+
+// quick is a lease that tests can wait for.
+const quick = 300 * time.Millisecond
+
+// A lease has a key of its own outside the data prefix, in the slot of its
+// document, and no other document's.
+func TestLeaseKey(t *testing.T) {
+	require.Equal(t, "kv-lease:{p:docs:a}", leaseKey("p:docs:a"))
+	require.Equal(t, "kv-lease:{x}:p:docs:{x}y", leaseKey("p:docs:{x}y"))
+	cluster := redistest.StartCluster(t, 3, 0)
+	client := cluster.Nodes[0].Client()
+	seen := make(map[string]string)
+	for _, id := range []string{"", "a", "{", "}", "{}", "}{", "{}x}", "a}b{c", "{{x}}", "{a}{b}", "}{a}", "a}{", "{a}:b", "b", "{p:docs:b}"} {
+		key := "p:docs:" + id
+		lease := leaseKey(key)
+		want, err := client.ClusterKeySlot(t.Context(), key).Result()
+		require.NoError(t, err)
+		got, err := client.ClusterKeySlot(t.Context(), lease).Result()
+		require.NoError(t, err)
+		require.Equal(t, want, got, "%q and %q", key, lease)
+		require.Empty(t, seen[lease], "%q and %q share a lease", id, seen[lease])
+		seen[lease] = key
+	}
+}
+
+// A leader that lost its lease does not overwrite a newer value, and returns
+// that value, too. The loss is counted.
+func TestLeaseLost(t *testing.T) {
+	server := redistest.Start(t)
+	slow, fast := openRedisStore(t, redisCfg(server.URL()), "docs"), openRedisStore(t, redisCfg(server.URL()), "docs")
+	for _, newer := range []string{"newer", ""} {
+		var calls atomic.Int64
+		began, release := make(chan struct{}), make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			v, err := For[string](slow).Compute(t.Context(), "a", func(context.Context) (string, error) {
+				close(began)
+				<-release
+				return "older", nil
+			})
+			assert.NoError(t, err)
+			if newer == "" {
+				assert.Equal(t, "older", v, "it has been paid for")
+			} else {
+				assert.Equal(t, newer, v)
+			}
+		})
+		<-began
+		n, err := server.Client().Del(t.Context(), "kv-lease:{nano_graphrag:docs:a}").Result()
+		require.NoError(t, err)
+		require.EqualValues(t, 1, n)
+		if newer != "" {
+			v, err := For[string](fast).Compute(t.Context(), "a", giving(&calls, newer, nil))
+			require.NoError(t, err)
+			require.Equal(t, newer, v)
+		}
+		close(release)
+		wg.Wait()
+		v, err := For[string](fast).Get(t.Context(), "a")
+		require.Equal(t, newer, v)
+		require.Equal(t, newer == "", errors.Is(err, ErrNotFound), "stored without a lease")
+		_, err = fast.Delete(t.Context(), "a")
+		require.NoError(t, err)
+	}
+	require.EqualValues(t, 2, computeStats(t, slow).LeaseLosses)
+	require.Zero(t, computeStats(t, fast).LeaseLosses)
+	require.Empty(t, allKeys(t, server.Client()), "no lease is left")
+}
+
+// A write that comes while fn runs stays, and is what Compute returns.
+func TestComputeYieldsToWrites(t *testing.T) {
+	onComputeBackends(t, 0, func(t *testing.T, open func() *store) {
+		s := open()
+		v, err := For[string](s).Compute(t.Context(), "a", func(ctx context.Context) (string, error) {
+			return "older", For[string](s).Upsert(ctx, map[string]string{"a": "newer"})
+		})
+		require.NoError(t, err)
+		require.Equal(t, "newer", v)
+		v, err = For[string](s).Get(t.Context(), "a")
+		require.NoError(t, err)
+		require.Equal(t, "newer", v)
+	})
+}
+
+// A lease is renewed while fn runs, and not taken by others; a dead leader is
+// replaced within the lease time; a release is its owner's only.
+func TestLeaseLife(t *testing.T) {
+	server := redistest.Start(t)
+	first, second := openRedisStore(t, redisCfg(server.URL()), "docs"), openRedisStore(t, redisCfg(server.URL()), "docs")
+	o := ComputeOptions[string]{Lease: quick}
+	var calls atomic.Int64
+	var wg sync.WaitGroup
+	for _, s := range []*store{first, second} {
+		wg.Go(func() {
+			v, err := For[string](s).With(o).Compute(t.Context(), "a", func(context.Context) (string, error) {
+				calls.Add(1)
+				time.Sleep(3 * quick)
+				return "v", nil
+			})
+			assert.NoError(t, err)
+			assert.Equal(t, "v", v)
+		})
+	}
+	wg.Wait()
+	require.EqualValues(t, 1, calls.Load())
+
+	dead := lease{id: "b", token: "of the dead"} // Nobody renews it.
+	claims, err := first.flights.leases.claim(t.Context(), []lease{dead}, quick)
+	require.NoError(t, err)
+	require.Equal(t, []claim{{state: granted}}, claims)
+	foreign := []answer{{lease: lease{id: "b", token: "another"}}}
+	require.Equal(t, []settled{{lost: true}}, second.flights.leases.settle(t.Context(), foreign))
+	still, err := second.flights.leases.renew(t.Context(), []lease{foreign[0].lease}, time.Hour)
+	require.NoError(t, err)
+	require.Equal(t, []bool{false}, still)
+	began := time.Now()
+	v, err := For[string](second).With(o).Compute(t.Context(), "b", giving(&calls, "v", nil))
+	require.NoError(t, err)
+	require.Equal(t, "v", v)
+	require.InDelta(t, quick, time.Since(began), float64(quick))
+}
+
+// trips counts round trips: commands and pipelines.
+type trips struct{ n atomic.Int64 }
+
+func (c *trips) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (c *trips) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error { c.count(cmd); return next(ctx, cmd) }
+}
+
+func (c *trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error { c.count(cmds[0]); return next(ctx, cmds) }
+}
+
+// count leaves out the greetings of a new connection.
+func (c *trips) count(cmd redis.Cmder) {
+	if cmd.Name() != "hello" && cmd.Name() != "client" {
+		c.n.Add(1)
+	}
+}
+
+// On a miss the leader makes three round trips, for one id as for many; a hit
+// makes one.
+func TestComputeRoundTrips(t *testing.T) {
+	server := redistest.Start(t)
+	client := redis.NewClient(&redis.Options{Network: "tcp", Addr: server.Addr, ContextTimeoutEnabled: true, MaxRetries: -1})
+	defer client.Close()
+	s := openRedisStore(t, Config{Backend: "redis"}, "docs", WithRedisClient(client))
+	count := new(trips)
+	client.AddHook(count)
+	var calls atomic.Int64
+	for _, want := range []int64{3, 1} {
+		count.n.Store(0)
+		_, err := For[string](s).Compute(t.Context(), "a", giving(&calls, "v", nil))
+		require.NoError(t, err)
+		require.Equal(t, want, count.n.Load())
+	}
+	var ids []string
+	for i := range chunkCommands {
+		ids = append(ids, fmt.Sprint(i))
+	}
+	count.n.Store(0)
+	_, err := For[string](s).ComputeMany(t.Context(), ids, upper(&calls, nil))
+	require.NoError(t, err)
+	require.LessOrEqual(t, count.n.Load(), int64(4)) // Of a GetMany some are two.
+	require.NoError(t, client.ConfigResetStat(t.Context()).Err())
+	_, err = For[string](s).Compute(t.Context(), "b", giving(&calls, "v", nil))
+	require.NoError(t, err)
+	require.Equal(t, 2, serverCalls(t, client, "eval"), "by the server's own count")
+}
+
+// Waiters wake by notification, and by polling where there is none.
+func TestComputeWaiters(t *testing.T) {
+	server := redistest.Start(t)
+	server.ACL("quiet", "pw", "~*", "resetchannels", "+@all", "-subscribe")
+	quiet := strings.Replace(server.URL(), "redis://", "redis://quiet:pw@", 1)
+	for name, url := range map[string]string{"notified": server.URL(), "polling": quiet} {
+		t.Run(name, func(t *testing.T) {
+			var stores []*store
+			for range 2 {
+				stores = append(stores, openRedisStore(t, redisCfg(url), "docs"))
+			}
+			began, release := make(chan struct{}), make(chan time.Time, 1)
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				_, err := For[string](stores[0]).Compute(t.Context(), name, func(context.Context) (string, error) {
+					close(began)
+					time.Sleep(600 * time.Millisecond) // The polls have become rare.
+					release <- time.Now()
+					return "v", nil
+				})
+				assert.NoError(t, err)
+			})
+			<-began
+			v, err := For[string](stores[1]).Compute(t.Context(), name, func(context.Context) (string, error) { return "", errors.New("called twice") })
+			late := time.Since(<-release)
+			require.NoError(t, err)
+			require.Equal(t, "v", v)
+			require.Less(t, late, pollMost+slack)
+			t.Logf("%s: woken after %v", name, late)
+			wg.Wait()
+			require.EqualValues(t, 1, computeStats(t, stores[1]).Waits)
+		})
+	}
+}
+
+// When Redis is away a miss fails with ErrUnavailable, or is computed without
+// sharing if the caller chose that; nothing is stored then.
+func TestComputeAway(t *testing.T) {
+	server := redistest.Start(t)
+	s := openRedisStore(t, redisCfg(server.URL()), "docs")
+	server.Kill()
+	var calls atomic.Int64
+	_, err := For[string](s).Compute(t.Context(), "a", giving(&calls, "v", nil))
+	require.ErrorIs(t, err, ErrUnavailable)
+	require.Zero(t, calls.Load())
+	_, err = For[string](s).ComputeMany(t.Context(), []string{"a", "b"}, upper(&calls, nil))
+	require.ErrorIs(t, err, ErrUnavailable)
+	require.Zero(t, calls.Load())
+	alone := For[string](s).With(ComputeOptions[string]{Unshared: true})
+	v, err := alone.Compute(t.Context(), "a", giving(&calls, "v", nil))
+	require.NoError(t, err)
+	require.Equal(t, "v", v)
+	many, err := alone.ComputeMany(t.Context(), []string{"a", "b"}, upper(&calls, nil))
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"a": "A", "b": "B"}, many)
+	require.EqualValues(t, 2, calls.Load())
+	server.Restart()
+	require.NoError(t, await(func() bool { return s.Ping(t.Context()) == nil }))
+	require.Empty(t, listed(t, s))
+
+	// It goes away, and comes back, while fn runs: the answer is not lost.
+	v, err = For[string](s).Compute(t.Context(), "c", func(context.Context) (string, error) {
+		server.Pause()
+		time.AfterFunc(500*time.Millisecond, server.Resume)
+		return "v", nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, "v", v)
+	require.Equal(t, []string{"c"}, listed(t, s))
+	v, err = For[string](s).With(ComputeOptions[string]{Lease: quick}).Compute(t.Context(), "d", func(context.Context) (string, error) {
+		server.Kill()
+		return "v", nil
+	})
+	require.ErrorIs(t, err, ErrUnavailable)
+	require.Equal(t, "v", v, "it has been paid for")
+}
+
+// A reply that is lost changes nothing: the scripts may run twice.
+func TestComputeLostReply(t *testing.T) {
+	server := redistest.Start(t)
+	proxy := startProxy(t)
+	proxy.forward(server.Addr)
+	s := openRedisStore(t, redisCfg("redis://"+proxy.Addr().String()), "docs")
+	for i, text := range []string{"of the dead", "pexpire", "publish", "'pttl'"} {
+		for round := range 5 {
+			text := text
+			if i > 0 {
+				proxy.drop.Store(&text)
+			}
+			id, want := fmt.Sprint(i, round), fmt.Sprint("v", i, round)
+			var calls atomic.Int64
+			v, err := For[string](s).With(ComputeOptions[string]{Lease: quick}).Compute(t.Context(), id, func(context.Context) (string, error) {
+				calls.Add(1)
+				if text == "pexpire" {
+					time.Sleep(quick)
+				}
+				return want, nil
+			})
+			require.NoError(t, err)
+			require.Equal(t, want, v)
+			require.EqualValues(t, 1, calls.Load())
+			require.Nil(t, proxy.drop.Load(), text)
+		}
+	}
+	require.Zero(t, computeStats(t, s).LeaseLosses)
+	require.Len(t, listed(t, s), 20)
+	require.Len(t, allKeys(t, server.Client()), 20)
+}
