@@ -9,7 +9,7 @@
 # detector the proofs of the json backend try a part of them.
 test: redis
 	go test -race -shuffle=on -timeout 20m ./...
-	go test -shuffle=on -timeout 20m -run '^TestJSON' .
+	go test -shuffle=on -timeout 20m -run '^Test(JSON|Model)' .
 
 # soak takes hours. Each stage can be run by itself.
 soak: redis
