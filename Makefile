@@ -13,6 +13,7 @@ test: redis
 
 # soak takes hours. Each stage can be run by itself.
 soak: redis
+	scripts/strace-faults
 	KV_SOAK_KILLS=100000 go test -timeout 6h -v -run '^TestJSONKill$$' .
 	KV_SOAK_SEEDS=500 go test -timeout 6h -v -run '^TestJSONCrashEverywhere$$' .
 	go test -timeout 1h ./internal/jsonscan -run '^$$' -fuzz '^FuzzReader$$' -fuzztime 10m
