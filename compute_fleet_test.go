@@ -254,7 +254,7 @@ func TestFleetComputesOnce(t *testing.T) {
 func TestFleetSurvivesADeath(t *testing.T) {
 	server := redistest.Start(t)
 	job := fleetJobOn(server)
-	job.Lease = 3 * time.Second
+	job.Lease = 8 * time.Second
 	f := launch(t, fleetProcesses, job, samePrefix)
 	client := server.Client()
 	f.begin()
