@@ -76,11 +76,12 @@ func (e *jsonEngine) compact(ctx context.Context, rotate bool) error {
 		}
 	}
 	w := &snapshotWriter{engine: e, ctx: ctx}
-	if err := w.write(); err != nil {
-		return errors.Join(err, w.discard())
+	err := w.write()
+	if err == nil {
+		err = w.commit()
 	}
-	if err := w.commit(); err != nil {
-		return errors.Join(err, w.discard())
+	if err != nil {
+		return errors.Join(e.kept(err), w.discard())
 	}
 	e.adopt(w)
 	if err := e.files.Sync(); err != nil {
@@ -89,6 +90,15 @@ func (e *jsonEngine) compact(ctx context.Context, rotate bool) error {
 	e.stale = false
 	e.compactions.Add(1)
 	return e.removeJournals(e.newest().generation - 1)
+}
+
+// kept adds to the failure of a snapshot what has become of the writes since
+// the last one, for whoever reads it may fear for them.
+func (e *jsonEngine) kept(err error) error {
+	if e.health() != nil {
+		return err
+	}
+	return fmt.Errorf("the document file was not rewritten, but every acknowledged write is kept in %s: %w", e.path(e.newest().name), err)
 }
 
 // rotate makes a new journal and moves the writers to it. What the old one
