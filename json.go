@@ -265,12 +265,12 @@ func (e *jsonEngine) keysFrom(page []string, from, to int, epoch uint64) []strin
 	return page
 }
 
-func (e *jsonEngine) upsert(ctx context.Context, items []item, ttl time.Duration) error {
-	return e.commit(ctx, &write{op: opUpsert, items: items, ttl: ttl})
+func (e *jsonEngine) upsert(ctx context.Context, items []item) error {
+	return e.commit(ctx, &write{op: opUpsert, items: items})
 }
 
-func (e *jsonEngine) insert(ctx context.Context, items []item, ttl time.Duration) (int, error) {
-	w := &write{op: opUpsert, items: items, ttl: ttl, absent: true}
+func (e *jsonEngine) insert(ctx context.Context, items []item) (int, error) {
+	w := &write{op: opUpsert, items: items, absent: true}
 	err := e.commit(ctx, w)
 	return w.n, err
 }
@@ -285,18 +285,21 @@ func (e *jsonEngine) drop(ctx context.Context) error {
 	return e.commit(ctx, &write{op: opDrop})
 }
 
-func (e *jsonEngine) ttl(_ context.Context, id string) (time.Duration, error) {
+func (e *jsonEngine) ttls(_ context.Context, ids []string) ([]time.Duration, error) {
+	ttls := make([]time.Duration, len(ids))
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	now := e.clock()
-	d, ok := e.index.find(id, now)
-	switch {
-	case !ok:
-		return 0, ErrNotFound
-	case d.expires == 0:
-		return 0, nil
+	for i, id := range ids {
+		d, ok := e.index.find(id, now)
+		switch {
+		case !ok:
+			ttls[i] = absent
+		case d.expires != 0:
+			ttls[i] = time.Duration(d.expires-now) * time.Millisecond
+		}
 	}
-	return time.Duration(d.expires-now) * time.Millisecond, nil
+	return ttls, nil
 }
 
 // flush writes the snapshot anew, if anything was written since the last.

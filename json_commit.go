@@ -4,7 +4,6 @@ import (
 	"context"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,9 +34,8 @@ type commits struct {
 // A write is one call's place in the queue.
 type write struct {
 	op     byte
-	items  []item // opUpsert
-	absent bool   // only those whose id is absent
-	ttl    time.Duration
+	items  []item       // opUpsert
+	absent bool         // only those whose id is absent
 	ids    []string     // opDelete
 	alone  func() error // run in the write's turn in place of all that
 
@@ -278,16 +276,14 @@ func (e *jsonEngine) encode(w *write, j *journal, present *overlay) error {
 
 func (e *jsonEngine) encodeUpsert(w *write, j *journal, present *overlay, note func(change) error) error {
 	enc := e.commits.encoder
-	expires := int64(0)
-	if w.ttl > 0 {
-		expires = e.clock() + w.ttl.Milliseconds()
-	}
-	if len(w.items) > 1 { // The order in which they will stand in the file.
-		slices.SortFunc(w.items, func(a, b item) int { return strings.Compare(a.id, b.id) })
-	}
+	now := e.clock()
 	for _, it := range w.items {
 		if w.absent && present.has(it.id) {
 			continue
+		}
+		expires := int64(0)
+		if it.expires() {
+			expires = now + it.ttl.Milliseconds()
 		}
 		start := enc.Begin()
 		enc.Buf = appendUpsert(enc.Buf, it.id, expires)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 	"unsafe"
@@ -201,21 +202,21 @@ func (e *redisEngine) present(ctx context.Context, ids []string) ([]bool, error)
 	return present, nil
 }
 
-func (e *redisEngine) upsert(ctx context.Context, items []item, ttl time.Duration) error {
+func (e *redisEngine) upsert(ctx context.Context, items []item) error {
 	b := newBatch(items)
-	set := e.setEach
-	if ttl == 0 && len(items) > 1 && e.client.cluster() == nil {
-		set = e.setTogether
-	}
 	eachChunk(items, item.size, func(from int, part []item) bool {
-		set(ctx, b, from, part, ttl)
+		if len(part) > 1 && e.client.cluster() == nil && !slices.ContainsFunc(part, item.expires) {
+			e.setTogether(ctx, b, from, part)
+		} else {
+			e.setEach(ctx, b, from, part)
+		}
 		return b.result() == nil // Else the server is in no state to take the rest.
 	})
 	return b.result()
 }
 
 // setTogether stores items with one MSET, which knows no time to live.
-func (e *redisEngine) setTogether(ctx context.Context, b *batch, from int, items []item, _ time.Duration) {
+func (e *redisEngine) setTogether(ctx context.Context, b *batch, from int, items []item) {
 	values := lend(ctx, items)
 	_, f, err := run(ctx, e.client, repeatable, func() *redis.StatusCmd {
 		args := make([]any, 1, 1+2*len(items))
@@ -229,10 +230,10 @@ func (e *redisEngine) setTogether(ctx context.Context, b *batch, from int, items
 }
 
 // setEach stores items with a SET for each.
-func (e *redisEngine) setEach(ctx context.Context, b *batch, from int, items []item, ttl time.Duration) {
+func (e *redisEngine) setEach(ctx context.Context, b *batch, from int, items []item) {
 	values := lend(ctx, items)
 	p, err := pipeline(ctx, e.client.carrying(items), repeatable, len(items), func(i int) *redis.StatusCmd {
-		return redis.NewStatusCmd(ctx, e.set(items[i].id, values[i], ttl)...)
+		return redis.NewStatusCmd(ctx, e.set(items[i], values[i])...)
 	})
 	if err != nil {
 		b.note(from, len(items), lost, err)
@@ -245,13 +246,13 @@ func (e *redisEngine) setEach(ctx context.Context, b *batch, from int, items []i
 
 // insert never repeats a command that may have been executed: the second
 // attempt would find the id present, and say so.
-func (e *redisEngine) insert(ctx context.Context, items []item, ttl time.Duration) (int, error) {
+func (e *redisEngine) insert(ctx context.Context, items []item) (int, error) {
 	b := newBatch(items)
 	n := 0
 	for from, part := range chunks(items, item.size) {
 		values := lend(ctx, part)
 		p, err := pipeline(ctx, e.client.carrying(part), once, len(part), func(i int) *redis.StatusCmd {
-			return redis.NewStatusCmd(ctx, append(e.set(part[i].id, values[i], ttl), "nx")...)
+			return redis.NewStatusCmd(ctx, append(e.set(part[i], values[i]), "nx")...)
 		})
 		if err != nil {
 			b.note(from, len(part), lost, err)
@@ -273,11 +274,11 @@ func (e *redisEngine) insert(ctx context.Context, items []item, ttl time.Duratio
 }
 
 // set carries the value and its time to live in one command.
-func (e *redisEngine) set(id string, value []byte, ttl time.Duration) []any {
-	if ttl == 0 {
-		return []any{"set", e.key(id), value}
+func (e *redisEngine) set(it item, value []byte) []any {
+	if !it.expires() {
+		return []any{"set", e.key(it.id), value}
 	}
-	return []any{"set", e.key(id), value, "px", ttl.Milliseconds()}
+	return []any{"set", e.key(it.id), value, "px", it.ttl.Milliseconds()}
 }
 
 // delete is not repeated either, since the second attempt would not count
@@ -310,21 +311,30 @@ func (e *redisEngine) delete(ctx context.Context, ids []string) (int, error) {
 	return n, nil
 }
 
-func (e *redisEngine) ttl(ctx context.Context, id string) (time.Duration, error) {
-	cmd, _, err := share(ctx, e.client, repeatable, func() *redis.IntCmd {
-		return redis.NewIntCmd(ctx, "pttl", e.key(id))
-	})
-	if err != nil {
-		return 0, err
+func (e *redisEngine) ttls(ctx context.Context, ids []string) ([]time.Duration, error) {
+	ttls := make([]time.Duration, 0, len(ids))
+	for _, part := range chunks(own(ctx, ids), nil) {
+		p, err := pipeline(ctx, e.client, repeatable, len(part), func(i int) *redis.IntCmd {
+			return redis.NewIntCmd(ctx, "pttl", e.key(part[i]))
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range p {
+			if r.err != nil {
+				return nil, r.err
+			}
+			switch ms := r.cmd.Val(); ms {
+			case -2:
+				ttls = append(ttls, absent)
+			case -1:
+				ttls = append(ttls, 0)
+			default:
+				ttls = append(ttls, max(time.Duration(ms)*time.Millisecond, time.Millisecond))
+			}
+		}
 	}
-	switch ms := cmd.Val(); ms {
-	case -2:
-		return 0, ErrNotFound
-	case -1:
-		return 0, nil
-	default:
-		return max(time.Duration(ms)*time.Millisecond, time.Millisecond), nil
-	}
+	return ttls, nil
 }
 
 // flush asks for a BGSAVE where that is wanted. A server that is saving

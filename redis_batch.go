@@ -78,6 +78,8 @@ func eachChunk[T any](list []T, size func(T) int, do func(from int, part []T) bo
 
 func (i item) size() int { return len(i.id) + len(i.value) }
 
+func (i item) expires() bool { return i.ttl > 0 }
+
 // sharedBytes is the size up to which an item travels with the commands of
 // other callers, who have to wait for all of it.
 const sharedBytes = 32 << 10

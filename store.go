@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -22,11 +24,14 @@ type engine interface {
 	// present reports for each id whether it is there; ids has no repeats.
 	present(ctx context.Context, ids []string) ([]bool, error)
 	keys(ctx context.Context) iter.Seq2[string, error]
-	upsert(ctx context.Context, items []item, ttl time.Duration) error
-	insert(ctx context.Context, items []item, ttl time.Duration) (int, error)
+	// upsert and insert store items in the order given.
+	upsert(ctx context.Context, items []item) error
+	insert(ctx context.Context, items []item) (int, error)
 	delete(ctx context.Context, ids []string) (int, error)
 	drop(ctx context.Context) error
-	ttl(ctx context.Context, id string) (time.Duration, error)
+	// ttls returns how long each id has left: 0 for ever, absent if it is not
+	// there.
+	ttls(ctx context.Context, ids []string) ([]time.Duration, error)
 	flush(ctx context.Context) error
 	ping(ctx context.Context) error
 	stats(s *Stats)
@@ -38,7 +43,11 @@ type engine interface {
 type item struct {
 	id    string
 	value json.RawMessage
+	ttl   time.Duration // 0: for ever
 }
+
+// absent is the time to live of what is not there.
+const absent time.Duration = -1
 
 // A store is a built-in backend: an engine behind the checks, the errors and
 // the counters that all engines share.
@@ -48,6 +57,7 @@ type store struct {
 	namespace string
 	ttl       time.Duration // of new documents
 	maxValue  int64
+	ordered   bool // the order of documents shows, so that of a map is by id
 	readonly  bool
 	flights   *flights // of Compute, shared by all stores of the engine
 
@@ -174,11 +184,11 @@ func (s *store) UpsertTTL(ctx context.Context, items map[string]json.RawMessage,
 }
 
 func (s *store) upsert(ctx context.Context, op string, items map[string]json.RawMessage, ttl time.Duration) error {
-	list, err := s.checkItems(ctx, items)
+	list, err := s.checkItems(ctx, items, ttl)
 	if err != nil || len(list) == 0 {
 		return s.fail(op, err)
 	}
-	if err := s.engine.upsert(ctx, list, ttl); err != nil {
+	if err := s.engine.upsert(ctx, list); err != nil {
 		return s.fail(op, err)
 	}
 	s.upserts.Add(int64(len(list)))
@@ -186,11 +196,11 @@ func (s *store) upsert(ctx context.Context, op string, items map[string]json.Raw
 }
 
 func (s *store) Insert(ctx context.Context, items map[string]json.RawMessage) (int, error) {
-	list, err := s.checkItems(ctx, items)
+	list, err := s.checkItems(ctx, items, s.ttl)
 	if err != nil || len(list) == 0 {
 		return 0, s.fail("insert", err)
 	}
-	n, err := s.engine.insert(ctx, list, s.ttl)
+	n, err := s.engine.insert(ctx, list)
 	s.upserts.Add(int64(n))
 	return n, s.fail("insert", err)
 }
@@ -244,11 +254,14 @@ func (s *store) TTL(ctx context.Context, id string) (time.Duration, error) {
 	if err != nil {
 		return 0, s.fail("ttl", err)
 	}
-	ttl, err := s.engine.ttl(ctx, id)
+	ttls, err := s.engine.ttls(ctx, []string{id})
+	if err == nil && ttls[0] == absent {
+		err = ErrNotFound
+	}
 	if err != nil {
 		return 0, s.fail("ttl", &withID{id, err})
 	}
-	return ttl, nil
+	return ttls[0], nil
 }
 
 func (s *store) Stats(ctx context.Context) (Stats, error) {
@@ -287,7 +300,7 @@ func (s *store) beginWrite(ctx context.Context) error {
 }
 
 // checkItems checks everything before anything is written.
-func (s *store) checkItems(ctx context.Context, items map[string]json.RawMessage) ([]item, error) {
+func (s *store) checkItems(ctx context.Context, items map[string]json.RawMessage, ttl time.Duration) ([]item, error) {
 	if err := s.beginWrite(ctx); err != nil {
 		return nil, err
 	}
@@ -299,7 +312,10 @@ func (s *store) checkItems(ctx context.Context, items map[string]json.RawMessage
 		if err := checkValue(id, value, s.maxValue); err != nil {
 			return nil, err
 		}
-		list = append(list, item{id, value})
+		list = append(list, item{id, value, ttl})
+	}
+	if s.ordered {
+		slices.SortFunc(list, func(a, b item) int { return strings.Compare(a.id, b.id) })
 	}
 	return list, nil
 }
