@@ -12,8 +12,11 @@ import (
 // What moves documents between stores of any kind: Migrate, Verify, Export,
 // Import, and the import of files into Redis.
 
-// bulkPage is how many documents are moved at a time.
-const bulkPage = 500
+// How many documents, and about how many bytes, are moved at a time.
+const (
+	bulkPage  = 500
+	bulkBytes = 8 << 20
+)
 
 // A moved is a document on its way from one store to another, or the reason
 // why there is none: an error that matches ErrNotFound, for one that went away

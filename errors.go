@@ -48,6 +48,14 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
+// opError makes an *Error of err, unless it is one already, which says more.
+func opError(op, namespace string, err error) error {
+	if e := (*Error)(nil); err == nil || errors.As(err, &e) {
+		return err
+	}
+	return &Error{Op: op, Namespace: namespace, Err: err}
+}
+
 // GoString keeps the id out of %#v, too.
 func (e *Error) GoString() string {
 	return fmt.Sprintf("&kv.Error{Op:%q, Namespace:%q, Err:%q}", e.Op, e.Namespace, e.Err.Error())

@@ -145,10 +145,7 @@ func NewFactory(cfg Config, opts ...Option) (*Factory, error) {
 func (f *Factory) Open(ctx context.Context, namespace string) (Store, error) {
 	s, err := f.open(ctx, namespace)
 	if err != nil {
-		if e := (*Error)(nil); errors.As(err, &e) {
-			return nil, err
-		}
-		return nil, &Error{Op: "open", Namespace: printable(namespace), Err: err}
+		return nil, opError("open", printable(namespace), err)
 	}
 	f.mu.Lock()
 	closed := f.closed

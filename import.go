@@ -1,0 +1,355 @@
+package kv
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+	"time"
+	"unicode/utf8"
+)
+
+// An ImportMode says what Import does about documents that are there already.
+type ImportMode int
+
+const (
+	ImportMerge     ImportMode = iota // they stay; only absent ids are stored
+	ImportOverwrite                   // those in the stream replace them, others stay
+	ImportReplace                     // as overwrite, and those that are not in the stream are removed at the end
+	ImportIfEmpty                     // the import fails, before it has written anything, if there is one
+)
+
+// An ImportReport says what became of one namespace.
+type ImportReport struct {
+	Namespace string `json:"namespace"`
+	Documents int    `json:"documents"` // in the stream
+	Stored    int    `json:"stored"`
+	Skipped   int    `json:"skipped"` // were there already
+	Expired   int    `json:"expired"` // had no time left to live
+	Removed   int    `json:"removed"` // were not in the stream; see ImportReplace
+}
+
+// maxLine bounds a line of a stream: a value and an id at their limits, the id
+// with every byte escaped.
+const maxLine = limitMaxValueBytes + 6*maxIDBytes + 1<<10
+
+// VerifyExport reads a stream that Export wrote to its end, and returns what
+// is in it. The error matches ErrCorrupt, and names the line, if a checksum is
+// wrong or the stream is not complete.
+func VerifyExport(ctx context.Context, r io.Reader) ([]ImportReport, error) {
+	return Import(ctx, r, func(context.Context, string) (Store, error) { return nil, nil }, ImportMerge)
+}
+
+// Import stores the documents of a stream that [Export] wrote, with what is
+// left of their times to live. Every namespace is opened by open; where that
+// returns no store and no error, the namespace is read and passed over.
+//
+// The checksum of a line is compared before its document is stored, that of
+// the whole at the end. A caller who wants to know that the stream is good
+// before anything is written calls [VerifyExport] first. A stream that is
+// damaged is an error that matches [ErrCorrupt] and names the line; the reports
+// say what was stored before. Repeating an Import is safe.
+func Import(ctx context.Context, r io.Reader, open Opener, mode ImportMode) ([]ImportReport, error) {
+	im := &importer{in: newExportReader(r), open: open, mode: mode}
+	namespace := ""
+	err := im.run(ctx)
+	if l := im.now(); l != nil {
+		namespace = l.report.Namespace
+	}
+	return im.reports(), errors.Join(opError("import", namespace, err), im.close())
+}
+
+// An importer reads a stream and has a loader for each of its namespaces.
+type importer struct {
+	in      *exportReader
+	open    Opener
+	mode    ImportMode
+	loaders []*loader
+}
+
+// now is the loader of the namespace that is being read, or nil.
+func (im *importer) now() *loader {
+	if len(im.loaders) == 0 {
+		return nil
+	}
+	return im.loaders[len(im.loaders)-1]
+}
+
+func (im *importer) reports() []ImportReport {
+	var reports []ImportReport
+	for _, l := range im.loaders {
+		reports = append(reports, l.report)
+	}
+	return reports
+}
+
+func (im *importer) run(ctx context.Context) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		line, err := im.in.next()
+		if err != nil {
+			return err
+		}
+		switch l := im.now(); {
+		case line.Namespace != nil:
+			err = im.begin(ctx, *line.Namespace)
+		case line.ID != nil && l == nil:
+			err = im.in.corrupt("a document before the first namespace")
+		case line.ID != nil:
+			err = l.put(ctx, item{id: *line.ID, value: line.Value}, line.Expires)
+		case line.End:
+			return im.end(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// begin goes on to another namespace.
+func (im *importer) begin(ctx context.Context, namespace string) error {
+	if l := im.now(); l != nil {
+		if err := l.finish(ctx); err != nil {
+			return err
+		}
+	}
+	s, err := im.open(ctx, namespace)
+	if err != nil {
+		return err
+	}
+	l := &loader{store: s, mode: im.mode, report: ImportReport{Namespace: namespace}}
+	im.loaders = append(im.loaders, l)
+	return l.check(ctx)
+}
+
+// end comes when the stream is known to be whole.
+func (im *importer) end(ctx context.Context) error {
+	if l := im.now(); l != nil {
+		if err := l.finish(ctx); err != nil {
+			return err
+		}
+	}
+	if im.mode != ImportReplace {
+		return nil
+	}
+	for _, l := range im.loaders {
+		s, err := im.open(ctx, l.report.Namespace)
+		if err != nil {
+			return err
+		}
+		if s == nil {
+			continue
+		}
+		l.store = s
+		if err := l.prune(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close closes what an error has left open.
+func (im *importer) close() error {
+	if l := im.now(); l != nil {
+		return l.close()
+	}
+	return nil
+}
+
+// A loader stores documents in one namespace, many at a time.
+type loader struct {
+	store  Store // nil: the namespace is passed over
+	mode   ImportMode
+	report ImportReport
+	items  []item // to be stored together
+	bytes  int
+	seen   map[string]struct{} // ids, for ImportReplace
+}
+
+// check refuses a namespace that is not empty, if it has to be.
+func (l *loader) check(ctx context.Context) error {
+	if l.store == nil || l.mode != ImportIfEmpty {
+		return nil
+	}
+	for _, err := range l.store.Keys(ctx) {
+		if err != nil {
+			return err
+		}
+		return invalidf("there are documents already; import into an empty namespace, or choose another mode")
+	}
+	return nil
+}
+
+// put takes a document. expires is in milliseconds since 1970; 0: never.
+func (l *loader) put(ctx context.Context, it item, expires int64) error {
+	l.report.Documents++
+	if l.store == nil {
+		return nil
+	}
+	if expires != 0 {
+		if it.ttl = time.Until(time.UnixMilli(expires)); it.ttl < time.Millisecond {
+			l.report.Expired++
+			return nil
+		}
+	}
+	if l.mode == ImportReplace {
+		if l.seen == nil {
+			l.seen = make(map[string]struct{})
+		}
+		l.seen[it.id] = struct{}{}
+	}
+	l.items = append(l.items, it)
+	l.bytes += it.size()
+	if len(l.items) == bulkPage || l.bytes > bulkBytes {
+		return l.flush(ctx)
+	}
+	return nil
+}
+
+// flush stores the documents that have been taken.
+func (l *loader) flush(ctx context.Context) error {
+	if len(l.items) == 0 {
+		return nil
+	}
+	n, err := fill(ctx, l.store, l.items, l.mode == ImportOverwrite || l.mode == ImportReplace)
+	l.report.Stored += n
+	if err != nil {
+		return err
+	}
+	l.report.Skipped += len(l.items) - n
+	l.items, l.bytes = l.items[:0], 0
+	return nil
+}
+
+// finish stores the last documents and closes the store.
+func (l *loader) finish(ctx context.Context) error {
+	if err := l.flush(ctx); err != nil {
+		return err
+	}
+	return l.close()
+}
+
+func (l *loader) close() error {
+	if l.store == nil {
+		return nil
+	}
+	s := l.store
+	l.store = nil
+	return s.Close()
+}
+
+// prune removes the documents that were not taken.
+func (l *loader) prune(ctx context.Context) error {
+	for ids, err := range pages(ctx, l.store) {
+		if err != nil {
+			return errors.Join(err, l.close())
+		}
+		others := ids[:0]
+		for _, id := range ids {
+			if _, ok := l.seen[id]; !ok {
+				others = append(others, id)
+			}
+		}
+		n, err := l.store.Delete(ctx, others...)
+		l.report.Removed += n
+		if err != nil {
+			return errors.Join(err, l.close())
+		}
+	}
+	return l.close()
+}
+
+// An exportLine is any line of a stream; which, is told by what it has.
+type exportLine struct {
+	KV        string          `json:"kv"`
+	Version   int             `json:"version"`
+	Namespace *string         `json:"namespace"`
+	ID        *string         `json:"id"`
+	Expires   int64           `json:"expires"`
+	Value     json.RawMessage `json:"value"`
+	End       bool            `json:"end"`
+	Documents int             `json:"documents"`
+	SHA256    string          `json:"sha256"`
+}
+
+// An exportReader reads the lines of a stream and compares their checksums.
+type exportReader struct {
+	in        *bufio.Reader
+	sum       hash.Hash
+	buf       []byte
+	line      int
+	documents int
+}
+
+func newExportReader(r io.Reader) *exportReader {
+	return &exportReader{in: bufio.NewReaderSize(r, 256<<10), sum: sha256.New()}
+}
+
+// next returns the next line. The last one has End set, and has been compared
+// with all that came before.
+func (e *exportReader) next() (exportLine, error) {
+	var l exportLine
+	if err := e.read(); err != nil {
+		return l, err
+	}
+	body, ok := bytes.CutSuffix(e.buf, []byte(sumEnd))
+	at := len(body) - 8
+	if !ok || at < len(sumMark) || string(body[at-len(sumMark):at]) != sumMark {
+		if e.line == 1 {
+			return l, e.corrupt("this is not an export of kv")
+		}
+		return l, e.corrupt("the checksum is missing")
+	}
+	text := body[:at-len(sumMark)]
+	if string(body[at:]) != fmt.Sprintf("%08x", crc32.Checksum(text, castagnoli)) {
+		return l, e.corrupt("the checksum is wrong")
+	}
+	if !utf8.Valid(text) || json.Unmarshal(e.buf, &l) != nil {
+		return l, e.corrupt("the line is not as Export writes it")
+	}
+	switch {
+	case e.line == 1 && l.KV != "export":
+		return l, e.corrupt("this is not an export of kv")
+	case e.line == 1 && l.Version != exportVersion:
+		return l, e.corrupt(fmt.Sprintf("version %d of the format is not known; use a newer kv", l.Version))
+	case l.ID != nil:
+		e.documents++
+	case l.End && l.SHA256 != hex.EncodeToString(e.sum.Sum(nil)), l.End && l.Documents != e.documents:
+		return l, e.corrupt("the checksum of the whole is wrong: lines are missing or have been added")
+	}
+	_, _ = e.sum.Write(e.buf) // A hash returns no error.
+	return l, nil
+}
+
+// read reads a line into buf.
+func (e *exportReader) read() error {
+	e.line++
+	e.buf = e.buf[:0]
+	for {
+		part, err := e.in.ReadSlice('\n')
+		e.buf = append(e.buf, part...)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, io.EOF):
+			return e.corrupt("the stream ends here and is not complete")
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return fmt.Errorf("line %d: %w", e.line, err)
+		case len(e.buf) > maxLine:
+			return e.corrupt("the line is too long")
+		}
+	}
+}
+
+func (e *exportReader) corrupt(what string) error {
+	return fmt.Errorf("%w: line %d: %s", ErrCorrupt, e.line, what)
+}
