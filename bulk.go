@@ -165,31 +165,31 @@ func fill(ctx context.Context, s Store, items []item, replace bool) (int, error)
 }
 
 func (s *store) fill(ctx context.Context, items []item, replace bool) (n int, err error) {
+	c := begun(methodInsert)
+	if replace {
+		c.method = methodUpsert
+	}
+	defer s.end(c, &err)
 	if err := s.beginWrite(ctx); err != nil {
-		return 0, s.fail("upsert", err)
+		return 0, err
 	}
 	for _, it := range items {
-		err := checkID(it.id)
-		if err == nil {
-			err = checkValue(it.id, it.value, s.maxValue)
+		if err := checkID(it.id); err != nil {
+			return 0, err
 		}
-		if err != nil {
-			return 0, s.fail("upsert", err)
+		if err := checkValue(it.id, it.value, s.maxValue); err != nil {
+			return 0, err
 		}
 	}
 	if len(items) == 0 {
 		return 0, nil
 	}
-	op := "insert"
-	if replace {
-		op, n = "upsert", len(items)
-		err = s.engine.upsert(ctx, items)
-	} else {
+	s.counters.methods[c.method].batch.number(len(items))
+	if !replace {
 		n, err = s.engine.insert(ctx, items)
+	} else if err = s.engine.upsert(ctx, items); err == nil {
+		n = len(items)
 	}
-	if err != nil {
-		return n, s.fail(op, err)
-	}
-	s.upserts.Add(int64(n))
-	return n, nil
+	s.stored(items, n)
+	return n, err
 }

@@ -114,7 +114,8 @@ func (c computing) fail(id string, err error) error {
 	if c.store == nil {
 		return &Error{Op: "compute", ID: id, Err: err}
 	}
-	return c.store.fail("compute", &withID{id, err})
+	c.store.counters.end(begun(methodCompute), err)
+	return c.store.fail(methodCompute.String(), &withID{id, err})
 }
 
 // plan checks the options.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -109,6 +110,7 @@ type Factory struct {
 	closed  bool
 	keeps   bool // a reference to client
 	stores  map[Store]struct{}
+	past    map[string]Stats // by namespace, of built-in stores that were closed
 	engines map[string]*shared[engine]
 	flights map[engine]*flights
 }
@@ -125,6 +127,7 @@ func NewFactory(cfg Config, opts ...Option) (*Factory, error) {
 	f := &Factory{
 		cfg:     cfg,
 		stores:  make(map[Store]struct{}),
+		past:    make(map[string]Stats),
 		engines: make(map[string]*shared[engine]),
 		flights: make(map[engine]*flights),
 	}
@@ -239,15 +242,51 @@ func (f *Factory) openRedis(ctx context.Context, namespace string) (engine, erro
 
 // release is the last step of a store's Close.
 func (f *Factory) release(s *store, eng *shared[engine]) error {
+	last := s.stats()
 	f.endFlights(s)
 	err := eng.release()
 	f.mu.Lock()
 	delete(f.stores, s)
+	past := f.past[s.namespace]
+	past.add(last)
+	f.past[s.namespace] = past
 	f.mu.Unlock()
 	if f.single {
 		err = errors.Join(err, f.Close())
 	}
 	return err
+}
+
+// Stats returns the figures of each namespace that f has opened, by name: the
+// sum over its stores, those that were closed included. What stores share
+// counts from when the first of them was opened. Stores of registered backends
+// count while they are open, if they are [Statser]s.
+func (f *Factory) Stats(ctx context.Context) ([]Stats, error) {
+	f.mu.Lock()
+	open := slices.Collect(maps.Keys(f.stores))
+	total := maps.Clone(f.past)
+	f.mu.Unlock()
+	for _, s := range open {
+		statser, ok := As[Statser](s)
+		if !ok {
+			continue
+		}
+		stats, err := statser.Stats(ctx)
+		if errors.Is(err, ErrClosed) { // It is among the past the next time.
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		sum := total[stats.Namespace]
+		sum.add(stats)
+		total[stats.Namespace] = sum
+	}
+	list := make([]Stats, 0, len(total))
+	for _, namespace := range sortedKeys(total) {
+		list = append(list, total[namespace])
+	}
+	return list, nil
 }
 
 // Close closes every store that f has opened, and then what they shared.

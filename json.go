@@ -67,6 +67,7 @@ type jsonEngine struct {
 	snapshotBytes atomic.Int64
 	journalBytes  atomic.Int64
 	compactions   atomic.Int64
+	flushed       atomic.Pointer[FlushStats] // the last compaction that had something to do
 }
 
 // openJSON locks and reads a namespace.
@@ -323,6 +324,9 @@ func (e *jsonEngine) stats(s *Stats) {
 	e.mu.RLock()
 	documents := len(e.index.position)
 	e.mu.RUnlock()
+	if last := e.flushed.Load(); last != nil && last.At.After(s.LastFlush.At) {
+		s.LastFlush = *last
+	}
 	s.JSON = &JSONStats{
 		Documents:     documents,
 		SnapshotBytes: e.snapshotBytes.Load(),

@@ -54,7 +54,7 @@ func (e *jsonEngine) maybeCompact() {
 //
 // Without rotate, for a store that is closing, step 1 is left out: nobody
 // writes, and step 4 uses the last journal.
-func (e *jsonEngine) compact(ctx context.Context, rotate bool) error {
+func (e *jsonEngine) compact(ctx context.Context, rotate bool) (err error) {
 	select {
 	case <-e.compacting:
 		defer func() { e.compacting <- struct{}{} }()
@@ -64,6 +64,7 @@ func (e *jsonEngine) compact(ctx context.Context, rotate bool) error {
 	if e.commits.pending.Load() == 0 && !e.stale {
 		return nil
 	}
+	defer func() { e.flushed.Store(&FlushStats{e.now(), err}) }()
 	if err := e.checkUnchanged(); err != nil {
 		return err // Before a journal is begun for nothing.
 	}
@@ -76,7 +77,7 @@ func (e *jsonEngine) compact(ctx context.Context, rotate bool) error {
 		}
 	}
 	w := &snapshotWriter{engine: e, ctx: ctx}
-	err := w.write()
+	err = w.write()
 	if err == nil {
 		err = w.commit()
 	}

@@ -141,24 +141,6 @@ type Statser interface {
 	Stats(ctx context.Context) (Stats, error)
 }
 
-// Stats are the figures of one store. Those from Gets to Errors count since
-// the store was opened.
-type Stats struct {
-	Backend   string // name of the backend
-	Namespace string
-
-	Gets    int64 // ids asked for by Get and GetMany
-	Hits    int64 // those of Gets that were present
-	Upserts int64 // items stored by Upsert, Insert and UpsertTTL
-	Deletes int64 // documents removed by Delete
-	Errors  int64 // calls that failed, ErrNotFound apart
-
-	Compute ComputeStats
-
-	JSON  *JSONStats  // nil on other backends
-	Redis *RedisStats // nil on other backends
-}
-
 // As returns the first store in the chain of wrappers around s that has the
 // type T, usually an optional interface such as [Inserter]. A wrapper takes
 // part by having a method Unwrap() Store.

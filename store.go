@@ -64,7 +64,8 @@ type store struct {
 	closed  atomic.Bool
 	release func() error // gives the engine back to the factory
 
-	gets, hits, upserts, deletes, errs atomic.Int64
+	counters counters
+	flushed  atomic.Pointer[FlushStats]
 }
 
 var (
@@ -75,61 +76,69 @@ var (
 	_ Statser  = (*store)(nil)
 )
 
-func (s *store) Get(ctx context.Context, id string) (json.RawMessage, error) {
-	err := s.begin(ctx)
-	if err == nil {
+func (s *store) Get(ctx context.Context, id string) (value json.RawMessage, err error) {
+	c := begun(methodGet)
+	defer s.end(c, &err)
+	if err = s.begin(ctx); err == nil {
 		err = checkID(id)
 	}
 	if err != nil {
-		return nil, s.fail("get", err)
+		return nil, err
 	}
-	s.gets.Add(1)
-	value, err := s.engine.get(ctx, id)
+	s.counters.gets.Add(1)
+	value, err = s.engine.get(ctx, id)
 	if err != nil {
-		return nil, s.fail("get", &withID{id, err})
+		return nil, &withID{id, err}
 	}
-	s.hits.Add(1)
+	s.counters.hits.Add(1)
+	s.counters.read.Add(int64(len(value)))
 	return value, nil
 }
 
-func (s *store) GetMany(ctx context.Context, ids []string, fields ...string) ([]json.RawMessage, error) {
-	err := s.begin(ctx)
-	if err == nil {
+func (s *store) GetMany(ctx context.Context, ids []string, fields ...string) (values []json.RawMessage, err error) {
+	c := begun(methodGetMany)
+	defer s.end(c, &err)
+	if err = s.begin(ctx); err == nil {
 		err = checkIDs(ids)
 	}
 	if err != nil {
-		return nil, s.fail("getmany", err)
+		return nil, err
 	}
 	if len(ids) == 0 {
 		return []json.RawMessage{}, nil
 	}
-	s.gets.Add(int64(len(ids)))
-	values, err := s.engine.getMany(ctx, ids)
+	s.counters.methods[methodGetMany].batch.number(len(ids))
+	s.counters.gets.Add(int64(len(ids)))
+	values, err = s.engine.getMany(ctx, ids)
 	if err != nil && !errors.Is(err, ErrCorrupt) {
-		return nil, s.fail("getmany", err)
+		return nil, err
 	}
-	hits := int64(0)
+	hits, read := int64(0), 0
 	for i, value := range values {
 		if value == nil {
 			continue
 		}
 		hits++
+		read += len(value)
 		if len(fields) > 0 {
 			values[i] = jsonscan.Project(nil, value, fields)
 		}
 	}
-	s.hits.Add(hits)
-	return values, s.fail("getmany", err)
+	s.counters.hits.Add(hits)
+	s.counters.read.Add(int64(read))
+	return values, err
 }
 
-func (s *store) Missing(ctx context.Context, ids []string) ([]string, error) {
-	err := s.begin(ctx)
-	if err == nil {
+func (s *store) Missing(ctx context.Context, ids []string) (_ []string, err error) {
+	c := begun(methodMissing)
+	defer s.end(c, &err)
+	if err = s.begin(ctx); err == nil {
 		err = checkIDs(ids)
 	}
 	if err != nil || len(ids) == 0 {
-		return nil, s.fail("missing", err)
+		return nil, err
 	}
+	s.counters.methods[methodMissing].batch.number(len(ids))
 	seen := make(map[string]struct{}, len(ids))
 	once := make([]string, 0, len(ids))
 	for _, id := range ids {
@@ -140,7 +149,7 @@ func (s *store) Missing(ctx context.Context, ids []string) ([]string, error) {
 	}
 	present, err := s.engine.present(ctx, once)
 	if err != nil {
-		return nil, s.fail("missing", err)
+		return nil, err
 	}
 	absent := once[:0]
 	for i, id := range once {
@@ -153,113 +162,152 @@ func (s *store) Missing(ctx context.Context, ids []string) ([]string, error) {
 
 func (s *store) Keys(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		if err := s.begin(ctx); err != nil {
-			yield("", s.fail("keys", err))
-			return
-		}
-		for id, err := range s.engine.keys(ctx) {
-			if err == nil {
-				err = s.begin(ctx) // The loop's body may have closed the store.
-			}
-			if err != nil {
-				yield("", s.fail("keys", err))
-				return
-			}
-			if !yield(id, nil) {
-				return
-			}
+		if err := s.list(ctx, yield); err != nil {
+			yield("", err)
 		}
 	}
 }
 
-func (s *store) Upsert(ctx context.Context, items map[string]json.RawMessage) error {
-	return s.upsert(ctx, "upsert", items, s.ttl)
-}
-
-func (s *store) UpsertTTL(ctx context.Context, items map[string]json.RawMessage, ttl time.Duration) error {
-	if ttl < 0 {
-		return s.fail("upsertttl", invalidf("the time to live %v is negative; 0 means for ever", ttl))
+func (s *store) list(ctx context.Context, yield func(string, error) bool) (err error) {
+	c := begun(methodKeys)
+	defer s.end(c, &err)
+	if err := s.begin(ctx); err != nil {
+		return err
 	}
-	return s.upsert(ctx, "upsertttl", items, roundTTL(ttl))
-}
-
-func (s *store) upsert(ctx context.Context, op string, items map[string]json.RawMessage, ttl time.Duration) error {
-	list, err := s.checkItems(ctx, items, ttl)
-	if err != nil || len(list) == 0 {
-		return s.fail(op, err)
+	for id, err := range s.engine.keys(ctx) {
+		if err == nil {
+			err = s.begin(ctx) // The loop's body may have closed the store.
+		}
+		if err != nil {
+			return err
+		}
+		if !yield(id, nil) {
+			return nil
+		}
 	}
-	if err := s.engine.upsert(ctx, list); err != nil {
-		return s.fail(op, err)
-	}
-	s.upserts.Add(int64(len(list)))
 	return nil
 }
 
-func (s *store) Insert(ctx context.Context, items map[string]json.RawMessage) (int, error) {
-	list, err := s.checkItems(ctx, items, s.ttl)
-	if err != nil || len(list) == 0 {
-		return 0, s.fail("insert", err)
-	}
-	n, err := s.engine.insert(ctx, list)
-	s.upserts.Add(int64(n))
-	return n, s.fail("insert", err)
+func (s *store) Upsert(ctx context.Context, items map[string]json.RawMessage) (err error) {
+	c := begun(methodUpsert)
+	defer s.end(c, &err)
+	return s.upsert(ctx, c.method, items, s.ttl)
 }
 
-func (s *store) Delete(ctx context.Context, ids ...string) (int, error) {
-	err := s.beginWrite(ctx)
-	if err == nil {
+func (s *store) UpsertTTL(ctx context.Context, items map[string]json.RawMessage, ttl time.Duration) (err error) {
+	c := begun(methodUpsertTTL)
+	defer s.end(c, &err)
+	if ttl < 0 {
+		return invalidf("the time to live %v is negative; 0 means for ever", ttl)
+	}
+	return s.upsert(ctx, c.method, items, roundTTL(ttl))
+}
+
+func (s *store) upsert(ctx context.Context, m method, items map[string]json.RawMessage, ttl time.Duration) error {
+	list, err := s.checkItems(ctx, items, ttl)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	s.counters.methods[m].batch.number(len(list))
+	if err := s.engine.upsert(ctx, list); err != nil {
+		return err
+	}
+	s.stored(list, len(list))
+	return nil
+}
+
+// stored counts the n items of a list that were stored. Which they are is not
+// known of an Insert, so their bytes are then a guess.
+func (s *store) stored(list []item, n int) {
+	written := 0
+	for _, it := range list {
+		written += len(it.value)
+	}
+	s.counters.upserts.Add(int64(n))
+	s.counters.written.Add(int64(written) * int64(n) / int64(len(list)))
+}
+
+func (s *store) Insert(ctx context.Context, items map[string]json.RawMessage) (n int, err error) {
+	c := begun(methodInsert)
+	defer s.end(c, &err)
+	list, err := s.checkItems(ctx, items, s.ttl)
+	if err != nil || len(list) == 0 {
+		return 0, err
+	}
+	s.counters.methods[methodInsert].batch.number(len(list))
+	n, err = s.engine.insert(ctx, list)
+	s.stored(list, n)
+	return n, err
+}
+
+func (s *store) Delete(ctx context.Context, ids ...string) (n int, err error) {
+	c := begun(methodDelete)
+	defer s.end(c, &err)
+	if err = s.beginWrite(ctx); err == nil {
 		err = checkIDs(ids)
 	}
 	if err != nil || len(ids) == 0 {
-		return 0, s.fail("delete", err)
+		return 0, err
 	}
-	n, err := s.engine.delete(ctx, ids)
-	s.deletes.Add(int64(n))
-	return n, s.fail("delete", err)
+	s.counters.methods[methodDelete].batch.number(len(ids))
+	n, err = s.engine.delete(ctx, ids)
+	s.counters.deletes.Add(int64(n))
+	return n, err
 }
 
-func (s *store) Drop(ctx context.Context) error {
+func (s *store) Drop(ctx context.Context) (err error) {
+	c := begun(methodDrop)
+	defer s.end(c, &err)
 	if err := s.beginWrite(ctx); err != nil {
-		return s.fail("drop", err)
+		return err
 	}
-	return s.fail("drop", s.engine.drop(ctx))
+	return s.engine.drop(ctx)
 }
 
-func (s *store) Flush(ctx context.Context) error {
+func (s *store) Flush(ctx context.Context) (err error) {
+	c := begun(methodFlush)
+	defer s.end(c, &err)
 	if err := s.begin(ctx); err != nil {
-		return s.fail("flush", err)
+		return err
 	}
-	return s.fail("flush", s.engine.flush(ctx))
+	err = s.engine.flush(ctx)
+	s.flushed.Store(&FlushStats{time.Now(), err})
+	return err
 }
 
-func (s *store) Close() error {
+func (s *store) Close() (err error) {
 	if s.closed.Swap(true) {
 		return nil
 	}
-	return s.fail("close", s.release())
+	c := begun(methodClose)
+	defer s.end(c, &err)
+	return s.release()
 }
 
-func (s *store) Ping(ctx context.Context) error {
+func (s *store) Ping(ctx context.Context) (err error) {
+	c := begun(methodPing)
+	defer s.end(c, &err)
 	if err := s.begin(ctx); err != nil {
-		return s.fail("ping", err)
+		return err
 	}
-	return s.fail("ping", s.engine.ping(ctx))
+	return s.engine.ping(ctx)
 }
 
-func (s *store) TTL(ctx context.Context, id string) (time.Duration, error) {
-	err := s.begin(ctx)
-	if err == nil {
+func (s *store) TTL(ctx context.Context, id string) (_ time.Duration, err error) {
+	c := begun(methodTTL)
+	defer s.end(c, &err)
+	if err = s.begin(ctx); err == nil {
 		err = checkID(id)
 	}
 	if err != nil {
-		return 0, s.fail("ttl", err)
+		return 0, err
 	}
 	ttls, err := s.engine.ttls(ctx, []string{id})
 	if err == nil && ttls[0] == absent {
 		err = ErrNotFound
 	}
 	if err != nil {
-		return 0, s.fail("ttl", &withID{id, err})
+		return 0, &withID{id, err}
 	}
 	return ttls[0], nil
 }
@@ -268,20 +316,20 @@ func (s *store) Stats(ctx context.Context) (Stats, error) {
 	if err := s.begin(ctx); err != nil {
 		return Stats{}, s.fail("stats", err)
 	}
-	stats := Stats{
-		Backend:   s.backend,
-		Namespace: s.namespace,
-		Gets:      s.gets.Load(),
-		Hits:      s.hits.Load(),
-		Upserts:   s.upserts.Load(),
-		Deletes:   s.deletes.Load(),
-		Errors:    s.errs.Load(),
+	return s.stats(), nil
+}
+
+func (s *store) stats() Stats {
+	stats := Stats{Backend: s.backend, Namespace: s.namespace}
+	s.counters.fill(&stats)
+	if last := s.flushed.Load(); last != nil {
+		stats.LastFlush = *last
 	}
 	s.engine.stats(&stats)
 	if s.flights != nil {
 		stats.Compute = s.flights.stats()
 	}
-	return stats, nil
+	return stats
 }
 
 // begin says why a call cannot start.
@@ -320,13 +368,18 @@ func (s *store) checkItems(ctx context.Context, items map[string]json.RawMessage
 	return list, nil
 }
 
+// end counts a call, and makes an *Error of what it returns; nil stays nil.
+func (s *store) end(c span, err *error) {
+	s.counters.end(c, *err)
+	if *err != nil {
+		*err = s.fail(c.method.String(), *err)
+	}
+}
+
 // fail makes an *Error of what an engine or a check reports; nil stays nil.
 func (s *store) fail(op string, err error) error {
 	if err == nil {
 		return nil
-	}
-	if !errors.Is(err, ErrNotFound) {
-		s.errs.Add(1)
 	}
 	e := &Error{Op: op, Namespace: s.namespace, Err: err}
 	if with := (*withID)(nil); errors.As(err, &with) {

@@ -1,0 +1,170 @@
+package kv
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A bucket holds what is above the bound of the one before it, up to its own.
+func TestHistogramBuckets(t *testing.T) {
+	for i := firstBucket + 1; i < firstBucket+bucketCount-1; i++ {
+		bound := math.Ldexp(math.Pow(2, float64(i&3)/4), i>>2)
+		assert.Equal(t, i, bucketOf(bound)+firstBucket, "the bound of %d", i)
+		assert.Equal(t, i, bucketOf(bound*0.9)+firstBucket, "below the bound of %d", i)
+		assert.Equal(t, i+1, bucketOf(bound*1.0001)+firstBucket, "above the bound of %d", i)
+	}
+	for _, v := range []float64{0, -1, 1e-12} {
+		assert.Equal(t, 0, bucketOf(v))
+	}
+	for _, v := range []float64{1e12, math.Inf(1)} {
+		assert.Equal(t, bucketCount-1, bucketOf(v))
+	}
+
+	var m meter
+	for i := 1; i <= 1000; i++ {
+		m.time(time.Duration(i) * time.Millisecond)
+	}
+	h := m.read(1e-9)
+	assert.Equal(t, uint64(1000), h.Count)
+	assert.InDelta(t, 500.5, h.Sum, 1e-6)
+	assert.InDelta(t, 0.5005, h.Mean(), 1e-6)
+	for _, q := range []float64{0.01, 0.5, 0.9, 0.99, 1} {
+		assert.InEpsilon(t, q, h.Quantile(q), 0.2, "quantile %v", q)
+	}
+	assert.Zero(t, Histogram{}.Quantile(0.5))
+	assert.Zero(t, Histogram{}.Mean())
+}
+
+// Stats say how often each method was called, how it ended, how long it took,
+// on how many ids, and how many bytes went in and out.
+func TestStatsOfCalls(t *testing.T) {
+	dir := t.TempDir()
+	s := openDir(t, dir, "ns")
+	ctx := t.Context()
+	require.NoError(t, s.Upsert(ctx, map[string]json.RawMessage{"a": json.RawMessage(`"12345678"`), "b": json.RawMessage(`1`)}))
+	_, err := s.Get(ctx, "a")
+	require.NoError(t, err)
+	_, err = s.Get(ctx, "absent")
+	require.ErrorIs(t, err, ErrNotFound)
+	_, err = s.Get(ctx, "\xff")
+	require.ErrorIs(t, err, ErrInvalid)
+	_, err = s.GetMany(ctx, []string{"a", "b", "c"})
+	require.NoError(t, err)
+	done, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err = s.Missing(done, []string{"a"})
+	require.ErrorIs(t, err, context.Canceled)
+	for range s.Keys(ctx) {
+		break
+	}
+	stats, err := s.(Statser).Stats(ctx)
+	require.NoError(t, err)
+	results := make(map[string]map[string]int64)
+	for name, c := range stats.Calls {
+		results[name] = c.Results
+		if c.Latency.Count == 0 || c.Latency.Sum < 0 {
+			t.Errorf("%s has no latency", name)
+		}
+	}
+	assert.Equal(t, map[string]map[string]int64{
+		"upsert":  {"ok": 1},
+		"get":     {"ok": 1, "not_found": 1, "invalid": 1},
+		"getmany": {"ok": 1},
+		"missing": {"canceled": 1},
+		"keys":    {"ok": 1},
+	}, results)
+	assert.Equal(t, float64(2), stats.Calls["upsert"].Batch.Sum)
+	assert.Equal(t, float64(3), stats.Calls["getmany"].Batch.Sum)
+	assert.Equal(t, int64(2), stats.Errors)
+	assert.Equal(t, int64(11), stats.BytesWritten)
+	assert.Equal(t, int64(10+11), stats.BytesRead)
+	assert.Zero(t, stats.LastFlush.At)
+
+	require.NoError(t, s.Flush(ctx))
+	stats, err = s.(Statser).Stats(ctx)
+	require.NoError(t, err)
+	assert.WithinDuration(t, time.Now(), stats.LastFlush.At, time.Minute)
+	assert.NoError(t, stats.LastFlush.Err)
+}
+
+// Counting allocates nothing.
+func TestCountersDoNotAllocate(t *testing.T) {
+	c := new(counters)
+	assert.Zero(t, testing.AllocsPerRun(100, func() {
+		c.end(begun(methodGet), nil)
+		c.end(begun(methodUpsert), ErrUnavailable)
+		c.methods[methodUpsert].batch.number(3)
+	}))
+}
+
+// Inspect counts what is there, of both backends alike, and names no id
+// unless asked to.
+func TestInspect(t *testing.T) {
+	dir := t.TempDir()
+	s := openDir(t, dir, "ns")
+	items := numbered(2000)
+	items["the biggest"] = json.RawMessage(`"0123456789012345678901234567890123456789012345678901234567890123456789"`)
+	require.NoError(t, s.Upsert(t.Context(), items))
+	require.NoError(t, s.(Expirer).UpsertTTL(t.Context(), map[string]json.RawMessage{"brief": json.RawMessage(`1`)}, time.Hour))
+
+	all, err := Inspect(t.Context(), s, InspectOptions{Expected: time.Hour, Biggest: 3})
+	require.NoError(t, err)
+	assert.Equal(t, 2002, all.Documents)
+	assert.Equal(t, 2002, all.Sampled)
+	assert.Equal(t, 2001, all.Unexpected)
+	assert.Equal(t, 2001, all.Permanent)
+	assert.Equal(t, uint64(1), all.TTL.Count)
+	assert.InEpsilon(t, 3600, all.TTL.Sum, 0.01)
+	require.Len(t, all.Biggest, 3)
+	assert.Equal(t, 83, all.Biggest[0].Bytes)
+	assert.NotContains(t, all.Biggest[0].ID, "biggest")
+
+	sample, err := Inspect(t.Context(), s, InspectOptions{Sample: 100, ShowIDs: true})
+	require.NoError(t, err)
+	assert.Equal(t, 2002, sample.Documents)
+	assert.Equal(t, 100, sample.Sampled)
+	assert.InEpsilon(t, all.Bytes, sample.Bytes, 0.2)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	part, err := Inspect(ctx, s, InspectOptions{Progress: func(int) { cancel() }})
+	require.ErrorIs(t, err, context.Canceled)
+	assert.Equal(t, bulkPage, part.Documents)
+}
+
+// The figures of a factory are by namespace, and no counter goes back when a
+// store is closed.
+func TestFactoryStats(t *testing.T) {
+	f, err := NewFactory(Config{WorkingDir: t.TempDir()})
+	require.NoError(t, err)
+	defer f.Close()
+	for range 2 {
+		one, err := f.Open(t.Context(), "a")
+		require.NoError(t, err)
+		two, err := f.Open(t.Context(), "a")
+		require.NoError(t, err)
+		other, err := f.Open(t.Context(), "b")
+		require.NoError(t, err)
+		for _, s := range []Store{one, two, other} {
+			_, err = s.Get(t.Context(), "x")
+			require.ErrorIs(t, err, ErrNotFound)
+		}
+		require.NoError(t, one.Close())
+		require.NoError(t, other.Close())
+	}
+	all, err := f.Stats(t.Context())
+	require.NoError(t, err)
+	require.Len(t, all, 2)
+	assert.Equal(t, "a", all[0].Namespace)
+	assert.Equal(t, int64(4), all[0].Calls["get"].Results["not_found"])
+	assert.Equal(t, uint64(4), all[0].Calls["get"].Latency.Count)
+	assert.NotNil(t, all[0].JSON)
+	assert.Equal(t, "b", all[1].Namespace)
+	assert.Equal(t, int64(2), all[1].Gets)
+	assert.Equal(t, "json", all[1].Backend)
+}
