@@ -32,6 +32,7 @@ type redisEngine struct {
 	save    bool   // Flush asks for BGSAVE
 	logger  *slog.Logger
 	release func() error // gives the client back
+	warned  sync.Once    // that a scan cannot be certain
 }
 
 func newRedisEngine(client *redisClient, cfg Config, namespace string, logger *slog.Logger, release func() error) *redisEngine {

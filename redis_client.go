@@ -24,11 +24,12 @@ const poolWait = 30 * time.Second
 // A redisClient is the connection pool that the stores of a factory share.
 type redisClient struct {
 	redis.UniversalClient
-	where  string // host:port, for messages
-	wait   time.Duration
-	auto   *redis.AutoPipeliner // nil: every command by itself
-	borrow bool                 // the caller of WithRedisClient closes it
-	calls  *calls               // shared by the clients of all nodes
+	where    string // host:port, for messages
+	wait     time.Duration
+	sentinel bool                 // Sentinels say which server it is
+	auto     *redis.AutoPipeliner // nil: every command by itself
+	borrow   bool                 // the caller of WithRedisClient closes it
+	calls    *calls               // shared by the clients of all nodes
 }
 
 // calls counts the calls that run apart from their caller, so that the client
@@ -86,6 +87,7 @@ func connectRedis(_ context.Context, cfg RedisConfig, opts options) (*redisClien
 		auto:            auto,
 		where:           strings.Join(s.addrs, ", "),
 		wait:            s.ConnectionTimeout,
+		sentinel:        s.masterName != "",
 		calls:           new(calls),
 	}, nil
 }

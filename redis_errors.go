@@ -163,13 +163,21 @@ func retry[T any](ctx context.Context, again []fate, call func() (T, fate, error
 		if err == nil || attempt == retryAttempts || !slices.Contains(again, f) || contextError(ctx) != nil {
 			return result, err
 		}
-		pause := min(retryFirst<<(2*attempt-2), retryMost)
-		timer := time.NewTimer(pause/2 + rand.N(pause/2))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return result, ctx.Err()
+		if err := pause(ctx, attempt); err != nil {
+			return result, err
 		}
+	}
+}
+
+// pause waits after a failed attempt, the first being 1.
+func pause(ctx context.Context, attempt int) error {
+	most := min(retryFirst<<(2*attempt-2), retryMost)
+	timer := time.NewTimer(most/2 + rand.N(most/2))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }

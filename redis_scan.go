@@ -2,71 +2,248 @@ package kv
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// keys suppresses the repeats that SCAN is allowed, which takes a set of all
-// ids seen.
+// scanRestarts is how often a listing begins again, because the servers
+// changed below it, until it is given up.
+const scanRestarts = 10
+
+// errStopped ends a scan whose caller has seen enough.
+var errStopped = errors.New("stopped")
+
+// keys suppresses the repeats that SCAN is allowed, and those of a scan that
+// began again, which takes a set of all ids seen.
 func (e *redisEngine) keys(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		seen := make(map[string]struct{})
-		for page, err := range e.scan(ctx) {
-			if err != nil {
-				yield("", err)
-				return
-			}
-			for _, key := range page.keys {
+		err := e.scan(ctx, func(keys []string) error {
+			for _, key := range keys {
 				id := key[len(e.prefix):]
 				if _, again := seen[id]; again {
 					continue
 				}
 				seen[id] = struct{}{}
 				if !yield(id, nil) {
-					return
+					return errStopped
 				}
 			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errStopped) {
+			yield("", err)
 		}
 	}
 }
 
-// A page is one reply of SCAN: keys with our prefix, on one server.
-type page struct {
-	node redis.UniversalClient
-	keys []string
+// drop unlinks what a scan finds. Those that an old master has acknowledged
+// and never told the new one come back with a failover, so the server must be
+// the same when the last is done. On a Cluster, scanCluster sees to that.
+func (e *redisEngine) drop(ctx context.Context) error {
+	unlink := func(keys []string) error { return e.unlink(ctx, keys) }
+	if e.client.cluster() != nil {
+		return e.scanCluster(ctx, unlink)
+	}
+	for range scanRestarts {
+		server, err := e.scanNode(ctx, e.client, unlink)
+		if err != nil {
+			return err
+		}
+		info, f, err := run(ctx, e.client, repeatable, func() *redis.StringCmd { return infoServer(ctx) })
+		if err != nil && !declined(f, err) {
+			return err
+		}
+		if runID(info) == server {
+			return nil
+		}
+	}
+	return incomplete()
 }
 
-// scan lists the keys of the namespace on every server that holds some.
-func (e *redisEngine) scan(ctx context.Context) iter.Seq2[page, error] {
-	pattern := escapeGlob(e.prefix) + "*"
-	return func(yield func(page, error) bool) {
-		nodes, err := e.client.masters(ctx)
+// unlink removes keys wherever they are by now: on a Cluster each goes by its
+// slot, and not to the node that listed it.
+func (e *redisEngine) unlink(ctx context.Context, keys []string) error {
+	for _, part := range chunks(keys, nil) {
+		p, err := pipeline(ctx, e.client, repeatable, len(part), func(i int) *redis.IntCmd {
+			return redis.NewIntCmd(ctx, "unlink", part[i])
+		})
 		if err != nil {
-			yield(page{}, err)
-			return
+			return err
 		}
-		for _, node := range nodes {
+		for _, r := range p {
+			if r.err != nil {
+				return r.err
+			}
+		}
+	}
+	return nil
+}
+
+// scan calls visit with the keys of the namespace, a page at a time and some
+// of them repeatedly. If it returns nil, every key was visited that existed
+// from beginning to end.
+func (e *redisEngine) scan(ctx context.Context, visit func(keys []string) error) error {
+	if e.client.cluster() != nil {
+		return e.scanCluster(ctx, visit)
+	}
+	_, err := e.scanNode(ctx, e.client, visit)
+	return err
+}
+
+// scanNode lists the keys of one server, and returns which that was.
+//
+// A cursor is a place in the hash table of one process, whose seed is random:
+// another process answers it with pages that leave keys out. It survives
+// everything else, a resync from another master included, since that fills the
+// table anew by the same seed and the server answers LOADING in between. So
+// the run id that comes with each page must be that of the first, or the scan
+// begins again. A server that does not tell its run id is asked for all pages
+// over one connection, before the first is visited.
+func (e *redisEngine) scanNode(ctx context.Context, node *redisClient, visit func(keys []string) error) (string, error) {
+	server, cursor, restarts := "", uint64(0), 0
+	for {
+		p, err := e.page(ctx, node, cursor)
+		switch {
+		case err != nil:
+			return "", err
+		case p.server == "":
+			keys, err := e.collect(ctx, node)
+			if err != nil {
+				return "", err
+			}
+			return "", visit(keys)
+		case cursor != 0 && p.server != server:
+			if restarts++; restarts > scanRestarts {
+				return "", incomplete()
+			}
+			cursor = 0
+			continue
+		}
+		server, cursor = p.server, p.next
+		if err := visit(p.keys); err != nil || cursor == 0 {
+			return server, err
+		}
+	}
+}
+
+func incomplete() error {
+	return unavailablef("the servers changed again and again while their keys were listed, and some may be missing; call again")
+}
+
+// collect lists the keys of one server over one connection, whose peer cannot
+// change. Nothing else is asked of the pool meanwhile, so that many of them
+// cannot wait for each other.
+func (e *redisEngine) collect(ctx context.Context, node *redisClient) ([]string, error) {
+	var got []string
+	err := node.await(ctx, func() (err error) {
+		got, err = retry(ctx, repeatable, func() ([]string, fate, error) {
+			var conn interface {
+				Process(ctx context.Context, cmd redis.Cmder) error
+			} = node
+			if client, ok := node.UniversalClient.(*redis.Client); ok { // Else one of a test.
+				own := client.Conn()
+				defer own.Close()
+				conn = own
+			}
+			var all []string
 			for cursor := uint64(0); ; {
-				cmd, _, err := run(ctx, e.client.on(node), repeatable, func() *redis.ScanCmd {
-					return redis.NewScanCmd(ctx, nil, "scan", cursor, "match", pattern, "count", scanCount)
-				})
+				scan := e.scanCommand(ctx, cursor)
+				f, err := node.classify(ctx, conn.Process(ctx, single{scan}))
 				if err != nil {
-					yield(page{}, err)
-					return
+					return nil, f, err
 				}
 				var keys []string
-				keys, cursor = cmd.Val()
-				if !yield(page{node, e.ours(keys)}, nil) {
-					return
-				}
+				keys, cursor = scan.Val()
+				all = append(all, e.ours(keys)...)
 				if cursor == 0 {
-					break
+					return all, refused, nil
 				}
 			}
+		})
+		return err
+	})
+	if err != nil { // The call may still be running, and write to got.
+		return nil, err
+	}
+	return got, nil
+}
+
+func (e *redisEngine) scanCommand(ctx context.Context, cursor uint64) *redis.ScanCmd {
+	return redis.NewScanCmd(ctx, nil, "scan", cursor, "match", escapeGlob(e.prefix)+"*", "count", scanCount)
+}
+
+// A page is one reply of SCAN.
+type page struct {
+	server string // the run id of the process that sent it; "" if it does not say
+	next   uint64 // the cursor
+	keys   []string
+}
+
+// page asks for the keys at a cursor and, in the same pipeline and so on the
+// same connection, who answers. No connection is held between two pages: the
+// loop over Keys may call the store, and many such loops would wait for each
+// other.
+func (e *redisEngine) page(ctx context.Context, node *redisClient, cursor uint64) (page, error) {
+	var got page
+	err := node.await(ctx, func() (err error) {
+		got, err = retry(ctx, repeatable, func() (page, fate, error) { return e.tryPage(ctx, node, cursor) })
+		return err
+	})
+	if err != nil { // The call may still be running, and write to got.
+		return page{}, err
+	}
+	return got, nil
+}
+
+func (e *redisEngine) tryPage(ctx context.Context, node *redisClient, cursor uint64) (page, fate, error) {
+	server := infoServer(ctx)
+	role := redis.NewStringCmd(ctx, "info", "replication")
+	scan := e.scanCommand(ctx, cursor)
+	pipe := node.Pipeline()
+	_ = pipe.Process(ctx, single{server}) // Only queues it.
+	if node.sentinel {
+		_ = pipe.Process(ctx, single{role})
+	}
+	_ = pipe.Process(ctx, single{scan})
+	_, _ = pipe.Exec(ctx) // The first error of all; each has its own.
+	f, err := node.classify(ctx, scan.Err())
+	if err != nil {
+		return page{}, f, err
+	}
+	// A Sentinel that has not heard of a failover may have sent us to the old
+	// master, which has no part in what was written since.
+	if node.sentinel && infoField(role.Val(), "role") == "slave" {
+		return page{}, passing, unavailablef("the server is a replica; a failover may be under way")
+	}
+	keys, next := scan.Val()
+	return page{server: runID(server), next: next, keys: e.ours(keys)}, refused, nil
+}
+
+// declined reports whether the server itself refused a command.
+func declined(f fate, err error) bool {
+	server := redis.Error(nil)
+	return f == refused && errors.As(err, &server)
+}
+
+func infoServer(ctx context.Context) *redis.StringCmd {
+	return redis.NewStringCmd(ctx, "info", "server")
+}
+
+// runID is what tells one process from another, or "" if INFO was refused.
+func runID(info *redis.StringCmd) string { return infoField(info.Val(), "run_id") }
+
+// infoField returns the value of a field of INFO, or "".
+func infoField(info, name string) string {
+	for line := range strings.Lines(info) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(value)
 		}
 	}
+	return ""
 }
 
 // ours keeps the keys that have the exact prefix, whatever the server made of
@@ -84,26 +261,4 @@ func (e *redisEngine) ours(keys []string) []string {
 // escapeGlob makes a pattern match text itself.
 func escapeGlob(text string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(text)
-}
-
-func (e *redisEngine) drop(ctx context.Context) error {
-	for page, err := range e.scan(ctx) {
-		if err != nil {
-			return err
-		}
-		for _, part := range chunks(page.keys, nil) {
-			p, err := pipeline(ctx, e.client.on(page.node), repeatable, len(part), func(i int) *redis.IntCmd {
-				return redis.NewIntCmd(ctx, "unlink", part[i])
-			})
-			if err != nil {
-				return err
-			}
-			for _, r := range p {
-				if r.err != nil {
-					return r.err
-				}
-			}
-		}
-	}
-	return nil
 }

@@ -1,0 +1,258 @@
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net"
+	"sync/atomic"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv/internal/redistest"
+)
+
+// A listing is Keys, or a wrong one that the checks must catch.
+type listing func(ctx context.Context) iter.Seq2[string, error]
+
+// checkListing says what is wrong with a listing of ids that exist all the
+// time: one that is missing, or comes twice. It calls during with the number
+// of the id that it has got, from 0 on. What else is listed is of no concern.
+func checkListing(ctx context.Context, list listing, want map[string]bool, during func(n int, id string)) error {
+	seen, n := make(map[string]bool), 0
+	for id, err := range list(ctx) {
+		if err != nil {
+			return err
+		}
+		if seen[id] {
+			return fmt.Errorf("%w: %s came twice", errListing, id)
+		}
+		seen[id] = true
+		during(n, id)
+		n++
+	}
+	missing := 0
+	for id := range want {
+		if !seen[id] {
+			missing++
+		}
+	}
+	if missing > 0 {
+		return fmt.Errorf("%w: %d of %d are missing", errListing, missing, len(want))
+	}
+	return nil
+}
+
+// errListing is a listing that is wrong, and says nothing of it.
+var errListing = errors.New("wrong listing")
+
+func idSet[V any](items map[string]V) map[string]bool {
+	ids := make(map[string]bool, len(items))
+	for id := range items {
+		ids[id] = true
+	}
+	return ids
+}
+
+// naiveListing continues a cursor wherever the client is connected, and drops
+// repeats: what a loop over SCAN does. On a ClusterClient it visits one node.
+func naiveListing(clients ...redis.UniversalClient) listing {
+	const prefix = "nano_graphrag:docs:"
+	return func(ctx context.Context) iter.Seq2[string, error] {
+		return func(yield func(string, error) bool) {
+			seen := make(map[string]bool)
+			for _, client := range clients {
+				for cursor := uint64(0); ; {
+					cmd := client.Scan(ctx, cursor, prefix+"*", scanCount)
+					if cmd.Err() != nil { // The connection broke; the next one will do.
+						cmd = client.Scan(ctx, cursor, prefix+"*", scanCount)
+					}
+					keys, next, err := cmd.Result()
+					if err != nil {
+						yield("", err)
+						return
+					}
+					for _, key := range keys {
+						if id := key[len(prefix):]; !seen[id] {
+							seen[id] = true
+							if !yield(id, nil) {
+								return
+							}
+						}
+					}
+					if cursor = next; cursor == 0 {
+						break
+					}
+				}
+			}
+		}
+	}
+}
+
+// A pair of servers have the same documents; the client dials one of them.
+type pair struct {
+	servers [2]*redistest.Server
+	client  *redis.Client
+	current atomic.Int32
+}
+
+func startPair(t *testing.T) *pair {
+	p := &pair{servers: [2]*redistest.Server{redistest.Start(t), redistest.Start(t)}}
+	p.client = redis.NewClient(&redis.Options{
+		DisableIdentity: true,
+		MaxRetries:      -1,
+		Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", p.servers[p.current.Load()].Addr)
+		},
+	})
+	t.Cleanup(func() { _ = p.client.Close() })
+	return p
+}
+
+// fill makes the documents on both.
+func (p *pair) fill(t *testing.T, items map[string]bool) {
+	for _, server := range p.servers {
+		require.NoError(t, server.Client().FlushAll(t.Context()).Err())
+		_, err := server.Client().Pipelined(t.Context(), func(pipe redis.Pipeliner) error {
+			for id := range items {
+				pipe.Set(t.Context(), "nano_graphrag:docs:"+id, "1", 0)
+			}
+			return nil
+		})
+		require.NoError(t, err)
+	}
+}
+
+// failover makes the other server the one that the client talks to.
+func (p *pair) failover(ctx context.Context) error {
+	old := p.servers[p.current.Load()]
+	p.current.Store(1 - p.current.Load())
+	return killTCP(ctx, old)
+}
+
+// A SCAN cursor is pinned to one server: Keys is complete, and each id comes
+// once, whenever another server takes over (reliability.md, 4). A cursor that
+// is kept loses ids, and the check sees it.
+func TestRedisKeysThroughAChangeOfServer(t *testing.T) {
+	p, want := startPair(t), idSet(numbered(20_000))
+	p.fill(t, want)
+	s := openRedisStore(t, Config{Backend: "redis"}, "docs", WithRedisClient(p.client))
+	for _, at := range []int{0, 5_000, 12_345, 19_999} {
+		change := func(n int, _ string) {
+			if n == at {
+				require.NoError(t, p.failover(t.Context()))
+			}
+		}
+		require.NoError(t, checkListing(t.Context(), s.Keys, want, change), at)
+		if at == 5_000 {
+			require.ErrorIs(t, checkListing(t.Context(), naiveListing(p.client), want, change), errListing)
+		}
+	}
+}
+
+// A server that changes for every page ends the listing with an error.
+func TestRedisKeysGiveUp(t *testing.T) {
+	p, want := startPair(t), idSet(numbered(5_000))
+	p.fill(t, want)
+	s := openRedisStore(t, Config{Backend: "redis"}, "docs", WithRedisClient(p.client))
+	changing := true
+	p.client.AddHook(hook(func(cmd redis.Cmder) {
+		if own, ok := cmd.(single); ok {
+			cmd = own.Cmder
+		}
+		if _, ok := cmd.(*redis.ScanCmd); ok && changing {
+			require.NoError(t, p.failover(t.Context()))
+		}
+	}))
+	ignore := func(int, string) {}
+	require.ErrorIs(t, checkListing(t.Context(), s.Keys, want, ignore), ErrUnavailable)
+	require.ErrorIs(t, s.Drop(t.Context()), ErrUnavailable)
+	changing = false
+	p.fill(t, want)
+	require.NoError(t, checkListing(t.Context(), s.Keys, want, ignore))
+}
+
+// Drop leaves nothing behind, also if what the old server acknowledged never
+// reached the new one, whenever that takes over.
+func TestRedisDropThroughAChangeOfServer(t *testing.T) {
+	p, items := startPair(t), idSet(numbered(5_000))
+	s := openRedisStore(t, Config{Backend: "redis"}, "docs", WithRedisClient(p.client))
+	unlinked, at := 0, -1
+	p.client.AddHook(hook(func(cmd redis.Cmder) {
+		if cmd.Name() != "unlink" {
+			return
+		}
+		if unlinked++; unlinked == at {
+			require.NoError(t, p.failover(t.Context()))
+		}
+	}))
+	for _, at = range []int{1, 2_000, len(items)} {
+		unlinked = 0
+		p.fill(t, items)
+		require.NoError(t, s.Drop(t.Context()))
+		require.Zero(t, p.client.DBSize(t.Context()).Val(), at)
+		require.GreaterOrEqual(t, unlinked, at)
+	}
+}
+
+// Where INFO is not allowed, the cursor is pinned to a connection instead.
+func TestRedisScanWithoutInfo(t *testing.T) {
+	p, items := startPair(t), idSet(numbered(5_000))
+	p.fill(t, items)
+	for _, server := range p.servers {
+		server.ACL("default", "", "~*", "&*", "+@all", "-info")
+	}
+	s := openRedisStore(t, Config{Backend: "redis"}, "docs", WithRedisClient(p.client))
+	scans := 0
+	p.client.AddHook(hook(func(cmd redis.Cmder) {
+		if cmd.Name() != "scan" {
+			return
+		}
+		if scans++; scans == 4 { // The first was refused, so this is the third page.
+			require.NoError(t, p.failover(t.Context()))
+		}
+	}))
+	require.NoError(t, checkListing(t.Context(), s.Keys, items, func(int, string) {}))
+	require.Greater(t, scans, 9)
+	require.NoError(t, s.Drop(t.Context()))
+	require.Empty(t, listed(t, s))
+}
+
+// Keys and Drop through a failover by Sentinel: complete, each id once, and
+// nothing left (reliability.md, 4).
+func TestRedisScanThroughSentinelFailover(t *testing.T) {
+	t.Parallel()
+	sentinel := redistest.StartSentinel(t, 1, 1)
+	ctx, s := t.Context(), openRedisStore(t, redisCfg(sentinel.URL()), "docs")
+	items := numbered(20_000)
+	require.NoError(t, s.Upsert(ctx, items))
+	require.Eventually(t, func() bool { // What has not reached the replica is lost.
+		return sentinel.Nodes[1].Client().DBSize(ctx).Val() == int64(len(items))
+	}, slack*5, slack/1000)
+	require.NoError(t, checkListing(ctx, s.Keys, idSet(items), func(n int, _ string) {
+		if n == 7_000 {
+			sentinel.Failover()
+		}
+	}))
+
+	unlinked, reached, goOn := 0, make(chan struct{}), make(chan struct{})
+	s.engine.(*redisEngine).client.AddHook(hook(func(cmd redis.Cmder) {
+		if cmd.Name() != "unlink" {
+			return
+		}
+		if unlinked++; unlinked == 7_000 {
+			close(reached)
+			<-goOn
+		}
+	}))
+	dropped := make(chan error)
+	go func() { dropped <- s.Drop(ctx) }()
+	<-reached
+	sentinel.Failover()
+	close(goOn)
+	require.NoError(t, <-dropped)
+	require.Zero(t, sentinel.Master().Client().DBSize(ctx).Val())
+}
