@@ -2,6 +2,7 @@ package kv
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -15,7 +16,7 @@ import (
 
 // An open store goes on after one of three masters was killed and its replica
 // has taken over. What was written before is there, but for what had not
-// reached the replica.
+// reached the replica. Until then Keys fails, and is complete when it does not.
 func TestClusterFailover(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, 1)
 	before := goleak.IgnoreCurrent()
@@ -28,7 +29,21 @@ func TestClusterFailover(t *testing.T) {
 	}
 	require.NoError(t, s.Upsert(t.Context(), items))
 
-	cluster.Nodes[0].Kill()
+	dead, replica := cluster.Nodes[0], cluster.ReplicasOf(cluster.Nodes[0])[0]
+	require.Eventually(t, func() bool {
+		return replica.Client().DBSize(t.Context()).Val() == dead.Client().DBSize(t.Context()).Val()
+	}, 20*time.Second, time.Millisecond)
+	dead.Kill()
+	failed := 0
+	for {
+		err = checkListing(t.Context(), s.Keys, idSet(items), func(int, string) {})
+		if !errors.Is(err, ErrUnavailable) {
+			break
+		}
+		failed++
+	}
+	require.NoError(t, err)
+	require.NotZero(t, failed)
 	require.Eventually(t, func() bool { return s.Upsert(t.Context(), items) == nil }, 60*time.Second, 50*time.Millisecond)
 	n := 0
 	for _, err := range s.Keys(t.Context()) {

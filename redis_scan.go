@@ -131,7 +131,7 @@ func (e *redisEngine) scanNode(ctx context.Context, node *redisClient, visit fun
 }
 
 func incomplete() error {
-	return unavailablef("the servers changed again and again while their keys were listed, and some may be missing; call again")
+	return unavailablef("the servers changed or slots moved all the while, so some keys may have been missed; call again")
 }
 
 // collect lists the keys of one server over one connection, whose peer cannot
