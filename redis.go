@@ -76,7 +76,6 @@ func checkStored(value []byte) error {
 }
 
 func (e *redisEngine) getMany(ctx context.Context, ids []string) ([]json.RawMessage, error) {
-	ids = own(ctx, ids)
 	values := make([]json.RawMessage, len(ids))
 	get := e.getEach
 	if e.client.cluster() == nil {
@@ -85,7 +84,7 @@ func (e *redisEngine) getMany(ctx context.Context, ids []string) ([]json.RawMess
 	var mu sync.Mutex
 	var failed, corrupt error
 	eachChunk(ids, nil, func(from int, part []string) bool {
-		bad, err := get(ctx, part, values[from:from+len(part)])
+		bad, err := get(ctx, own(ctx, part), values[from:from+len(part)])
 		mu.Lock()
 		defer mu.Unlock()
 		if failed == nil {
@@ -187,6 +186,7 @@ func ownedBytes(text string) []byte { return unsafe.Slice(unsafe.StringData(text
 func (e *redisEngine) present(ctx context.Context, ids []string) ([]bool, error) {
 	present := make([]bool, 0, len(ids))
 	for _, part := range chunks(ids, nil) {
+		part = own(ctx, part)
 		p, err := pipeline(ctx, e.client, repeatable, len(part), func(i int) *redis.IntCmd {
 			return redis.NewIntCmd(ctx, "exists", e.key(part[i]))
 		})
@@ -285,9 +285,9 @@ func (e *redisEngine) set(it item, value []byte) []any {
 // delete is not repeated either, since the second attempt would not count
 // what the first removed.
 func (e *redisEngine) delete(ctx context.Context, ids []string) (int, error) {
-	ids = own(ctx, ids)
 	n := 0
 	for _, part := range chunks(ids, nil) {
+		part = own(ctx, part)
 		p, err := pipeline(ctx, e.client, once, len(part), func(i int) *redis.IntCmd {
 			return redis.NewIntCmd(ctx, "unlink", e.key(part[i]))
 		})
@@ -314,7 +314,8 @@ func (e *redisEngine) delete(ctx context.Context, ids []string) (int, error) {
 
 func (e *redisEngine) ttls(ctx context.Context, ids []string) ([]time.Duration, error) {
 	ttls := make([]time.Duration, 0, len(ids))
-	for _, part := range chunks(own(ctx, ids), nil) {
+	for _, part := range chunks(ids, nil) {
+		part = own(ctx, part)
 		p, err := pipeline(ctx, e.client, repeatable, len(part), func(i int) *redis.IntCmd {
 			return redis.NewIntCmd(ctx, "pttl", e.key(part[i]))
 		})

@@ -107,7 +107,7 @@ func lend(ctx context.Context, items []item) [][]byte {
 	return values
 }
 
-// own returns ids for a pipeline that may outlive its caller: a copy, if the
+// own returns a part of ids for a pipeline that may outlive its caller: a copy, if the
 // call can be left behind. One that is built from what the caller has put in
 // their place since would remove other documents.
 func own(ctx context.Context, ids []string) []string {
@@ -260,14 +260,14 @@ type batch struct {
 	items []item
 
 	mu    sync.Mutex
-	known map[int]fate // of items that failed; applied is for those that did not
-	err   error        // the first
+	fates []fate // of each item, in a byte; refused is also for those not sent
+	err   error  // the first
 }
 
 // applied is the fate of what was stored.
 const applied fate = -1
 
-func newBatch(items []item) *batch { return &batch{items: items, known: make(map[int]fate)} }
+func newBatch(items []item) *batch { return &batch{items: items, fates: make([]fate, len(items))} }
 
 // note says what became of n items from the index from on.
 func (b *batch) note(from, n int, f fate, err error) {
@@ -279,7 +279,7 @@ func (b *batch) note(from, n int, f fate, err error) {
 		b.err = err
 	}
 	for i := range n {
-		b.known[from+i] = f
+		b.fates[from+i] = f
 	}
 }
 
@@ -296,10 +296,10 @@ func (b *batch) result() error {
 	}
 	e := &BatchError{Err: b.err}
 	for i, it := range b.items {
-		switch f, sent := b.known[i]; {
-		case sent && f == applied:
+		switch b.fates[i] {
+		case applied:
 			e.Applied = append(e.Applied, it.id)
-		case sent && f == lost:
+		case lost:
 			e.Unknown = append(e.Unknown, it.id)
 		default:
 			e.NotApplied = append(e.NotApplied, it.id)
@@ -312,12 +312,7 @@ func (b *batch) result() error {
 func (b *batch) lost() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, f := range b.known {
-		if f == lost {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(b.fates, lost)
 }
 
 // unknown marks an error after which the answer of a call cannot be had by

@@ -15,7 +15,7 @@ import (
 )
 
 // What is known of a command that failed.
-type fate int
+type fate int8
 
 const (
 	refused fate = iota // it was not executed, and repeating it now is pointless

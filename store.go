@@ -21,7 +21,7 @@ type engine interface {
 	get(ctx context.Context, id string) (json.RawMessage, error)
 	// getMany fills values, one for each id; see Store.GetMany.
 	getMany(ctx context.Context, ids []string) (values []json.RawMessage, err error)
-	// present reports for each id whether it is there; ids has no repeats.
+	// present reports for each id whether it is there.
 	present(ctx context.Context, ids []string) ([]bool, error)
 	keys(ctx context.Context) iter.Seq2[string, error]
 	// upsert and insert store items in the order given.
@@ -139,25 +139,18 @@ func (s *store) Missing(ctx context.Context, ids []string) (_ []string, err erro
 		return nil, err
 	}
 	s.counters.methods[methodMissing].batch.number(len(ids))
-	seen := make(map[string]struct{}, len(ids))
-	once := make([]string, 0, len(ids))
-	for _, id := range ids {
-		if _, ok := seen[id]; !ok {
-			seen[id] = struct{}{}
-			once = append(once, id)
-		}
-	}
-	present, err := s.engine.present(ctx, once)
+	present, err := s.engine.present(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	absent := once[:0]
-	for i, id := range once {
-		if !present[i] {
-			absent = append(absent, id)
+	missing, seen := []string{}, make(map[string]struct{})
+	for i, id := range ids {
+		if _, again := seen[id]; !present[i] && !again {
+			seen[id] = struct{}{}
+			missing = append(missing, id)
 		}
 	}
-	return absent, nil
+	return missing, nil
 }
 
 func (s *store) Keys(ctx context.Context) iter.Seq2[string, error] {
