@@ -107,9 +107,9 @@ func lend(ctx context.Context, items []item) [][]byte {
 	return values
 }
 
-// own returns a part of ids for a pipeline that may outlive its caller: a copy, if the
-// call can be left behind. One that is built from what the caller has put in
-// their place since would remove other documents.
+// own returns a part of ids for a pipeline that may outlive its caller: a copy,
+// if the call can be left behind. One that is built from what the caller has
+// put in their place since would remove other documents.
 func own(ctx context.Context, ids []string) []string {
 	if ctx.Done() == nil {
 		return ids
