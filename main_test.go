@@ -143,6 +143,13 @@ func serverCalls(t *testing.T, c *redis.Client, command string) int {
 	return n
 }
 
+func figures(t *testing.T, s *store) Stats {
+	t.Helper()
+	stats, err := s.Stats(t.Context())
+	require.NoError(t, err)
+	return stats
+}
+
 // tcpClients returns how many TCP connections the server has.
 func tcpClients(t *testing.T, s *redistest.Server) int {
 	t.Helper()

@@ -16,11 +16,12 @@ import (
 )
 
 // RedisStats are the figures of the connection pool that the stores of a
-// factory share.
+// factory share: each of these stores reports the same.
 type RedisStats struct {
 	Connections     int   // open now
 	IdleConnections int   // of these, not in use
 	PoolTimeouts    int64 // calls that found no free connection in time
+	Retries         int64 // requests sent again after a failure, a pipeline counting as one
 }
 
 // A redisEngine keeps each document as a string under
@@ -379,6 +380,7 @@ func (e *redisEngine) stats(s *Stats) {
 		Connections:     int(pool.TotalConns),
 		IdleConnections: int(pool.IdleConns),
 		PoolTimeouts:    int64(pool.Timeouts),
+		Retries:         e.client.calls.repeated.Load(),
 	}
 }
 

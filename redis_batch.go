@@ -139,7 +139,7 @@ func run[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, build
 	var last C
 	worst := refused
 	err := c.await(ctx, func() (err error) {
-		last, err = retry(ctx, again, func() (C, fate, error) {
+		last, err = retry(ctx, c, again, func() (C, fate, error) {
 			cmd := build()
 			f, err := c.classify(ctx, notNil(c.Process(ctx, single{cmd})))
 			worst = max(worst, f) // Once lost, it may have been executed.
@@ -163,7 +163,7 @@ func share[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, bui
 		return run(ctx, c, again, build)
 	}
 	worst := refused
-	cmd, err := retry(ctx, again, func() (C, fate, error) {
+	cmd, err := retry(ctx, c, again, func() (C, fate, error) {
 		cmd := build()
 		f, err := c.classify(ctx, notNil(c.auto.Submit(ctx, single{cmd}).WaitContext(ctx)))
 		worst = max(worst, f)
@@ -209,7 +209,7 @@ func pipeline[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, 
 	finished := make(chan struct{})
 	err := c.await(ctx, func() error {
 		defer close(finished)
-		_, err := retry(ctx, again, func() (struct{}, fate, error) {
+		_, err := retry(ctx, c, again, func() (struct{}, fate, error) {
 			pipe := c.Pipeline()
 			for _, i := range todo {
 				replies[i].cmd = build(i)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -33,8 +34,10 @@ type redisClient struct {
 }
 
 // calls counts the calls that run apart from their caller, so that the client
-// can wait for them.
+// can wait for them, and the requests that were sent again.
 type calls struct {
+	repeated atomic.Int64
+
 	mu      sync.Mutex
 	closed  bool
 	running sync.WaitGroup

@@ -157,7 +157,7 @@ const (
 
 // retry repeats call, with growing and jittered pauses, while it fails with a
 // fate that is among those given, for a few attempts within the context.
-func retry[T any](ctx context.Context, again []fate, call func() (T, fate, error)) (T, error) {
+func retry[T any](ctx context.Context, c *redisClient, again []fate, call func() (T, fate, error)) (T, error) {
 	for attempt := 1; ; attempt++ {
 		result, f, err := call()
 		if err == nil || attempt == retryAttempts || !slices.Contains(again, f) || contextError(ctx) != nil {
@@ -166,6 +166,7 @@ func retry[T any](ctx context.Context, again []fate, call func() (T, fate, error
 		if err := pause(ctx, attempt); err != nil {
 			return result, err
 		}
+		c.calls.repeated.Add(1)
 	}
 }
 

@@ -343,15 +343,20 @@ func testLostReply(t *testing.T, proxy *droppingProxy, server *redistest.Server,
 		{"unlink", 6, func() error { return s.Drop(ctx) }, false},
 	} {
 		require.NoError(t, c.ConfigResetStat(ctx).Err())
+		before := figures(t, s)
 		text := "\r\n" + tt.command + "\r\n"
 		proxy.drop.Store(&text)
 		err := tt.op()
 		require.Nil(t, proxy.drop.Load(), "the reply was dropped: %s", tt.command)
 		assert.Equal(t, tt.calls, serverCalls(t, c, tt.command), tt.command)
+		after := figures(t, s)
+		retries, unknown := after.Redis.Retries-before.Redis.Retries, after.Unknown-before.Unknown
 		if !tt.unknown {
+			require.Equal(t, [2]int64{1, 0}, [2]int64{retries, unknown}, tt.command)
 			require.NoError(t, err, tt.command)
 			continue
 		}
+		require.Equal(t, [2]int64{0, 1}, [2]int64{retries, unknown}, tt.command)
 		require.ErrorIs(t, err, ErrOutcomeUnknown, tt.command)
 		require.ErrorIs(t, err, ErrUnavailable)
 		require.Zero(t, deleted+inserted)
