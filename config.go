@@ -113,6 +113,15 @@ type RedisConfig struct {
 	KeyFile    string
 	ServerName string
 
+	// CircuitFailures is after how many failures in a row, of calls that the
+	// server did not answer or could not serve for the time being, the
+	// circuit opens: calls then fail at once with [ErrUnavailable], without
+	// input or output, until CircuitCooldown has passed (default 5 s) and one
+	// trial call was answered. 0, the default: there is no circuit.
+	// REDIS_CIRCUIT_FAILURES, REDIS_CIRCUIT_COOLDOWN.
+	CircuitFailures int
+	CircuitCooldown time.Duration
+
 	// SaveOnFlush makes Flush ask the server for a BGSAVE.
 	// REDIS_SAVE_ON_FLUSH.
 	SaveOnFlush bool
@@ -127,6 +136,7 @@ const (
 	defaultMaxConns   = 50
 	defaultTimeout    = 5 * time.Second
 	defaultHealth     = 30 * time.Second
+	defaultCooldown   = 5 * time.Second
 )
 
 // FromEnv reads a Config from the process's environment. See [FromLookup].
@@ -218,6 +228,12 @@ func (c RedisConfig) problems() (problems []error) {
 	}
 	if c.SocketTimeout < 0 {
 		bad("REDIS_SOCKET_TIMEOUT: %v is not above 0", c.SocketTimeout)
+	}
+	if c.CircuitFailures < 0 {
+		bad("REDIS_CIRCUIT_FAILURES: %d is negative", c.CircuitFailures)
+	}
+	if c.CircuitCooldown < 0 {
+		bad("REDIS_CIRCUIT_COOLDOWN: %v is not above 0", c.CircuitCooldown)
 	}
 	if c.Password != "" && c.PasswordFile != "" {
 		bad("REDIS_PASSWORD and REDIS_PASSWORD_FILE are both set; keep one")

@@ -61,10 +61,10 @@ type options struct {
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
 // WithRedisClient makes the redis backend use this client, which the caller
-// goes on to own and closes after the factory. Of Config.Redis only KeyPrefix
-// and SaveOnFlush matter then. The client should have ContextTimeoutEnabled,
-// and MaxRetries -1: go-redis's own retries give wrong answers to Insert and
-// Delete when a reply is lost.
+// goes on to own and closes after the factory. Of Config.Redis only KeyPrefix,
+// SaveOnFlush and the circuit matter then. The client should have
+// ContextTimeoutEnabled, and MaxRetries -1: go-redis's own retries give wrong
+// answers to Insert and Delete when a reply is lost.
 func WithRedisClient(client redis.UniversalClient) Option {
 	return func(o *options) { o.client = client }
 }

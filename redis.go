@@ -22,6 +22,8 @@ type RedisStats struct {
 	IdleConnections int   // of these, not in use
 	PoolTimeouts    int64 // calls that found no free connection in time
 	Retries         int64 // requests sent again after a failure, a pipeline counting as one
+
+	Circuit string // "closed", "open", "half-open" (one call at a time is tried); empty: there is none
 }
 
 // A redisEngine keeps each document as a string under
@@ -363,11 +365,12 @@ func (e *redisEngine) flush(ctx context.Context) error {
 }
 
 // ping bounds the wait by the connection timeout, so that an Open without a
-// deadline fails in time.
+// deadline fails in time. It asks the server whatever the circuit says, which
+// it does not change.
 func (e *redisEngine) ping(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, e.client.wait)
 	defer cancel()
-	_, _, err := run(bounded, e.client, never, func() *redis.StatusCmd { return redis.NewStatusCmd(bounded, "ping") })
+	_, _, err := run(bounded, e.client.unguarded(), never, func() *redis.StatusCmd { return redis.NewStatusCmd(bounded, "ping") })
 	if err != nil && contextError(bounded) != nil && contextError(ctx) == nil {
 		return unavailablef("no answer from %s within %v", e.client.where, e.client.wait)
 	}
@@ -381,6 +384,7 @@ func (e *redisEngine) stats(s *Stats) {
 		IdleConnections: int(pool.IdleConns),
 		PoolTimeouts:    int64(pool.Timeouts),
 		Retries:         e.client.calls.repeated.Load(),
+		Circuit:         e.client.circuit.String(),
 	}
 }
 

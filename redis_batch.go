@@ -141,9 +141,8 @@ func run[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, build
 	err := c.await(ctx, func() (err error) {
 		last, err = retry(ctx, c, again, func() (C, fate, error) {
 			cmd := build()
-			f, err := c.classify(ctx, notNil(c.Process(ctx, single{cmd})))
+			f, err := c.attempt(ctx, func() error { return c.Process(ctx, single{cmd}) })
 			worst = max(worst, f) // Once lost, it may have been executed.
-			c.refresh(ctx, f)
 			return cmd, f, err
 		})
 		return err
@@ -165,12 +164,25 @@ func share[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, bui
 	worst := refused
 	cmd, err := retry(ctx, c, again, func() (C, fate, error) {
 		cmd := build()
-		f, err := c.classify(ctx, notNil(c.auto.Submit(ctx, single{cmd}).WaitContext(ctx)))
+		f, err := c.attempt(ctx, func() error { return c.auto.Submit(ctx, single{cmd}).WaitContext(ctx) })
 		worst = max(worst, f)
-		c.refresh(ctx, f)
 		return cmd, f, err
 	})
 	return cmd, worst, err
+}
+
+// attempt sends one command, unless the circuit is open.
+func (c *redisClient) attempt(ctx context.Context, send func() error) (fate, error) {
+	turn, err := c.circuit.enter()
+	if err != nil {
+		return refused, err
+	}
+	f, err := c.classify(ctx, notNil(send()))
+	if c.circuit != nil {
+		c.circuit.leave(turn, judge(ctx, f, err), err)
+	}
+	c.refresh(ctx, f)
+	return f, err
 }
 
 // notNil drops redis.Nil, which says that there is no such key.
@@ -210,14 +222,23 @@ func pipeline[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, 
 	err := c.await(ctx, func() error {
 		defer close(finished)
 		_, err := retry(ctx, c, again, func() (struct{}, fate, error) {
+			turn, err := c.circuit.enter()
+			if err != nil {
+				for _, i := range todo {
+					replies[i].err = err
+				}
+				return struct{}{}, refused, err
+			}
 			pipe := c.Pipeline()
 			for _, i := range todo {
 				replies[i].cmd = build(i)
 				_ = pipe.Process(ctx, single{replies[i].cmd}) // Only queues it.
 			}
 			_, _ = pipe.Exec(ctx) // The first error of all; each has its own.
-			failed, f, err := settle(ctx, c, again, replies, todo)
+			first := &replies[todo[0]]
+			failed, f, v, err := settle(ctx, c, again, replies, todo)
 			todo = failed
+			c.circuit.leave(turn, v, first.err)
 			c.refresh(ctx, f)
 			return struct{}{}, f, err
 		})
@@ -232,14 +253,16 @@ func pipeline[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, 
 }
 
 // settle reads the errors of the commands todo, and returns those that the
-// rule lets be sent again, with the fate and error of the first of them.
-func settle[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, replies []reply[C], todo []int) ([]int, fate, error) {
+// rule lets be sent again, with the fate and error of the first of them, and
+// what all tell of the server: one that answers some answers.
+func settle[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, replies []reply[C], todo []int) ([]int, fate, verdict, error) {
 	var failed []int
 	var first error
-	firstFate := refused
+	firstFate, v := refused, nothing
 	for _, i := range todo {
 		r := &replies[i]
 		f, err := c.classify(ctx, notNil(r.cmd.Err()))
+		v = max(v, judge(ctx, f, err))
 		if r.err = err; err == nil {
 			continue
 		}
@@ -251,7 +274,7 @@ func settle[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, re
 			failed = append(failed, i)
 		}
 	}
-	return failed, firstFate, first
+	return failed, firstFate, v, first
 }
 
 // A batch collects what became of the items of a write. It is safe for

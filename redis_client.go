@@ -31,6 +31,8 @@ type redisClient struct {
 	auto     *redis.AutoPipeliner // nil: every command by itself
 	borrow   bool                 // the caller of WithRedisClient closes it
 	calls    *calls               // shared by the clients of all nodes
+
+	circuit *circuit // shared by them, too; nil: there is none
 }
 
 // calls counts the calls that run apart from their caller, so that the client
@@ -68,8 +70,16 @@ func (c *calls) ended() bool {
 
 // connectRedis makes the client. Nothing is dialled yet.
 func connectRedis(_ context.Context, cfg RedisConfig, opts options) (*redisClient, error) {
+	breaker := newCircuit(cfg.CircuitFailures, orDefault(cfg.CircuitCooldown, defaultCooldown), opts.logger)
 	if opts.client != nil {
-		return &redisClient{UniversalClient: opts.client, where: "the given client's server", wait: defaultTimeout, borrow: true, calls: new(calls)}, nil
+		return &redisClient{
+			UniversalClient: opts.client,
+			where:           "the given client's server",
+			wait:            defaultTimeout,
+			borrow:          true,
+			calls:           new(calls),
+			circuit:         breaker,
+		}, nil
 	}
 	s, err := cfg.settle()
 	if err != nil {
@@ -92,6 +102,7 @@ func connectRedis(_ context.Context, cfg RedisConfig, opts options) (*redisClien
 		wait:            s.ConnectionTimeout,
 		sentinel:        s.masterName != "",
 		calls:           new(calls),
+		circuit:         breaker,
 	}, nil
 }
 
@@ -233,6 +244,9 @@ func (c *redisClient) masters(ctx context.Context) ([]redis.UniversalClient, err
 	if cluster == nil {
 		return []redis.UniversalClient{c.UniversalClient}, nil
 	}
+	if c.circuit.open() {
+		return nil, c.circuit.refusal()
+	}
 	var mu sync.Mutex
 	var nodes []redis.UniversalClient
 	err := cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
@@ -247,7 +261,14 @@ func (c *redisClient) masters(ctx context.Context) ([]redis.UniversalClient, err
 
 // on returns a client for one of the masters.
 func (c *redisClient) on(node redis.UniversalClient) *redisClient {
-	return &redisClient{UniversalClient: node, where: c.where, wait: c.wait, calls: c.calls}
+	return &redisClient{UniversalClient: node, where: c.where, wait: c.wait, calls: c.calls, circuit: c.circuit}
+}
+
+// unguarded returns a client that asks the server even if the circuit is open.
+func (c *redisClient) unguarded() *redisClient {
+	direct := *c
+	direct.circuit = nil
+	return &direct
 }
 
 // close waits for the calls whose callers did not.

@@ -156,11 +156,12 @@ const (
 )
 
 // retry repeats call, with growing and jittered pauses, while it fails with a
-// fate that is among those given, for a few attempts within the context.
+// fate that is among those given, for a few attempts within the context, and
+// not while the circuit is open.
 func retry[T any](ctx context.Context, c *redisClient, again []fate, call func() (T, fate, error)) (T, error) {
 	for attempt := 1; ; attempt++ {
 		result, f, err := call()
-		if err == nil || attempt == retryAttempts || !slices.Contains(again, f) || contextError(ctx) != nil {
+		if err == nil || attempt == retryAttempts || !slices.Contains(again, f) || contextError(ctx) != nil || c.circuit.open() {
 			return result, err
 		}
 		if err := pause(ctx, attempt); err != nil {

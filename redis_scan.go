@@ -140,7 +140,7 @@ func incomplete() error {
 func (e *redisEngine) collect(ctx context.Context, node *redisClient) ([]string, error) {
 	var got []string
 	err := node.await(ctx, func() (err error) {
-		got, err = retry(ctx, repeatable, func() ([]string, fate, error) {
+		got, err = retry(ctx, node, repeatable, func() ([]string, fate, error) {
 			var conn interface {
 				Process(ctx context.Context, cmd redis.Cmder) error
 			} = node
@@ -152,7 +152,7 @@ func (e *redisEngine) collect(ctx context.Context, node *redisClient) ([]string,
 			var all []string
 			for cursor := uint64(0); ; {
 				scan := e.scanCommand(ctx, cursor)
-				f, err := node.classify(ctx, conn.Process(ctx, single{scan}))
+				f, err := node.attempt(ctx, func() error { return conn.Process(ctx, single{scan}) })
 				if err != nil {
 					return nil, f, err
 				}
@@ -190,7 +190,7 @@ type page struct {
 func (e *redisEngine) page(ctx context.Context, node *redisClient, cursor uint64) (page, error) {
 	var got page
 	err := node.await(ctx, func() (err error) {
-		got, err = retry(ctx, repeatable, func() (page, fate, error) { return e.tryPage(ctx, node, cursor) })
+		got, err = retry(ctx, node, repeatable, func() (page, fate, error) { return e.tryPage(ctx, node, cursor) })
 		return err
 	})
 	if err != nil { // The call may still be running, and write to got.
@@ -209,8 +209,10 @@ func (e *redisEngine) tryPage(ctx context.Context, node *redisClient, cursor uin
 		_ = pipe.Process(ctx, single{role})
 	}
 	_ = pipe.Process(ctx, single{scan})
-	_, _ = pipe.Exec(ctx) // The first error of all; each has its own.
-	f, err := node.classify(ctx, scan.Err())
+	f, err := node.attempt(ctx, func() error {
+		_, _ = pipe.Exec(ctx) // The first error of all; each has its own.
+		return scan.Err()
+	})
 	if err != nil {
 		return page{}, f, err
 	}

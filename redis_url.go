@@ -280,6 +280,7 @@ func (s *settledRedis) fillDefaults() {
 	s.ConnectionTimeout = orDefault(s.ConnectionTimeout, defaultTimeout)
 	s.SocketTimeout = orDefault(s.SocketTimeout, defaultTimeout)
 	s.HealthCheckInterval = orDefault(s.HealthCheckInterval, defaultHealth)
+	s.CircuitCooldown = orDefault(s.CircuitCooldown, defaultCooldown)
 	s.protocol = orDefault(s.protocol, 3)
 	if len(s.addrs) > 1 && s.masterName == "" {
 		s.cluster = true

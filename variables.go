@@ -72,6 +72,12 @@ var variables = []variable{
 	{"REDIS_TLS_SERVER_NAME", "", "name to expect in the server's certificate",
 		func(c *Config, t string) error { c.Redis.ServerName = t; return nil },
 		func(_ Config, r settledRedis) string { return r.ServerName }},
+	{"REDIS_CIRCUIT_FAILURES", "0", "calls fail at once after so many failures in a row; 0: never",
+		func(c *Config, t string) error { return readCount(&c.Redis.CircuitFailures, t) },
+		func(_ Config, r settledRedis) string { return fmt.Sprint(r.CircuitFailures) }},
+	{"REDIS_CIRCUIT_COOLDOWN", "5s", "how long they do before one is tried: seconds, or a Go duration",
+		func(c *Config, t string) error { return readTimeout(&c.Redis.CircuitCooldown, t) },
+		func(_ Config, r settledRedis) string { return r.CircuitCooldown.String() }},
 	{"REDIS_SAVE_ON_FLUSH", "false", "Flush asks for BGSAVE",
 		func(c *Config, t string) error { return readBool(&c.Redis.SaveOnFlush, t) },
 		func(_ Config, r settledRedis) string { return strconv.FormatBool(r.SaveOnFlush) }},
@@ -99,6 +105,15 @@ func readWhole[T int | int64](dst *T, text string) error {
 		return fmt.Errorf("%q is not a whole number above 0", withoutComment(text))
 	}
 	*dst = T(n)
+	return nil
+}
+
+func readCount(dst *int, text string) error {
+	n, err := strconv.Atoi(withoutComment(text))
+	if err != nil || n < 0 {
+		return fmt.Errorf("%q is not a whole number from 0 on", withoutComment(text))
+	}
+	*dst = n
 	return nil
 }
 
