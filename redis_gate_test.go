@@ -1,0 +1,130 @@
+package kv
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv/internal/redistest"
+)
+
+// A countingStore is what a lost reply can make tell lies.
+type countingStore interface {
+	Insert(ctx context.Context, items map[string]json.RawMessage) (int, error)
+	Delete(ctx context.Context, ids ...string) (int, error)
+}
+
+// wrongCounts lets the reply to each call get lost, and returns the calls
+// whose answer is neither right nor an error. The server is the store's alone.
+func wrongCounts(t *testing.T, s countingStore, proxy *droppingProxy, server *redistest.Server) []string {
+	var wrong []string
+	for _, n := range []int{1, 3} {
+		items := numbered(n)
+		for _, tt := range []struct {
+			name, command string
+			call          func() (int, error)
+		}{
+			{"insert", "set", func() (int, error) { return s.Insert(t.Context(), items) }},
+			{"delete", "unlink", func() (int, error) { return s.Delete(t.Context(), sortedKeys(items)...) }},
+		} {
+			text := "\r\n" + tt.command + "\r\n"
+			proxy.drop.Store(&text)
+			count, err := tt.call()
+			require.Nil(t, proxy.drop.Load(), "the reply was dropped")
+			if err == nil && count != n {
+				wrong = append(wrong, fmt.Sprintf("%s of %d: %d", tt.name, n, count))
+			} else if err != nil && !errors.Is(err, ErrOutcomeUnknown) {
+				wrong = append(wrong, fmt.Sprintf("%s of %d: %v", tt.name, n, err))
+			}
+			for id, value := range items { // As if the call had been carried out in full.
+				key := "nano_graphrag:docs:" + id
+				if tt.name == "insert" {
+					require.NoError(t, server.Client().Set(t.Context(), key, []byte(value), 0).Err())
+				} else {
+					require.NoError(t, server.Client().Del(t.Context(), key).Err())
+				}
+			}
+		}
+	}
+	return wrong
+}
+
+// The check of lost replies is one that can fail: go-redis's own retries, put
+// into our store or used by a plain one, give wrong counts, and it says so
+// (reliability.md, known-bad gate).
+func TestRedisGateRetries(t *testing.T) {
+	proxy := startProxy(t)
+	server := redistest.Start(t)
+	proxy.forward(server.Addr)
+	url := "redis://" + proxy.Addr().String()
+	client := redis.NewClient(&redis.Options{Addr: proxy.Addr().String()}) // Retries three times, by default.
+	defer client.Close()
+
+	require.Empty(t, wrongCounts(t, openRedisStore(t, redisCfg(url), "docs"), proxy, server))
+	require.Empty(t, wrongCounts(t, openRedisStore(t, redisCfg(url), "docs", WithoutAutoPipelining()), proxy, server))
+	require.Empty(t, wrongCounts(t, openRedisStore(t, redisCfg(""), "docs", WithRedisClient(client)), proxy, server))
+
+	all := []string{"insert of 1: 0", "delete of 1: 0", "insert of 3: 0", "delete of 3: 0"}
+	careless := openRedisStore(t, redisCfg(""), "docs", WithRedisClient(retryingClient{client}))
+	require.Equal(t, all, wrongCounts(t, careless, proxy, server))
+	require.Equal(t, all, wrongCounts(t, naiveStore{client}, proxy, server))
+}
+
+// A retryingClient takes off what keeps go-redis from repeating our commands.
+type retryingClient struct{ *redis.Client }
+
+func (c retryingClient) Process(ctx context.Context, cmd redis.Cmder) error {
+	return c.Client.Process(ctx, bare(cmd))
+}
+
+func (c retryingClient) Pipeline() redis.Pipeliner { return retryingPipeline{c.Client.Pipeline()} }
+
+type retryingPipeline struct{ redis.Pipeliner }
+
+func (p retryingPipeline) Process(ctx context.Context, cmd redis.Cmder) error {
+	return p.Pipeliner.Process(ctx, bare(cmd))
+}
+
+func bare(cmd redis.Cmder) redis.Cmder {
+	if s, ok := cmd.(single); ok {
+		return s.Cmder
+	}
+	return cmd
+}
+
+// A naiveStore is what one writes with go-redis at first.
+type naiveStore struct{ client *redis.Client }
+
+func (s naiveStore) Insert(ctx context.Context, items map[string]json.RawMessage) (int, error) {
+	var replies []*redis.StatusCmd
+	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for id, value := range items {
+			replies = append(replies, p.SetArgs(ctx, "nano_graphrag:docs:"+id, []byte(value), redis.SetArgs{Mode: "NX"}))
+		}
+		return nil
+	})
+	n := 0
+	for _, r := range replies {
+		if r.Err() == nil {
+			n++
+		}
+	}
+	if errors.Is(err, redis.Nil) {
+		err = nil
+	}
+	return n, err
+}
+
+func (s naiveStore) Delete(ctx context.Context, ids ...string) (int, error) {
+	keys := make([]string, len(ids))
+	for i, id := range ids {
+		keys[i] = "nano_graphrag:docs:" + id
+	}
+	n, err := s.client.Unlink(ctx, keys...).Result()
+	return int(n), err
+}
