@@ -10,7 +10,7 @@
 # measured.
 test: redis
 	go test -race -shuffle=on -timeout 20m ./...
-	go test -shuffle=on -timeout 20m -run '^Test(JSON|Model|RedisMemory)' .
+	go test -shuffle=on -timeout 20m -run '^Test(JSON|Model|RedisMemory|Crowd)' .
 
 # soak takes hours. Each stage can be run by itself.
 soak: redis

@@ -150,6 +150,14 @@ func figures(t *testing.T, s *store) Stats {
 	return stats
 }
 
+// unknownOutcomes is how many calls ended so.
+func unknownOutcomes(s Stats) (n int64) {
+	for _, c := range s.Calls {
+		n += c.Results["unknown_outcome"]
+	}
+	return n
+}
+
 // tcpClients returns how many TCP connections the server has.
 func tcpClients(t *testing.T, s *redistest.Server) int {
 	t.Helper()

@@ -1,0 +1,141 @@
+package kv
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/ngraf/kv/internal/redistest"
+)
+
+const (
+	crowd       = 10_000 / stride // The race detector knows 8,128 goroutines.
+	crowdPool   = 50
+	crowdMemory = 32 << 10 // bytes a caller, at most: its stack, its command, its share of the buffers
+)
+
+// Ten thousand callers at once on a pool of fifty: none fails, no more than
+// fifty connections are made, the memory for each is bounded, and nothing is
+// left of them afterwards.
+func TestCrowd(t *testing.T) {
+	server := redistest.Start(t, redistest.Arg("--maxclients", fmt.Sprint(crowdPool+2))) // And the test's own.
+	for name, opts := range map[string][]Option{"shared": nil, "alone": {WithoutAutoPipelining()}} {
+		t.Run(name, func(t *testing.T) {
+			before := goleak.IgnoreCurrent()
+			connections := received(t, server)
+			cfg := redisCfg(server.URL())
+			cfg.Redis.MaxConnections = crowdPool
+			f, err := NewFactory(cfg, opts...)
+			require.NoError(t, err)
+			for _, cancellable := range []bool{false, true} {
+				opened, err := f.Open(t.Context(), fmt.Sprintf("%s-%t", name, cancellable))
+				require.NoError(t, err)
+				s := opened.(*store)
+				require.NoError(t, s.Upsert(t.Context(), numbered(crowd)))
+				for op, call := range crowdCalls {
+					peak := rush(t, cancellable, func(ctx context.Context, i int) error { return call(ctx, s, i) })
+					t.Logf("%s, cancellable %t: %d bytes a caller", op, cancellable, peak/crowd)
+					require.Less(t, peak/crowd, int64(crowdMemory), op)
+				}
+				require.Len(t, listed(t, s), 2*crowd, "what was there, and what was inserted")
+			}
+			require.LessOrEqual(t, tcpClients(t, server), crowdPool)
+			require.LessOrEqual(t, received(t, server)-connections, crowdPool, "connections made")
+			require.NoError(t, f.Close())
+			require.NoError(t, await(func() bool { return tcpClients(t, server) == 0 }))
+			goleak.VerifyNone(t, before)
+		})
+	}
+	require.Contains(t, server.Client().Info(t.Context(), "stats").Val(), "rejected_connections:0\r\n")
+}
+
+// crowdCalls are what the i-th caller does.
+var crowdCalls = map[string]func(ctx context.Context, s *store, i int) error{
+	"get": func(ctx context.Context, s *store, i int) error {
+		id := fmt.Sprintf("id-%d", i)
+		value, err := s.Get(ctx, id)
+		if err == nil && string(value) != fmt.Sprintf(`{"id":%q}`, id) {
+			err = fmt.Errorf("%s is %s", id, value)
+		}
+		return err
+	},
+	"upsert": func(ctx context.Context, s *store, i int) error {
+		id := fmt.Sprintf("id-%d", i)
+		return s.Upsert(ctx, map[string]json.RawMessage{id: json.RawMessage(fmt.Sprintf(`{"id":%q}`, id))})
+	},
+	"insert": func(ctx context.Context, s *store, i int) error {
+		n, err := s.Insert(ctx, map[string]json.RawMessage{fmt.Sprintf("new-%d", i): json.RawMessage(`1`)})
+		if err == nil && n != 1 {
+			err = fmt.Errorf("inserted %d", n)
+		}
+		return err
+	},
+}
+
+// received returns how many connections the server has accepted so far.
+func received(t *testing.T, server *redistest.Server) int {
+	t.Helper()
+	var n int
+	_, after, ok := strings.Cut(server.Client().Info(t.Context(), "stats").Val(), "total_connections_received:")
+	require.True(t, ok)
+	_, err := fmt.Sscan(after, &n)
+	require.NoError(t, err)
+	return n
+}
+
+// rush lets all callers go at once, and returns by how many bytes heap and
+// stacks grew.
+func rush(t *testing.T, cancellable bool, call func(ctx context.Context, i int) error) int64 {
+	ctx := context.Background()
+	if cancellable {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+	}
+	runtime.GC()
+	before, peak := used(), int64(0)
+	var ready, running sync.WaitGroup
+	var failed atomic.Int64
+	start := make(chan struct{})
+	for i := range crowd {
+		ready.Add(1)
+		running.Go(func() {
+			ready.Done()
+			<-start
+			if err := call(ctx, i); err != nil && failed.Add(1) < 5 {
+				t.Error(err)
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { running.Wait(); close(done) }()
+	ready.Wait()
+	began := time.Now()
+	close(start)
+	for tick := time.NewTicker(time.Millisecond); ; {
+		select {
+		case <-tick.C:
+			peak = max(peak, used()-before)
+		case <-done:
+			tick.Stop()
+			require.Zero(t, failed.Load(), "failed")
+			t.Logf("%d calls in %v", crowd, time.Since(began).Round(time.Millisecond))
+			return peak
+		}
+	}
+}
+
+func used() int64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse) //nolint:gosec // No heap overflows it.
+}
