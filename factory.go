@@ -113,6 +113,7 @@ type Factory struct {
 	past    map[string]Stats // by namespace, of built-in stores that were closed
 	engines map[string]*shared[engine]
 	flights map[engine]*flights
+	said    map[[3]string]bool // findings that have been logged
 }
 
 // Format keeps the configuration, and the passwords in it, out of every print.
@@ -130,6 +131,7 @@ func NewFactory(cfg Config, opts ...Option) (*Factory, error) {
 		past:    make(map[string]Stats),
 		engines: make(map[string]*shared[engine]),
 		flights: make(map[engine]*flights),
+		said:    make(map[[3]string]bool),
 	}
 	for _, opt := range opts {
 		opt(&f.opts)
@@ -201,7 +203,13 @@ func (f *Factory) open(ctx context.Context, namespace string) (Store, error) {
 		registry.Unlock()
 		return other(ctx, f.cfg, namespace)
 	}
-	e, err := eng.acquire(ctx, open)
+	e, err := eng.acquire(ctx, func(ctx context.Context) (engine, error) {
+		e, err := open(ctx)
+		if err == nil {
+			f.sayFindings(ctx, e, namespace)
+		}
+		return e, err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -326,20 +326,27 @@ func (w *snapshotWriter) announce() error {
 // checkUnchanged keeps us from replacing a document file that another program
 // has put there or written to since we read it.
 func (e *jsonEngine) checkUnchanged() error {
-	name := e.names.document()
-	info, err := e.files.Stat(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && e.snapshot.segment == nil:
-		return nil
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
+	same, err := e.unchanged()
+	if err != nil {
 		return unavailablef("%w", err)
-	case err == nil && e.snapshot.segment != nil && fsys.SameFile(info, e.snapshot.info) &&
-		info.Size() == e.snapshot.info.Size() && info.ModTime().Equal(e.snapshot.info.ModTime()):
+	}
+	if same {
 		return nil
 	}
 	return fmt.Errorf("%w: another program changed, replaced or removed %s while it was open; "+
 		"it is left as it is, and the writes since are in %s: close the store, and put the file back or move the journal away",
-		ErrCorrupt, e.path(name), e.path(e.newest().name))
+		ErrCorrupt, e.path(e.names.document()), e.path(e.newest().name))
+}
+
+// unchanged reports whether the document file is the one that was read or
+// written last.
+func (e *jsonEngine) unchanged() (bool, error) {
+	info, err := e.files.Stat(e.names.document())
+	if err != nil {
+		return e.snapshot.segment == nil && errors.Is(err, fs.ErrNotExist), ignoreMissing(err)
+	}
+	return e.snapshot.segment != nil && fsys.SameFile(info, e.snapshot.info) &&
+		info.Size() == e.snapshot.info.Size() && info.ModTime().Equal(e.snapshot.info.ModTime()), nil
 }
 
 // adopt makes the new document file the place of every value that was not

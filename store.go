@@ -35,6 +35,8 @@ type engine interface {
 	flush(ctx context.Context) error
 	ping(ctx context.Context) error
 	stats(s *Stats)
+	// check adds to r what there is to say of the backend's health.
+	check(ctx context.Context, r *report)
 	close() error
 }
 
@@ -74,6 +76,7 @@ var (
 	_ Inserter = (*store)(nil)
 	_ Expirer  = (*store)(nil)
 	_ Statser  = (*store)(nil)
+	_ Checker  = (*store)(nil)
 )
 
 func (s *store) Get(ctx context.Context, id string) (value json.RawMessage, err error) {

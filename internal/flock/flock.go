@@ -53,6 +53,16 @@ func Lock(f *os.File) error {
 // own program runs.
 func Unlock(f *os.File) error { return errors.Join(unlock(f), f.Close()) }
 
+// Holder returns who has the lock of f, or nil, without taking it even for a
+// moment. Where the system cannot say, the error is errors.ErrUnsupported.
+func Holder(f *os.File) (*Held, error) {
+	held, err := locked(f)
+	if err != nil || !held {
+		return nil, err
+	}
+	return &Held{By: holder(f)}, nil
+}
+
 // holder reads what the one who has the lock wrote.
 func holder(f *os.File) string {
 	text := make([]byte, 256)

@@ -1,0 +1,198 @@
+package kv
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Severity says how much a [Finding] matters.
+type Severity int
+
+const (
+	SeverityInfo    Severity = iota // worth knowing
+	SeverityWarning                 // will hurt some day, or has hurt already
+	SeverityDanger                  // documents are being lost, or calls fail
+)
+
+// String returns info, warning or danger.
+func (s Severity) String() string {
+	switch s {
+	case SeverityInfo:
+		return "info"
+	case SeverityWarning:
+		return "warning"
+	case SeverityDanger:
+		return "danger"
+	}
+	return fmt.Sprintf("Severity(%d)", int(s))
+}
+
+// MarshalText makes a Severity its word in JSON and in logs.
+func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// A Finding is something that [Check] has to say about where documents are
+// kept. It holds no id, no value and no secret, so that it can be logged.
+type Finding struct {
+	Code      string // which it is, for programs, as in "redis-evicts-documents"; it never changes
+	Severity  Severity
+	Where     string // the server, as host:port, or the path; empty where it is the settings
+	Namespace string // empty if it is not about one namespace
+	Text      string // a sentence that says what was found
+	Remedy    string // a sentence that says what to do
+}
+
+// A Checker looks after its own health. Both built-in backends are one.
+type Checker interface {
+	// Check returns what it found, in any order. That something could not be
+	// looked at is a finding, too. Nothing is changed.
+	Check(ctx context.Context) []Finding
+}
+
+// Check looks at the health of what is behind s, and returns what it found,
+// the gravest first: settings of a server that lose documents, a disk that is
+// about to be full, values that are not JSON. Nothing is changed. It takes
+// some round trips, or a look at some files, and is nothing to do before
+// every call. docs/health.md lists the findings.
+//
+// That something could not be looked at is a finding of its own. A store that
+// is no [Checker] is asked whether it answers, if it is a [Pinger].
+func Check(ctx context.Context, s Store) []Finding {
+	var findings []Finding
+	if c, ok := As[Checker](s); ok {
+		findings = c.Check(ctx)
+	} else if p, ok := As[Pinger](s); ok {
+		r := &report{}
+		r.reach(ctx, p.Ping(ctx))
+		findings = r.findings
+	}
+	slices.SortStableFunc(findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(b.Severity, a.Severity), strings.Compare(a.Code, b.Code),
+			strings.Compare(a.Where, b.Where), strings.Compare(a.Namespace, b.Namespace))
+	})
+	return findings
+}
+
+// A report collects the findings of one namespace.
+type report struct {
+	namespace string
+	ttl       time.Duration // of new documents
+	opening   bool          // only what takes a glance: somebody waits for Open
+	now       func() time.Time
+
+	where    string
+	findings []Finding
+}
+
+// at is a report on a part of the whole, to be joined later.
+func (r *report) at(where string) *report {
+	part := *r
+	part.where, part.findings = where, nil
+	return &part
+}
+
+func (r *report) join(part *report) { r.findings = append(r.findings, part.findings...) }
+
+// add notes a finding. The text has no full stop yet.
+func (r *report) add(code findingCode, format string, args ...any) {
+	about := code.about()
+	f := Finding{
+		Code:     about.name,
+		Severity: about.severity,
+		Where:    r.where,
+		Text:     fmt.Sprintf(format, args...) + ".",
+		Remedy:   about.remedy,
+	}
+	if about.namespace {
+		f.Namespace = r.namespace
+	}
+	r.findings = append(r.findings, f)
+}
+
+// reach notes why a backend or a part of it could not be looked at, if err is
+// not nil. The text of an error that is not ours may hold anything.
+func (r *report) reach(ctx context.Context, err error) {
+	ours := (*Error)(nil)
+	switch {
+	case err == nil:
+	case contextError(ctx) != nil, errors.Is(err, ErrClosed):
+		r.cutShort(err)
+	case errors.As(err, &ours):
+		r.add(unavailableNow, "the backend does not answer: %v", ours.Err)
+	default:
+		r.add(unavailableNow, "the backend does not answer")
+	}
+}
+
+func (r *report) cutShort(err error) {
+	why := "the context was done"
+	if errors.Is(err, ErrClosed) {
+		why = "the store is closed"
+	}
+	r.add(checkCutShort, "not everything was looked at, because %s", why)
+}
+
+// settings looks at what the configuration alone says.
+func (r *report) settings() {
+	if r.ttl > 0 && slices.Contains([]string{"community_reports", "full_docs", "text_chunks"}, r.namespace) {
+		r.add(documentsExpire, "documents of %s are gone %v after they were written, and nothing makes them again", r.namespace, r.ttl)
+	}
+}
+
+// Check implements [Checker].
+func (s *store) Check(ctx context.Context) []Finding {
+	r := &report{namespace: s.namespace, ttl: s.ttl, now: time.Now}
+	err := s.begin(ctx)
+	if err == nil {
+		r.settings()
+		s.engine.check(ctx, r)
+		err = s.begin(ctx)
+	}
+	if err != nil && !slices.ContainsFunc(r.findings, func(f Finding) bool { return f.Code == checkCutShort.about().name }) {
+		r.cutShort(err)
+	}
+	return r.findings
+}
+
+// sayFindings logs what must not wait until somebody asks: what is dangerous,
+// and documents that expire. What a server or a directory is at fault for is
+// said once for a factory, whichever namespace it was found with.
+func (f *Factory) sayFindings(ctx context.Context, e engine, namespace string) {
+	if f.opts.readonly {
+		return // A tool that looks has Check.
+	}
+	r := &report{namespace: namespace, ttl: f.cfg.ttlFor(namespace), now: time.Now, opening: true}
+	r.settings()
+	e.check(ctx, r)
+	for _, finding := range r.findings {
+		expire := finding.Code == documentsExpire.about().name
+		if finding.Severity < SeverityDanger && !expire || !f.firstToSay(finding) {
+			continue
+		}
+		level := slog.LevelError
+		if finding.Severity < SeverityDanger {
+			level = slog.LevelWarn
+		}
+		f.opts.logger.Log(ctx, level, "kv: "+finding.Text, "code", finding.Code, "severity", finding.Severity.String(),
+			"where", finding.Where, "namespace", finding.Namespace, "remedy", finding.Remedy)
+	}
+}
+
+func (f *Factory) firstToSay(finding Finding) bool {
+	key := [3]string{finding.Code, finding.Where}
+	if finding.Where == "" {
+		key[2] = finding.Namespace
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.said[key] {
+		return false
+	}
+	f.said[key] = true
+	return true
+}

@@ -1,0 +1,168 @@
+package kv
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"regexp"
+	"runtime"
+
+	"github.com/ngraf/kv/internal/flock"
+	"github.com/ngraf/kv/internal/fsys"
+)
+
+// check looks at the files of the namespace and at the disk they are on. The
+// documents are not read again.
+func (e *jsonEngine) check(ctx context.Context, all *report) {
+	r := all.at(e.dir)
+	defer func() { all.join(r) }()
+	e.checkSpace(r)
+	if r.opening {
+		return
+	}
+	if _, err := e.files.Stat("."); err != nil {
+		r.reach(ctx, &Error{Op: "check", Err: err})
+		return
+	}
+	e.checkWrites(r)
+	e.checkForeign(ctx, r)
+	e.checkFiles(ctx, r)
+	if e.readonly {
+		e.checkLock(r)
+	}
+}
+
+// journalMost is what the journals grow to before a compaction starts.
+func (e *jsonEngine) journalMost() int64 {
+	return orDefault(e.compactAt, max(e.snapshotBytes.Load(), 16<<20))
+}
+
+// checkSpace compares what is free with what a compaction writes beside the
+// old document file: a new one, which has what is in the journals, too.
+func (e *jsonEngine) checkSpace(r *report) {
+	disk, ok := e.files.(interface{ Free() (int64, error) })
+	if !ok {
+		return
+	}
+	free, err := disk.Free()
+	if err != nil {
+		return // Not on this system.
+	}
+	const least = 64 << 10 // For a namespace that is still empty.
+	need := e.snapshotBytes.Load()*11/10 + e.journalBytes.Load() + least
+	switch {
+	case free < need:
+		r.add(jsonDiskFull, "%d bytes are free, and the next compaction needs %d", free, need)
+	case free < need+2*e.journalMost():
+		r.add(jsonDiskLow, "%d bytes are free, and the next compaction needs %d and more with every write", free, need)
+	}
+}
+
+func (e *jsonEngine) checkWrites(r *report) {
+	if e.health() != nil {
+		r.add(jsonStopped, "an fsync failed, so that the store refuses writes until it is opened anew")
+	}
+	if e.changedByOthers() {
+		r.add(jsonChanged, "another program has changed, replaced or removed the document file while it was open")
+	}
+	switch journals := e.journalBytes.Load(); {
+	case e.compactAfter.Load() > 0:
+		r.add(jsonJournal, "the last compaction failed, and the journals have %d bytes", journals)
+	case journals > 2*e.journalMost():
+		r.add(jsonJournal, "the journals have %d bytes, the document file %d", journals, e.snapshotBytes.Load())
+	}
+	if e.policy == FsyncNo && r.ttl == 0 {
+		r.add(jsonNoFsync, "STORAGE_JSON_FSYNC is no: a machine that dies loses what its kernel had not written")
+	}
+}
+
+// changedByOthers is unknown while a compaction replaces the file, and does
+// not matter to one who only reads.
+func (e *jsonEngine) changedByOthers() bool {
+	if e.readonly {
+		return false
+	}
+	select {
+	case <-e.compacting:
+		defer func() { e.compacting <- struct{}{} }()
+		same, err := e.unchanged()
+		return err == nil && !same
+	default:
+		return false
+	}
+}
+
+func (e *jsonEngine) checkForeign(ctx context.Context, r *report) {
+	foreign := 0
+	for from := 0; ctx.Err() == nil; from += keysPage {
+		e.mu.RLock()
+		docs := e.index.docs[min(from, len(e.index.docs)):min(from+keysPage, len(e.index.docs))]
+		for i := range docs {
+			if docs[i].foreign {
+				foreign++
+			}
+		}
+		e.mu.RUnlock()
+		if len(docs) == 0 {
+			break
+		}
+	}
+	if foreign > 0 {
+		r.add(jsonForeign, "%d values in the document file are not JSON, such as NaN", foreign)
+	}
+}
+
+// checkFiles looks at the names and modes of the namespace's files.
+func (e *jsonEngine) checkFiles(ctx context.Context, r *report) {
+	const others = 0o077
+	hasModes := runtime.GOOS != "windows"
+	if info, err := e.files.Stat("."); err == nil && hasModes && info.Mode()&others != 0 {
+		r.add(jsonOpenDirectory, "the directory has mode %04o, so that other users can look into it", info.Mode().Perm())
+	}
+	names, err := e.files.List()
+	if err != nil {
+		r.reach(ctx, &Error{Op: "check", Err: err})
+		return
+	}
+	file := regexp.MustCompile(`^kv_store_` + regexp.QuoteMeta(string(e.names)) + `\.(json|ttl|lock|journal\.[0-9]+)(\.torn|\.damaged-.*)?$`)
+	open, left, size := 0, 0, int64(0)
+	widest := fs.FileMode(0)
+	for _, name := range names {
+		match := file.FindStringSubmatch(name)
+		info, err := e.files.Stat(name)
+		if match == nil || err != nil { // Not ours, or gone since.
+			continue
+		}
+		if mode := info.Mode(); hasModes && mode.IsRegular() && mode&others != 0 {
+			open++
+			widest |= mode.Perm()
+		}
+		if match[2] != "" {
+			left++
+			size += info.Size()
+		}
+	}
+	if open > 0 {
+		r.add(jsonOpenFiles, "other users can open %d files of the namespace, of mode %04o", open, widest)
+	}
+	if left > 0 {
+		r.add(jsonLeftovers, "%d files of %d bytes together were left by a crash or by kv repair", left, size)
+	}
+}
+
+// checkLock asks who has the lock without taking it, not even for a moment: a
+// service may be starting.
+func (e *jsonEngine) checkLock(r *report) {
+	dir, ok := e.files.(*fsys.Dir)
+	if !ok {
+		return
+	}
+	f, err := dir.OpenOS(e.names.lock(), os.O_RDONLY, 0)
+	if err != nil {
+		return // Nobody has ever written here.
+	}
+	defer f.Close()
+	if held, err := flock.Holder(f); err == nil && held != nil {
+		r.add(jsonInUse, "the namespace is %v, as far as its lock says", held)
+	}
+}

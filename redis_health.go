@@ -1,0 +1,364 @@
+package kv
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// check asks every server that holds a part of the keys.
+func (e *redisEngine) check(ctx context.Context, r *report) {
+	if !r.opening { // Else Open has just done it.
+		if err := e.ping(ctx); err != nil {
+			e.unreachable(ctx, r, err)
+			return
+		}
+	}
+	bounded, cancel := ctx, func() {}
+	if r.opening {
+		bounded, cancel = context.WithTimeout(ctx, e.client.wait)
+	}
+	defer cancel()
+	nodes, err := e.client.masters(bounded)
+	if err != nil {
+		e.unreachable(bounded, r, err)
+		return
+	}
+	parts := make([]*report, len(nodes))
+	var asked sync.WaitGroup
+	for i, node := range nodes {
+		n := &redisNode{engine: e, client: e.client.on(node), report: r.at(e.client.where)}
+		if c, ok := node.(*redis.Client); ok {
+			n.pool = c.Options().PoolSize
+			if e.client.cluster() != nil {
+				n.report.where = c.Options().Addr
+			}
+		}
+		parts[i] = n.report
+		asked.Go(func() { n.check(bounded) })
+	}
+	asked.Wait()
+	for _, part := range parts {
+		r.join(part)
+	}
+	if !r.opening {
+		e.sample(ctx, r)
+	}
+}
+
+func (e *redisEngine) unreachable(ctx context.Context, r *report, err error) {
+	part := r.at(e.client.where)
+	part.reach(ctx, &Error{Op: "check", Err: err})
+	r.join(part)
+}
+
+// A redisNode is a server that is being looked at.
+type redisNode struct {
+	engine *redisEngine
+	client *redisClient
+	pool   int // connections that this process may open to it
+	report *report
+	info   redisInfo
+}
+
+// redisInfo has the fields of INFO. Servers of other makes leave some out,
+// and nothing is said of what is not there.
+type redisInfo map[string]string
+
+func parseInfo(text string) redisInfo {
+	info := make(redisInfo)
+	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
+		if name, value, ok := strings.Cut(lines.Text(), ":"); ok {
+			info[name] = value
+		}
+	}
+	return info
+}
+
+// number returns a field, or 0 where there is none.
+func (i redisInfo) number(name string) int64 {
+	n, err := strconv.ParseInt(i[name], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// INFO has nearly all that there is to know in one round trip, and managed
+// servers that refuse CONFIG have it, too.
+func (n *redisNode) check(ctx context.Context) {
+	before := n.report.now()
+	cmd, ok := n.ask(ctx, "that eviction, memory, persistence, replication, the version and the clock", "info")
+	if !ok {
+		return
+	}
+	after := n.report.now()
+	n.info = parseInfo(cmd)
+	n.checkVersion()
+	n.checkEviction()
+	n.checkMemory()
+	n.checkPersistence(ctx)
+	n.checkReplication(ctx)
+	n.checkClients()
+	n.checkClock(before, after)
+	n.checkCluster(ctx)
+}
+
+// ask sends a command that the user may not be allowed to use. What it was to
+// say is for the finding.
+func (n *redisNode) ask(ctx context.Context, what string, args ...any) (string, bool) {
+	cmd, _, err := run(ctx, n.client, never, func() *redis.StringCmd { return redis.NewStringCmd(ctx, args...) })
+	if err == nil {
+		return cmd.Val(), true
+	}
+	n.refused(ctx, what, fmt.Sprint(args[0]), err)
+	return "", false
+}
+
+// setting asks for a setting of the server.
+func (n *redisNode) setting(ctx context.Context, what, name string) (string, bool) {
+	cmd, _, err := run(ctx, n.client, never, func() *redis.MapStringStringCmd {
+		return redis.NewMapStringStringCmd(ctx, "config", "get", name)
+	})
+	if err != nil {
+		n.refused(ctx, what, "config get", err)
+		return "", false
+	}
+	value, ok := cmd.Val()[name]
+	return value, ok
+}
+
+func (n *redisNode) refused(ctx context.Context, what, command string, err error) {
+	server, said := redis.Error(nil), ""
+	if errors.As(err, &server) {
+		said = strings.ToLower(server.Error())
+	}
+	if strings.HasPrefix(said, "noperm") || strings.HasPrefix(said, "err unknown") {
+		n.report.add(redisNotPermitted, "%s is not permitted, so %s could not be looked at", strings.ToUpper(command), what)
+		return
+	}
+	n.report.reach(ctx, &Error{Op: "check", Err: err})
+}
+
+func (n *redisNode) checkVersion() {
+	version := n.info["redis_version"]
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
+		return
+	}
+	switch {
+	case major < 4:
+		n.report.add(redisTooOld, "the server has version %d.%d", major, minor)
+	case major < 6, major == 6 && minor < 2:
+		n.report.add(redisOld, "the server has version %d.%d", major, minor)
+	}
+}
+
+// policy is the maxmemory-policy in effect. Without maxmemory there is none.
+func (n *redisNode) policy() string {
+	if n.info.number("maxmemory") == 0 {
+		return ""
+	}
+	return n.info["maxmemory_policy"]
+}
+
+func (n *redisNode) checkEviction() {
+	r, policy, evicted := n.report, n.policy(), n.info.number("evicted_keys")
+	all, volatile := strings.HasPrefix(policy, "allkeys-"), strings.HasPrefix(policy, "volatile-")
+	switch {
+	case all && r.ttl == 0:
+		r.add(redisEvictsDocuments, "maxmemory-policy is %s: when memory is short, the server drops documents that should live for ever", policy)
+	case all, volatile:
+		r.add(redisEvictsEarly, "maxmemory-policy is %s: when memory is short, the server drops documents before their time to live has passed; "+
+			"it has evicted %d keys since it was started", policy, evicted)
+	}
+	if evicted > 0 && !volatile && r.ttl == 0 {
+		r.add(redisEvicted, "the server has evicted %d keys since it was started, and they may have been documents", evicted)
+	}
+}
+
+// Where any key may be evicted, memory that is full is no news.
+func (n *redisNode) checkMemory() {
+	limit := n.info.number("maxmemory")
+	if limit == 0 || strings.HasPrefix(n.policy(), "allkeys-") {
+		return
+	}
+	used := n.info.number("used_memory") - n.info.number("mem_not_counted_for_evict")
+	code, part := redisMemoryHigh, 100*float64(used)/float64(limit)
+	if part >= 95 && n.policy() == "noeviction" {
+		code = redisMemoryFull
+	}
+	if part >= 80 {
+		n.report.add(code, "%.0f %% of maxmemory are in use", part)
+	}
+}
+
+func (n *redisNode) checkPersistence(ctx context.Context) {
+	r := n.report
+	if n.info["rdb_last_bgsave_status"] == "err" {
+		r.add(redisSaveFailed, "the server's last BGSAVE failed")
+	}
+	if n.info["aof_last_write_status"] == "err" {
+		r.add(redisSaveFailed, "the server's last write to its append-only file failed")
+	}
+	if n.info["aof_enabled"] != "0" || r.ttl != 0 || r.opening {
+		return
+	}
+	points, ok := n.setting(ctx, "whether the server saves at all (appendonly is no)", "save")
+	switch {
+	case !ok:
+	case points == "":
+		r.add(redisNotDurable, "the server keeps nothing on disk (appendonly no, save \"\"): a restart loses every document")
+	default:
+		r.add(redisSnapshotsOnly, "the server saves from time to time (appendonly no): a crash loses what was written since")
+	}
+}
+
+func (n *redisNode) checkReplication(ctx context.Context) {
+	r := n.report
+	if n.info["role"] == "slave" {
+		r.add(redisReplica, "the server is a replica")
+		if n.info["master_link_status"] == "down" {
+			r.add(redisReplicaLink, "the server is a replica that is not connected to its master")
+		}
+		return
+	}
+	replicas, behind := n.info.number("connected_slaves"), 0
+	for i := range replicas {
+		if state := n.info["slave"+strconv.FormatInt(i, 10)]; state != "" && !strings.Contains(state, "state=online") {
+			behind++
+		}
+	}
+	if behind > 0 {
+		r.add(redisReplicaLink, "%d of %d replicas are not in sync", behind, replicas)
+	}
+	good, bounded := n.info["min_slaves_good_slaves"] // Only there with min-replicas-to-write.
+	switch {
+	case !bounded && replicas > 0:
+		r.add(redisAsync, "the server has %d replicas, and min-replicas-to-write is 0", replicas)
+	case bounded && good == "0":
+		r.add(redisTooFewReplicas, "no replica is in sync, and min-replicas-to-write asks for some")
+	case bounded && !r.opening:
+		want, ok := n.setting(ctx, "min-replicas-to-write", "min-replicas-to-write")
+		if wanted, err := strconv.ParseInt(want, 10, 64); ok && err == nil && n.info.number("min_slaves_good_slaves") < wanted {
+			r.add(redisTooFewReplicas, "%s replicas are in sync, and min-replicas-to-write asks for %d", good, wanted)
+		}
+	}
+}
+
+func (n *redisNode) checkClients() {
+	r, limit, connected := n.report, n.info.number("maxclients"), n.info.number("connected_clients")
+	switch {
+	case limit == 0:
+	case int64(n.pool) > limit:
+		r.add(redisClients, "maxclients is %d, and this process alone may open %d connections", limit, n.pool)
+	case connected*10 >= limit*9:
+		r.add(redisClients, "%d of %d possible clients are connected", connected, limit)
+	}
+	if rejected := n.info.number("rejected_connections"); rejected > 0 {
+		r.add(redisRejected, "the server has turned %d connections away since it was started", rejected)
+	}
+}
+
+// clockSlack is what clocks may differ by. Exports and leases compare them.
+const clockSlack = 2 * time.Second
+
+// The server has read its clock at some time between the two.
+func (n *redisNode) checkClock(before, after time.Time) {
+	micros := n.info.number("server_time_usec")
+	if micros == 0 {
+		return
+	}
+	there, skew := time.UnixMicro(micros), time.Duration(0)
+	switch {
+	case there.Before(before):
+		skew = before.Sub(there)
+	case there.After(after):
+		skew = there.Sub(after)
+	}
+	if skew > clockSlack {
+		n.report.add(redisClock, "the clocks of the server and of this machine differ by %v", skew.Round(time.Second))
+	}
+}
+
+func (n *redisNode) checkCluster(ctx context.Context) {
+	r := n.report
+	if n.info["cluster_enabled"] != "1" {
+		return
+	}
+	if n.engine.client.cluster() == nil {
+		r.add(redisClusterUnknown, "the server is one of a Cluster, and REDIS_URL does not say so")
+		return
+	}
+	if r.opening {
+		return
+	}
+	text, ok := n.ask(ctx, "the state of the cluster", "cluster", "info")
+	if !ok {
+		return
+	}
+	const slots = 16384
+	info := parseInfo(text)
+	if state := info["cluster_state"]; state != "ok" {
+		r.add(redisClusterBroken, "the cluster is down, as this server sees it")
+	} else if owned := info.number("cluster_slots_ok"); owned < slots {
+		r.add(redisClusterBroken, "%d of %d slots have no owner that works", slots-owned, slots)
+	}
+}
+
+// Bounds of the sample.
+const (
+	sampleKeys  = 100
+	samplePages = 20
+	sampleBytes = 16 << 20
+)
+
+// sample reads some documents, by the commands that reading takes anyway.
+func (e *redisEngine) sample(ctx context.Context, r *report) {
+	pages, looked, bad, size := 0, 0, 0, 0
+	for page, err := range e.scan(ctx) {
+		if err != nil {
+			e.sampleFailed(ctx, r, err)
+			return
+		}
+		for _, key := range page.keys {
+			if looked == sampleKeys || size >= sampleBytes {
+				break
+			}
+			id := key[len(e.prefix):]
+			value, err := e.get(ctx, id)
+			switch {
+			case errors.Is(err, ErrNotFound): // Gone since.
+				continue
+			case errors.Is(err, ErrCorrupt), err == nil && checkID(id) != nil:
+				bad++
+			case err != nil:
+				e.sampleFailed(ctx, r, err)
+				return
+			}
+			looked++
+			size += len(value)
+		}
+		if pages++; pages == samplePages || looked == sampleKeys || size >= sampleBytes {
+			break
+		}
+	}
+	if bad > 0 {
+		part := r.at(e.client.where)
+		part.add(redisForeign, "%d of %d keys that were looked at hold no JSON text", bad, looked)
+		r.join(part)
+	}
+}
+
+func (e *redisEngine) sampleFailed(ctx context.Context, r *report, err error) {
+	n := &redisNode{report: r.at(e.client.where)}
+	n.refused(ctx, "whether the values are JSON", "scan or get", err)
+	r.join(n.report)
+}
