@@ -123,9 +123,9 @@ func (r *report) reach(ctx context.Context, err error) {
 	case contextError(ctx) != nil, errors.Is(err, ErrClosed):
 		r.cutShort(err)
 	case errors.As(err, &ours):
-		r.add(unavailableNow, "the backend does not answer: %v", ours.Err)
+		r.add(unavailableNow, "The backend does not answer: %v", ours.Err)
 	default:
-		r.add(unavailableNow, "the backend does not answer")
+		r.add(unavailableNow, "The backend does not answer")
 	}
 }
 
@@ -134,13 +134,13 @@ func (r *report) cutShort(err error) {
 	if errors.Is(err, ErrClosed) {
 		why = "the store is closed"
 	}
-	r.add(checkCutShort, "not everything was looked at, because %s", why)
+	r.add(checkCutShort, "Not everything was looked at, because %s", why)
 }
 
 // settings looks at what the configuration alone says.
 func (r *report) settings() {
 	if r.ttl > 0 && slices.Contains([]string{"community_reports", "full_docs", "text_chunks"}, r.namespace) {
-		r.add(documentsExpire, "documents of %s are gone %v after they were written, and nothing makes them again", r.namespace, r.ttl)
+		r.add(documentsExpire, "Documents of %s are gone %v after they were written, and nothing makes them again", r.namespace, r.ttl)
 	}
 }
 

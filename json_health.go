@@ -52,24 +52,24 @@ func (e *jsonEngine) checkSpace(r *report) {
 	need := e.snapshotBytes.Load()*11/10 + e.journalBytes.Load() + least
 	switch {
 	case free < need:
-		r.add(jsonDiskFull, "%d bytes are free, and the next compaction needs %d", free, need)
+		r.add(jsonDiskFull, "The disk has %d bytes free, and the next compaction needs %d", free, need)
 	case free < need+2*e.journalMost():
-		r.add(jsonDiskLow, "%d bytes are free, and the next compaction needs %d and more with every write", free, need)
+		r.add(jsonDiskLow, "The disk has %d bytes free, and the next compaction needs %d and more with every write", free, need)
 	}
 }
 
 func (e *jsonEngine) checkWrites(r *report) {
 	if e.health() != nil {
-		r.add(jsonStopped, "an fsync failed, so that the store refuses writes until it is opened anew")
+		r.add(jsonStopped, "An fsync failed, so that the store refuses writes until it is opened anew")
 	}
 	if e.changedByOthers() {
-		r.add(jsonChanged, "another program has changed, replaced or removed the document file while it was open")
+		r.add(jsonChanged, "Another program has changed, replaced or removed the document file while it was open")
 	}
 	switch journals := e.journalBytes.Load(); {
 	case e.compactAfter.Load() > 0:
-		r.add(jsonJournal, "the last compaction failed, and the journals have %d bytes", journals)
+		r.add(jsonJournal, "The last compaction failed, and the journals have %d bytes", journals)
 	case journals > 2*e.journalMost():
-		r.add(jsonJournal, "the journals have %d bytes, the document file %d", journals, e.snapshotBytes.Load())
+		r.add(jsonJournal, "The journals have %d bytes, the document file %d", journals, e.snapshotBytes.Load())
 	}
 	if e.policy == FsyncNo && r.ttl == 0 {
 		r.add(jsonNoFsync, "STORAGE_JSON_FSYNC is no: a machine that dies loses what its kernel had not written")
@@ -108,7 +108,7 @@ func (e *jsonEngine) checkForeign(ctx context.Context, r *report) {
 		}
 	}
 	if foreign > 0 {
-		r.add(jsonForeign, "%d values in the document file are not JSON, such as NaN", foreign)
+		r.add(jsonForeign, "Values in the document file are not JSON, such as NaN: %d of them", foreign)
 	}
 }
 
@@ -117,7 +117,7 @@ func (e *jsonEngine) checkFiles(ctx context.Context, r *report) {
 	const others = 0o077
 	hasModes := runtime.GOOS != "windows"
 	if info, err := e.files.Stat("."); err == nil && hasModes && info.Mode()&others != 0 {
-		r.add(jsonOpenDirectory, "the directory has mode %04o, so that other users can look into it", info.Mode().Perm())
+		r.add(jsonOpenDirectory, "The directory has mode %04o, so that other users can look into it", info.Mode().Perm())
 	}
 	names, err := e.files.List()
 	if err != nil {
@@ -143,10 +143,10 @@ func (e *jsonEngine) checkFiles(ctx context.Context, r *report) {
 		}
 	}
 	if open > 0 {
-		r.add(jsonOpenFiles, "other users can open %d files of the namespace, of mode %04o", open, widest)
+		r.add(jsonOpenFiles, "Other users can open files of the namespace: %d of them, with mode %04o", open, widest)
 	}
 	if left > 0 {
-		r.add(jsonLeftovers, "%d files of %d bytes together were left by a crash or by kv repair", left, size)
+		r.add(jsonLeftovers, "A crash or kv repair has left files: %d of them, with %d bytes", left, size)
 	}
 }
 
@@ -163,6 +163,6 @@ func (e *jsonEngine) checkLock(r *report) {
 	}
 	defer f.Close()
 	if held, err := flock.Holder(f); err == nil && held != nil {
-		r.add(jsonInUse, "the namespace is %v, as far as its lock says", held)
+		r.add(jsonInUse, "The namespace is %v, as far as its lock says", held)
 	}
 }

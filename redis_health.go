@@ -155,9 +155,9 @@ func (n *redisNode) checkVersion() {
 	}
 	switch {
 	case major < 4:
-		n.report.add(redisTooOld, "the server has version %d.%d", major, minor)
+		n.report.add(redisTooOld, "The server has version %d.%d", major, minor)
 	case major < 6, major == 6 && minor < 2:
-		n.report.add(redisOld, "the server has version %d.%d", major, minor)
+		n.report.add(redisOld, "The server has version %d.%d", major, minor)
 	}
 }
 
@@ -174,13 +174,13 @@ func (n *redisNode) checkEviction() {
 	all, volatile := strings.HasPrefix(policy, "allkeys-"), strings.HasPrefix(policy, "volatile-")
 	switch {
 	case all && r.ttl == 0:
-		r.add(redisEvictsDocuments, "maxmemory-policy is %s: when memory is short, the server drops documents that should live for ever", policy)
+		r.add(redisEvictsDocuments, "Under maxmemory-policy %s the server drops documents that should live for ever when memory is short", policy)
 	case all, volatile:
-		r.add(redisEvictsEarly, "maxmemory-policy is %s: when memory is short, the server drops documents before their time to live has passed; "+
-			"it has evicted %d keys since it was started", policy, evicted)
+		r.add(redisEvictsEarly, "Under maxmemory-policy %s the server drops documents before their time to live has passed when memory is short; "+
+			"it has evicted %d since it was started", policy, evicted)
 	}
 	if evicted > 0 && !volatile && r.ttl == 0 {
-		r.add(redisEvicted, "the server has evicted %d keys since it was started, and they may have been documents", evicted)
+		r.add(redisEvicted, "The server has evicted %d keys since it was started, and they may have been documents", evicted)
 	}
 }
 
@@ -196,17 +196,17 @@ func (n *redisNode) checkMemory() {
 		code = redisMemoryFull
 	}
 	if part >= 80 {
-		n.report.add(code, "%.0f %% of maxmemory are in use", part)
+		n.report.add(code, "The server uses %.0f %% of its maxmemory", part)
 	}
 }
 
 func (n *redisNode) checkPersistence(ctx context.Context) {
 	r := n.report
 	if n.info["rdb_last_bgsave_status"] == "err" {
-		r.add(redisSaveFailed, "the server's last BGSAVE failed")
+		r.add(redisSaveFailed, "The server's last BGSAVE failed")
 	}
 	if n.info["aof_last_write_status"] == "err" {
-		r.add(redisSaveFailed, "the server's last write to its append-only file failed")
+		r.add(redisSaveFailed, "The server's last write to its append-only file failed")
 	}
 	if n.info["aof_enabled"] != "0" || r.ttl != 0 || r.opening {
 		return
@@ -215,18 +215,18 @@ func (n *redisNode) checkPersistence(ctx context.Context) {
 	switch {
 	case !ok:
 	case points == "":
-		r.add(redisNotDurable, "the server keeps nothing on disk (appendonly no, save \"\"): a restart loses every document")
+		r.add(redisNotDurable, "The server keeps nothing on disk (appendonly no, save \"\"): a restart loses every document")
 	default:
-		r.add(redisSnapshotsOnly, "the server saves from time to time (appendonly no): a crash loses what was written since")
+		r.add(redisSnapshotsOnly, "The server saves from time to time (appendonly no): a crash loses what was written since")
 	}
 }
 
 func (n *redisNode) checkReplication(ctx context.Context) {
 	r := n.report
 	if n.info["role"] == "slave" {
-		r.add(redisReplica, "the server is a replica")
+		r.add(redisReplica, "The server is a replica")
 		if n.info["master_link_status"] == "down" {
-			r.add(redisReplicaLink, "the server is a replica that is not connected to its master")
+			r.add(redisReplicaLink, "The server is a replica that is not connected to its master")
 		}
 		return
 	}
@@ -237,18 +237,18 @@ func (n *redisNode) checkReplication(ctx context.Context) {
 		}
 	}
 	if behind > 0 {
-		r.add(redisReplicaLink, "%d of %d replicas are not in sync", behind, replicas)
+		r.add(redisReplicaLink, "Of the replicas, %d of %d are not in sync", behind, replicas)
 	}
 	good, bounded := n.info["min_slaves_good_slaves"] // Only there with min-replicas-to-write.
 	switch {
 	case !bounded && replicas > 0:
-		r.add(redisAsync, "the server has %d replicas, and min-replicas-to-write is 0", replicas)
+		r.add(redisAsync, "The server replicates to %d others with min-replicas-to-write 0", replicas)
 	case bounded && good == "0":
-		r.add(redisTooFewReplicas, "no replica is in sync, and min-replicas-to-write asks for some")
+		r.add(redisTooFewReplicas, "No replica is in sync, and min-replicas-to-write asks for some")
 	case bounded && !r.opening:
 		want, ok := n.setting(ctx, "min-replicas-to-write", "min-replicas-to-write")
 		if wanted, err := strconv.ParseInt(want, 10, 64); ok && err == nil && n.info.number("min_slaves_good_slaves") < wanted {
-			r.add(redisTooFewReplicas, "%s replicas are in sync, and min-replicas-to-write asks for %d", good, wanted)
+			r.add(redisTooFewReplicas, "Only %s replicas are in sync, and min-replicas-to-write asks for %d", good, wanted)
 		}
 	}
 }
@@ -258,12 +258,12 @@ func (n *redisNode) checkClients() {
 	switch {
 	case limit == 0:
 	case int64(n.pool) > limit:
-		r.add(redisClients, "maxclients is %d, and this process alone may open %d connections", limit, n.pool)
+		r.add(redisClients, "The server allows %d clients (maxclients), and this process alone may open %d connections", limit, n.pool)
 	case connected*10 >= limit*9:
-		r.add(redisClients, "%d of %d possible clients are connected", connected, limit)
+		r.add(redisClients, "Of the possible clients, %d of %d are connected", connected, limit)
 	}
 	if rejected := n.info.number("rejected_connections"); rejected > 0 {
-		r.add(redisRejected, "the server has turned %d connections away since it was started", rejected)
+		r.add(redisRejected, "The server has turned %d connections away since it was started", rejected)
 	}
 }
 
@@ -284,7 +284,7 @@ func (n *redisNode) checkClock(before, after time.Time) {
 		skew = there.Sub(after)
 	}
 	if skew > clockSlack {
-		n.report.add(redisClock, "the clocks of the server and of this machine differ by %v", skew.Round(time.Second))
+		n.report.add(redisClock, "The clocks of the server and of this machine differ by %v", skew.Round(time.Second))
 	}
 }
 
@@ -294,7 +294,7 @@ func (n *redisNode) checkCluster(ctx context.Context) {
 		return
 	}
 	if n.engine.client.cluster() == nil {
-		r.add(redisClusterUnknown, "the server is one of a Cluster, and REDIS_URL does not say so")
+		r.add(redisClusterUnknown, "The server is one of a Cluster, and REDIS_URL does not say so")
 		return
 	}
 	if r.opening {
@@ -307,9 +307,9 @@ func (n *redisNode) checkCluster(ctx context.Context) {
 	const slots = 16384
 	info := parseInfo(text)
 	if state := info["cluster_state"]; state != "ok" {
-		r.add(redisClusterBroken, "the cluster is down, as this server sees it")
+		r.add(redisClusterBroken, "The cluster is down, as this server sees it")
 	} else if owned := info.number("cluster_slots_ok"); owned < slots {
-		r.add(redisClusterBroken, "%d of %d slots have no owner that works", slots-owned, slots)
+		r.add(redisClusterBroken, "Of the slots, %d of %d have no owner that works", slots-owned, slots)
 	}
 }
 
@@ -352,7 +352,7 @@ func (e *redisEngine) sample(ctx context.Context, r *report) {
 	}
 	if bad > 0 {
 		part := r.at(e.client.where)
-		part.add(redisForeign, "%d of %d keys that were looked at hold no JSON text", bad, looked)
+		part.add(redisForeign, "Of the keys that were looked at, %d of %d hold no JSON text", bad, looked)
 		r.join(part)
 	}
 }

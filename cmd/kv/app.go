@@ -75,8 +75,11 @@ func inEffect(cfg kv.Config, variable string) string {
 
 func isJSON(cfg kv.Config) bool        { return inEffect(cfg, "STORAGE_KV_BACKEND") == "json" }
 func workingDir(cfg kv.Config) string  { return inEffect(cfg, "STORAGE_WORKING_DIR") }
-func (a *app) logger() *slog.Logger    { return slog.New(&plainHandler{write: a.warn}) }
+func (a *app) handler() slog.Handler   { return &plainHandler{write: a.warn} }
 func (a *app) note(f string, v ...any) { _, _ = fmt.Fprintf(a.std.err, "kv: note: "+f+"\n", v...) }
+
+// logger leaves out the findings that no command but doctor is asked for.
+func (a *app) logger() *slog.Logger { return slog.New(withoutFindings{a.handler(), slog.LevelError}) }
 
 // warn says something once, however many namespaces it concerns.
 func (a *app) warn(text string) {

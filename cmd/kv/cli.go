@@ -31,6 +31,7 @@ type cli struct {
 	Rm     rmCmd     `cmd:"" help:"Remove documents."`
 	Count  countCmd  `cmd:"" help:"Count the documents of a namespace."`
 	Stats  statsCmd  `cmd:"" help:"Show documents and bytes by namespace."`
+	Doctor doctorCmd `cmd:"" help:"Look for what loses documents: settings of the server, full disks, damaged values."`
 	Drop   dropCmd   `cmd:"" help:"Remove all documents of a namespace."`
 	Repair repairCmd `cmd:"" help:"Salvage a namespace whose files are damaged."`
 	Ping   pingCmd   `cmd:"" help:"See whether the backend answers."`

@@ -29,13 +29,13 @@ The environment says where the documents are:
     REDIS_PASSWORD        where REDIS_URL has none; or REDIS_PASSWORD_FILE
     REDIS_KEY_PREFIX      first part of every key, default nano_graphrag
 
-kv config lists the others. demo, ls, get, count, stats, ping and config take no lock
-and change nothing of yours; put, rm and drop on files need them to be closed elsewhere.
+kv config lists the others. demo, ls, get, count, stats, doctor, ping and config take
+no lock and change nothing of yours; put, rm and drop on files need them to be closed elsewhere.
 
 Exit codes:
 
     0    done
-    1    not found, nothing removed or stored, or not confirmed
+    1    not found, nothing removed or stored, not confirmed, or danger found
     2    wrong usage, input or configuration
     3    the backend is unavailable, locked or slow, or another failure
     4    corrupt data
@@ -101,6 +101,16 @@ func (statsCmd) Help() string {
 
     kv stats
     kv stats full_docs --json | jq .documents`
+}
+
+func (doctorCmd) Help() string {
+	return `Looks at the health of the server or the files, and says what it found: what it is, and what to do. It changes nothing, and works while a service has the namespaces open. docs/health.md lists all findings.
+
+    kv doctor
+    kv doctor full_docs text_chunks
+    kv doctor --json | jq -r 'select(.severity == "danger") | .code'
+
+The exit code is 1 if there is danger, and 0 if there are only warnings and infos.`
 }
 
 func (dropCmd) Help() string {

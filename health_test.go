@@ -1,0 +1,156 @@
+package kv
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// planted stands in ids, values and passwords, and must not be in a finding.
+const planted = "GEHEIM"
+
+// found checks a store, and each finding by the rules for all of them. It
+// returns the codes.
+func found(t *testing.T, s Store) []string {
+	t.Helper()
+	return sound(t, Check(t.Context(), s))
+}
+
+func sound(t *testing.T, list []Finding) []string {
+	t.Helper()
+	codes := []string{}
+	last := SeverityDanger
+	for _, f := range list {
+		codes = append(codes, f.Code)
+		i := slices.IndexFunc(findingTable[:], func(a about) bool { return a.name == f.Code })
+		require.GreaterOrEqual(t, i, 0, f.Code)
+		require.Equal(t, findingTable[i].severity, f.Severity, f.Code)
+		require.Equal(t, findingTable[i].namespace, f.Namespace != "", f.Code)
+		require.Regexp(t, `^[A-Z][^\n]*[^.]\.$`, f.Text)
+		require.Regexp(t, `^[A-Z][^\n]*[^.]\.$`, f.Remedy)
+		require.NotContains(t, fmt.Sprintf("%+v", f), planted)
+		require.LessOrEqual(t, f.Severity, last, "the gravest come first")
+		last = f.Severity
+	}
+	return codes
+}
+
+// The table is complete, its names are such that programs can rely on them,
+// and docs/health.md has every one, with the same words, and no other.
+func TestFindingTable(t *testing.T) {
+	rows := "| code | severity | what it means | what to do |\n|---|---|---|---|\n"
+	seen := make(map[string]bool)
+	for code, a := range findingTable {
+		require.Regexp(t, `^[a-z]+(-[a-z]+)*$`, a.name, "code %d", code)
+		require.False(t, seen[a.name], a.name)
+		seen[a.name] = true
+		require.Regexp(t, `^[A-Z0-9m].*\.$`, a.meaning, a.name)
+		require.Regexp(t, `^[A-Z].*\.$`, a.remedy, a.name)
+		rows += fmt.Sprintf("| `%s` | %s | %s | %s |\n", a.name, a.severity, a.meaning, strings.ReplaceAll(a.remedy, "|", `\|`))
+	}
+	require.Len(t, findingTable, int(jsonLeftovers)+1)
+	doc, err := os.ReadFile("docs/health.md")
+	require.NoError(t, err)
+	require.Contains(t, string(doc), rows+"\n")
+	require.Len(t, regexp.MustCompile("(?m)^\\| `").FindAllString(string(doc), -1), len(findingTable))
+}
+
+// A Severity is its word wherever it is printed.
+func TestSeverity(t *testing.T) {
+	text, err := json.Marshal([]Severity{SeverityInfo, SeverityWarning, SeverityDanger})
+	require.NoError(t, err)
+	require.Equal(t, `["info","warning","danger"]`, string(text))
+	require.Equal(t, "Severity(9)", Severity(9).String())
+}
+
+type checkedStore struct {
+	Store
+	findings []Finding
+}
+
+func (s checkedStore) Check(context.Context) []Finding { return slices.Clone(s.findings) }
+
+type pingedStore struct {
+	Store
+	err error
+}
+
+func (s pingedStore) Ping(context.Context) error { return s.err }
+
+type wrappedStore struct{ Store }
+
+func (w wrappedStore) Unwrap() Store { return w.Store }
+
+// Check finds a Checker through wrappers, sorts what it says, makes do with a
+// Pinger, and has nothing to say of other stores.
+func TestCheckOfOtherStores(t *testing.T) {
+	a := Finding{Code: "a", Severity: SeverityInfo}
+	b := Finding{Code: "b", Severity: SeverityDanger, Where: "2"}
+	c := Finding{Code: "b", Severity: SeverityDanger, Where: "1"}
+	s := checkedStore{findings: []Finding{a, b, c}}
+	require.Equal(t, []Finding{c, b, a}, Check(t.Context(), wrappedStore{wrappedStore{s}}))
+	require.Equal(t, []Finding{a, b, c}, s.findings)
+	require.Empty(t, Check(t.Context(), wrappedStore{nil}))
+
+	require.Empty(t, found(t, wrappedStore{pingedStore{}}))
+	down := Check(t.Context(), wrappedStore{pingedStore{err: errors.New("no route for " + planted)}})
+	require.Equal(t, []string{"unavailable"}, sound(t, down))
+	down = Check(t.Context(), pingedStore{err: &Error{Op: "ping", ID: planted, Err: unavailablef("the disk is away")}})
+	require.Equal(t, []string{"unavailable"}, sound(t, down))
+	require.Contains(t, down[0].Text, "the disk is away")
+}
+
+// That nothing could be looked at is a finding: it is no sign of health.
+func TestCheckCutShort(t *testing.T) {
+	s, err := Open(t.Context(), Config{WorkingDir: t.TempDir()}, "docs")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.Equal(t, []string{"check-cut-short"}, sound(t, Check(ctx, s)))
+	require.NoError(t, s.Close())
+	closed := Check(t.Context(), s)
+	require.Equal(t, []string{"check-cut-short"}, sound(t, closed))
+	require.Contains(t, closed[0].Text, "closed")
+}
+
+// Documents that nothing makes again and that expire are a warning, on both
+// backends, and are said when the namespace is opened (interop.md, fault 22).
+func TestCheckDocumentsExpire(t *testing.T) {
+	for _, tt := range []struct {
+		namespace string
+		ttl       map[string]time.Duration
+		want      bool
+	}{
+		{"community_reports", nil, true},
+		{"community_reports", map[string]time.Duration{"community_reports": 0}, false},
+		{"full_docs", nil, false},
+		{"full_docs", map[string]time.Duration{"full_docs": time.Hour}, true},
+		{"llm_response_cache", nil, false},
+	} {
+		book := new(logBook)
+		f, err := NewFactory(Config{WorkingDir: t.TempDir(), TTL: tt.ttl}, WithLogger(book.logger()))
+		require.NoError(t, err)
+		for range 2 {
+			s, err := f.Open(t.Context(), tt.namespace)
+			require.NoError(t, err)
+			require.Equal(t, tt.want, slices.Contains(found(t, s), "documents-expire"), tt)
+			require.NoError(t, s.Close())
+		}
+		want := 0
+		if tt.want {
+			want = 1
+		}
+		require.Equal(t, want, strings.Count(book.text(), "level=WARN"), book.text())
+		require.Equal(t, want, strings.Count(book.text(), "code=documents-expire severity=warning"), book.text())
+		require.NoError(t, f.Close())
+	}
+}
