@@ -63,7 +63,9 @@ func TestRedisCheckMemory(t *testing.T) {
 	server := redistest.Start(t, durable()...)
 	c := server.Client()
 	s := openRedisStore(t, redisCfg(server.URL()), "docs", quietly())
-	require.NoError(t, c.Set(t.Context(), "ballast", strings.Repeat("x", 20<<20), 0).Err())
+	for i := range 1000 {
+		require.NoError(t, c.Set(t.Context(), fmt.Sprint("ballast", i), strings.Repeat("x", 20<<10), 0).Err())
+	}
 	used := parseInfo(c.Info(t.Context(), "memory").Val()).number("used_memory")
 	for _, tt := range []struct {
 		policy string
