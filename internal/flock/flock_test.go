@@ -41,6 +41,32 @@ func TestSecondDescriptorIsRefused(t *testing.T) {
 	require.FileExists(t, path)
 }
 
+// Holder names who has the lock, by a descriptor that may only read, and
+// takes nothing.
+func TestHolder(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "lock")
+	first := open(t, path)
+	reader, err := os.Open(path)
+	require.NoError(t, err)
+	defer reader.Close()
+	held, err := Holder(reader)
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip("not on this system")
+	}
+	require.NoError(t, err)
+	require.Nil(t, held)
+	require.NoError(t, Lock(first))
+	held, err = Holder(reader)
+	require.NoError(t, err)
+	require.Contains(t, held.By, fmt.Sprintf("pid %d on ", os.Getpid()))
+	require.NoError(t, Unlock(first))
+	held, err = Holder(reader)
+	require.NoError(t, err)
+	require.Nil(t, held)
+	require.NoError(t, Lock(open(t, path)), "asking takes nothing")
+}
+
 func TestHolderThatSaysNothing(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "lock")
