@@ -323,15 +323,8 @@ const (
 // sample reads some documents, by the commands that reading takes anyway.
 func (e *redisEngine) sample(ctx context.Context, r *report) {
 	pages, looked, bad, size := 0, 0, 0, 0
-	for page, err := range e.scan(ctx) {
-		if err != nil {
-			e.sampleFailed(ctx, r, err)
-			return
-		}
-		for _, key := range page.keys {
-			if looked == sampleKeys || size >= sampleBytes {
-				break
-			}
+	err := e.scan(ctx, func(keys []string) error {
+		for _, key := range keys {
 			id := key[len(e.prefix):]
 			value, err := e.get(ctx, id)
 			switch {
@@ -340,15 +333,21 @@ func (e *redisEngine) sample(ctx context.Context, r *report) {
 			case errors.Is(err, ErrCorrupt), err == nil && checkID(id) != nil:
 				bad++
 			case err != nil:
-				e.sampleFailed(ctx, r, err)
-				return
+				return err
 			}
 			looked++
-			size += len(value)
+			if size += len(value); looked == sampleKeys || size >= sampleBytes {
+				return errStopped
+			}
 		}
-		if pages++; pages == samplePages || looked == sampleKeys || size >= sampleBytes {
-			break
+		if pages++; pages == samplePages {
+			return errStopped
 		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errStopped) {
+		e.sampleFailed(ctx, r, err)
+		return
 	}
 	if bad > 0 {
 		part := r.at(e.client.where)

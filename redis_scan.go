@@ -218,7 +218,7 @@ func (e *redisEngine) tryPage(ctx context.Context, node *redisClient, cursor uin
 	}
 	// A Sentinel that has not heard of a failover may have sent us to the old
 	// master, which has no part in what was written since.
-	if node.sentinel && infoField(role.Val(), "role") == "slave" {
+	if node.sentinel && parseInfo(role.Val())["role"] == "slave" {
 		return page{}, passing, unavailablef("the server is a replica; a failover may be under way")
 	}
 	keys, next := scan.Val()
@@ -236,17 +236,7 @@ func infoServer(ctx context.Context) *redis.StringCmd {
 }
 
 // runID is what tells one process from another, or "" if INFO was refused.
-func runID(info *redis.StringCmd) string { return infoField(info.Val(), "run_id") }
-
-// infoField returns the value of a field of INFO, or "".
-func infoField(info, name string) string {
-	for line := range strings.Lines(info) {
-		if value, ok := strings.CutPrefix(line, name+":"); ok {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
-}
+func runID(info *redis.StringCmd) string { return parseInfo(info.Val())["run_id"] }
 
 // ours keeps the keys that have the exact prefix, whatever the server made of
 // the pattern.
