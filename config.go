@@ -122,6 +122,15 @@ type RedisConfig struct {
 	CircuitFailures int
 	CircuitCooldown time.Duration
 
+	// ClientCache is how many bytes of this process may hold documents that
+	// Get has read: 0 (default) for none, or at least 1 MiB. A document that
+	// takes more than a sixteenth of it is not kept. The server tells when one
+	// changes, so that a Get returns what was current some milliseconds ago or
+	// later, and one after a write through the same factory sees it; see
+	// docs/reliability.md for what can be older. Only for one server, its
+	// database 0, and a fixed password. REDIS_CLIENT_CACHE.
+	ClientCache int64
+
 	// SaveOnFlush makes Flush ask the server for a BGSAVE.
 	// REDIS_SAVE_ON_FLUSH.
 	SaveOnFlush bool
@@ -237,6 +246,9 @@ func (c RedisConfig) problems() (problems []error) {
 	}
 	if c.Password != "" && c.PasswordFile != "" {
 		bad("REDIS_PASSWORD and REDIS_PASSWORD_FILE are both set; keep one")
+	}
+	if c.ClientCache < 0 {
+		bad("REDIS_CLIENT_CACHE: %d is negative", c.ClientCache)
 	}
 	if _, err := c.settle(); err != nil {
 		problems = append(problems, err)

@@ -62,7 +62,8 @@ func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l 
 
 // WithRedisClient makes the redis backend use this client, which the caller
 // goes on to own and closes after the factory. Of Config.Redis only KeyPrefix,
-// SaveOnFlush and the circuit matter then. The client should have
+// SaveOnFlush and the circuit matter then, and ClientCache is refused; a cache
+// that the client itself has is not used. The client should have
 // ContextTimeoutEnabled, and MaxRetries -1: go-redis's own retries give wrong
 // answers to Insert and Delete when a reply is lost.
 func WithRedisClient(client redis.UniversalClient) Option {
@@ -135,6 +136,9 @@ func NewFactory(cfg Config, opts ...Option) (*Factory, error) {
 	}
 	for _, opt := range opts {
 		opt(&f.opts)
+	}
+	if f.opts.client != nil && cfg.backend() == "redis" && cfg.Redis.ClientCache != 0 {
+		return nil, &Error{Op: "configure", Err: invalidf("REDIS_CLIENT_CACHE: the client of WithRedisClient comes with its own settings; leave the cache off")}
 	}
 	f.opts.logger = orDefault(f.opts.logger, slog.Default())
 	for _, warning := range cfg.warnings() {
@@ -236,7 +240,11 @@ func (f *Factory) openRedis(ctx context.Context, namespace string) (engine, erro
 		return nil, err
 	}
 	e := newRedisEngine(client, f.cfg, namespace, f.opts.logger, f.client.release)
-	if err := e.ping(ctx); err != nil {
+	err = e.ping(ctx)
+	if err == nil {
+		err = e.checkCache(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(err, f.client.release())
 	}
 	f.mu.Lock()

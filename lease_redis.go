@@ -229,6 +229,9 @@ func (r *redisLeases) settle(ctx context.Context, answers []answer) []settled {
 			}
 			outcome[from+i] = readSettled(replies[i], part[i])
 		}
+		for _, a := range part {
+			r.engine.forget(a.id)
+		}
 	}
 	return outcome
 }

@@ -15,8 +15,9 @@ import (
 	"github.com/ngraf/kv/internal/jsonscan"
 )
 
-// RedisStats are the figures of the connection pool that the stores of a
-// factory share: each of these stores reports the same.
+// RedisStats are the figures of the connection pool and of the client-side
+// cache that the stores of a factory share: each of these stores reports the
+// same.
 type RedisStats struct {
 	Connections     int   // open now
 	IdleConnections int   // of these, not in use
@@ -24,6 +25,14 @@ type RedisStats struct {
 	Retries         int64 // requests sent again after a failure, a pipeline counting as one
 
 	Circuit string // "closed", "open", "half-open" (one call at a time is tried); empty: there is none
+
+	// All are 0 without [RedisConfig].ClientCache.
+	CacheHits          int64 // ids of Get and GetMany that the cache answered
+	CacheMisses        int64 // those that the server had to be asked for
+	CacheEntries       int   // documents in the cache now
+	CacheBytes         int64 // of memory that they take, never above ClientCache
+	CacheEvictions     int64 // documents that had to make room
+	CacheInvalidations int64 // documents dropped because the server told of a change
 }
 
 // A redisEngine keeps each document as a string under
@@ -50,7 +59,7 @@ func newRedisEngine(client *redisClient, cfg Config, namespace string, logger *s
 
 func (e *redisEngine) key(id string) string { return e.prefix + id }
 
-func (e *redisEngine) get(ctx context.Context, id string) (json.RawMessage, error) {
+func (e *redisEngine) read(ctx context.Context, id string) (json.RawMessage, error) {
 	cmd, _, err := share(ctx, e.client, repeatable, func() *redis.StringCmd {
 		return redis.NewStringCmd(ctx, "get", e.key(id))
 	})
@@ -78,7 +87,7 @@ func checkStored(value []byte) error {
 	return nil
 }
 
-func (e *redisEngine) getMany(ctx context.Context, ids []string) ([]json.RawMessage, error) {
+func (e *redisEngine) readMany(ctx context.Context, ids []string) ([]json.RawMessage, error) {
 	values := make([]json.RawMessage, len(ids))
 	get := e.getEach
 	if e.client.cluster() == nil {
@@ -207,6 +216,7 @@ func (e *redisEngine) present(ctx context.Context, ids []string) ([]bool, error)
 }
 
 func (e *redisEngine) upsert(ctx context.Context, items []item) error {
+	defer e.forgetItems(items)
 	b := newBatch(items)
 	eachChunk(items, item.size, func(from int, part []item) bool {
 		if len(part) > 1 && e.client.cluster() == nil && !slices.ContainsFunc(part, item.expires) {
@@ -251,6 +261,7 @@ func (e *redisEngine) setEach(ctx context.Context, b *batch, from int, items []i
 // insert never repeats a command that may have been executed: the second
 // attempt would find the id present, and say so.
 func (e *redisEngine) insert(ctx context.Context, items []item) (int, error) {
+	defer e.forgetItems(items)
 	b := newBatch(items)
 	n := 0
 	for from, part := range chunks(items, item.size) {
@@ -288,6 +299,7 @@ func (e *redisEngine) set(it item, value []byte) []any {
 // delete is not repeated either, since the second attempt would not count
 // what the first removed.
 func (e *redisEngine) delete(ctx context.Context, ids []string) (int, error) {
+	defer e.forgetIDs(ids)
 	n := 0
 	for _, part := range chunks(ids, nil) {
 		part = own(ctx, part)
@@ -386,6 +398,7 @@ func (e *redisEngine) stats(s *Stats) {
 		Retries:         e.client.calls.repeated.Load(),
 		Circuit:         e.client.circuit.String(),
 	}
+	e.client.cache.stats(s.Redis)
 }
 
 func (e *redisEngine) close() error {

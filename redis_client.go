@@ -31,6 +31,7 @@ type redisClient struct {
 	auto     *redis.AutoPipeliner // nil: every command by itself
 	borrow   bool                 // the caller of WithRedisClient closes it
 	calls    *calls               // shared by the clients of all nodes
+	cache    *docFiller           // nil: there is none
 
 	circuit *circuit // shared by them, too; nil: there is none
 }
@@ -89,13 +90,14 @@ func connectRedis(_ context.Context, cfg RedisConfig, opts options) (*redisClien
 	if err != nil {
 		return nil, err
 	}
+	cache := s.cacheOptions(o)
 	redis.SetLogger(redisLogger{opts.logger})
 	client := redis.NewUniversalClient(o)
 	auto, err := autoPipeline(client, opts)
 	if err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
-	return &redisClient{
+	c := &redisClient{
 		UniversalClient: client,
 		auto:            auto,
 		where:           strings.Join(s.addrs, ", "),
@@ -103,7 +105,11 @@ func connectRedis(_ context.Context, cfg RedisConfig, opts options) (*redisClien
 		sentinel:        s.masterName != "",
 		calls:           new(calls),
 		circuit:         breaker,
-	}, nil
+	}
+	if cache != nil {
+		c.cache = newDocFiller(cache, c, opts.logger)
+	}
+	return c, nil
 }
 
 // autoPipeline lets the single commands of many callers share round trips: the

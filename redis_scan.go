@@ -44,6 +44,7 @@ func (e *redisEngine) keys(ctx context.Context) iter.Seq2[string, error] {
 // and never told the new one come back with a failover, so the server must be
 // the same when the last is done. On a Cluster, scanCluster sees to that.
 func (e *redisEngine) drop(ctx context.Context) error {
+	defer e.forgetAll()
 	unlink := func(keys []string) error { return e.unlink(ctx, keys) }
 	if e.client.cluster() != nil {
 		return e.scanCluster(ctx, unlink)

@@ -308,5 +308,5 @@ func (s *settledRedis) checkTogether() error {
 	case s.Username != "" && s.Password == "" && s.PasswordFile == "":
 		return invalidf("REDIS_USERNAME or the user in REDIS_URL needs a password: set REDIS_PASSWORD or REDIS_PASSWORD_FILE")
 	}
-	return nil
+	return s.cacheProblem()
 }

@@ -83,7 +83,9 @@ var variables = []variable{
 		func(_ Config, r settledRedis) string { return strconv.FormatBool(r.SaveOnFlush) }},
 	onlyDefault("STORAGE_KV_MIGRATE", "off", "import JSON files into Redis by itself: not in this version"),
 	onlyDefault("REDIS_WAIT_REPLICAS", "0", "acknowledge a write when so many replicas have it: not in this version"),
-	onlyDefault("REDIS_CLIENT_CACHE", "0", "bytes for an in-process read cache: not in this version"),
+	{"REDIS_CLIENT_CACHE", "0", "bytes for an in-process read cache, at least 1048576; 0: none",
+		func(c *Config, t string) error { return readCount(&c.Redis.ClientCache, t) },
+		func(_ Config, r settledRedis) string { return fmt.Sprint(r.ClientCache) }},
 }
 
 // onlyDefault is a variable whose work is still to come. Accepting it would
@@ -108,12 +110,12 @@ func readWhole[T int | int64](dst *T, text string) error {
 	return nil
 }
 
-func readCount(dst *int, text string) error {
-	n, err := strconv.Atoi(withoutComment(text))
+func readCount[T int | int64](dst *T, text string) error {
+	n, err := strconv.ParseInt(withoutComment(text), 10, strconv.IntSize)
 	if err != nil || n < 0 {
 		return fmt.Errorf("%q is not a whole number from 0 on", withoutComment(text))
 	}
-	*dst = n
+	*dst = T(n)
 	return nil
 }
 

@@ -1,0 +1,265 @@
+package kv
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// The client-side cache as the engine uses it. A document goes through three
+// states, each with the round trip that a Get would have cost anyway: the
+// first Get reads it, the second asks how long it has to live, and the third
+// is answered from memory. What becomes of the write of another program is in
+// redis_tracking.go.
+
+// cacheFills bounds the reads under way that fill the cache. Each has a round
+// trip of its own, since go-redis caches no command of a pipeline; when there
+// are more, the others travel together, and are not cached this time.
+const cacheFills = 8
+
+// A docFiller is a cache with the client that fills it.
+type docFiller struct {
+	*docCache
+	client *redisClient
+	turns  chan struct{}
+	off    atomic.Bool // go-redis has stopped to use the cache
+	logger *slog.Logger
+}
+
+func newDocFiller(cache *docCache, client *redisClient, logger *slog.Logger) *docFiller {
+	own := *client
+	own.UniversalClient, own.auto = cacheable{client.UniversalClient}, nil
+	return &docFiller{docCache: cache, client: &own, turns: make(chan struct{}, cacheFills), logger: logger}
+}
+
+// cacheable shows go-redis the GET that run has wrapped: it does not cache a
+// command that must not be sent twice.
+type cacheable struct{ redis.UniversalClient }
+
+func (c cacheable) Process(ctx context.Context, cmd redis.Cmder) error {
+	if s, ok := cmd.(single); ok {
+		cmd = s.Cmder
+	}
+	return c.UniversalClient.Process(ctx, cmd)
+}
+
+func (e *redisEngine) get(ctx context.Context, id string) (json.RawMessage, error) {
+	c := e.client.cache
+	if c == nil {
+		return e.read(ctx, id)
+	}
+	switch d, state := e.look(id); state {
+	case docServed:
+		c.hits.Add(1)
+		return bytes.Clone(d.value), nil
+	case docFetched:
+		c.misses.Add(1)
+		if value, err := e.admit(ctx, d, id); value != nil || err != nil {
+			return value, err
+		}
+	case docAbsent:
+		c.misses.Add(1)
+		if c.off.Load() {
+			break
+		}
+		select {
+		case c.turns <- struct{}{}:
+			defer func() { <-c.turns }()
+			return e.fill(ctx, id)
+		default:
+		}
+	case docAsked:
+		c.misses.Add(1)
+	}
+	return e.read(ctx, id)
+}
+
+// look finds a document in the cache, without an allocation for most keys.
+func (e *redisEngine) look(id string) (*cachedDoc, docState) {
+	var key [128]byte
+	return e.client.cache.look(append(append(key[:0], e.prefix...), id...))
+}
+
+// fill reads a document and lets go-redis put it into the cache.
+func (e *redisEngine) fill(ctx context.Context, id string) (json.RawMessage, error) {
+	c := e.client.cache
+	uses := c.uses.Load()
+	cmd, _, err := run(ctx, c.client, repeatable, func() *redis.StringCmd {
+		return redis.NewStringCmd(ctx, "get", e.key(id))
+	})
+	if err != nil {
+		return nil, err
+	}
+	if c.uses.Load() == uses && !c.off.Swap(true) {
+		c.logger.WarnContext(ctx, "kv: the client-side cache is off until the next start: the server has refused CLIENT TRACKING")
+	}
+	return stored(cmd)
+}
+
+// admit makes a document that was fetched one that is served: it is JSON, and
+// it is known how long it has to live. The server tells of an expired key only
+// when it removes it, which may be much later. admit returns nothing if the
+// document was changed in the meantime.
+func (e *redisEngine) admit(ctx context.Context, d *cachedDoc, id string) (json.RawMessage, error) {
+	c := e.client.cache
+	asked := c.now()
+	ttls, err := e.ttls(ctx, []string{id})
+	if err == nil && ttls[0] == absent {
+		err = ErrNotFound
+	}
+	if err == nil {
+		err = checkStored(d.value)
+	}
+	if err != nil {
+		c.giveUp(d)
+		return nil, err
+	}
+	until := asked + c.trust
+	if ttls[0] > 0 {
+		until = min(until, asked+ttls[0])
+	}
+	if !c.serve(d, until) {
+		return nil, nil
+	}
+	return bytes.Clone(d.value), nil
+}
+
+// getMany takes what it can from the cache, which it does not fill.
+func (e *redisEngine) getMany(ctx context.Context, ids []string) ([]json.RawMessage, error) {
+	c := e.client.cache
+	if c == nil {
+		return e.readMany(ctx, ids)
+	}
+	values := make([]json.RawMessage, len(ids))
+	var rest []string
+	var at []int
+	for i, id := range ids {
+		if d, state := e.look(id); state == docServed {
+			values[i] = bytes.Clone(d.value)
+			continue
+		}
+		rest, at = append(rest, id), append(at, i)
+	}
+	c.hits.Add(int64(len(ids) - len(rest)))
+	c.misses.Add(int64(len(rest)))
+	if len(rest) == 0 {
+		return values, nil
+	}
+	found, err := e.readMany(ctx, rest)
+	if found == nil {
+		return nil, err
+	}
+	for i, value := range found {
+		values[at[i]] = value
+	}
+	return values, err
+}
+
+// forget drops a document from the cache when a write of this process has
+// ended, however it did. A read that began before is not cached any more, and
+// one that begins later sees the write.
+func (e *redisEngine) forget(id string) {
+	if c := e.client.cache; c != nil {
+		c.drop(e.key(id))
+	}
+}
+
+func (e *redisEngine) forgetItems(items []item) {
+	for _, it := range items {
+		e.forget(it.id)
+	}
+}
+
+func (e *redisEngine) forgetIDs(ids []string) {
+	for _, id := range ids {
+		e.forget(id)
+	}
+}
+
+func (e *redisEngine) forgetAll() {
+	if c := e.client.cache; c != nil {
+		c.Flush()
+	}
+}
+
+// checkCache finds out whether go-redis uses the cache: it goes without when
+// the server refuses CLIENT TRACKING. No document has an empty id.
+func (e *redisEngine) checkCache(ctx context.Context) error {
+	c := e.client.cache
+	if c == nil {
+		return nil
+	}
+	bounded, cancel := context.WithTimeout(ctx, e.client.wait)
+	defer cancel()
+	_, err := e.fill(bounded, "")
+	if !c.off.Load() {
+		if errors.Is(err, ErrUnavailable) || contextError(bounded) != nil {
+			return err
+		}
+		return nil
+	}
+	_, _, err = run(bounded, e.client, never, func() *redis.StatusCmd {
+		return redis.NewStatusCmd(bounded, "client", "tracking", "off")
+	})
+	if err == nil {
+		err = errors.New("the server speaks no RESP3")
+	}
+	return fmt.Errorf("%w: REDIS_CLIENT_CACHE: the server has refused CLIENT TRACKING, which needs Redis 6 or later and the right +client|tracking: %w", ErrInvalid, err)
+}
+
+// stats fills in the figures of the cache.
+func (c *docFiller) stats(s *RedisStats) {
+	if c == nil {
+		return
+	}
+	s.CacheHits, s.CacheMisses = c.hits.Load(), c.misses.Load()
+	s.CacheEvictions, s.CacheInvalidations = c.evictions.Load(), c.invalidations.Load()
+	s.CacheEntries, s.CacheBytes = c.size()
+}
+
+// cacheOptions plugs the cache in.
+func (s settledRedis) cacheOptions(o *redis.UniversalOptions) *docCache {
+	if s.ClientCache == 0 {
+		return nil
+	}
+	trust := s.HealthCheckInterval
+	if trust <= 0 {
+		trust = defaultHealth
+	}
+	cache := newDocCache(s.ClientCache, trust)
+	o.ClientSideCache = cache
+	return cache
+}
+
+// cacheProblem says why the settings leave no room for a client-side cache.
+// go-redis would go without one, and say so in its log.
+func (s settledRedis) cacheProblem() error {
+	if s.ClientCache == 0 {
+		return nil
+	}
+	if s.ClientCache < leastCache {
+		return invalidf("REDIS_CLIENT_CACHE: %d is not a number of bytes from %d (1 MiB) on; 0 is no cache", s.ClientCache, leastCache)
+	}
+	why := ""
+	switch {
+	case s.cluster:
+		why = "REDIS_URL names a Cluster"
+	case s.masterName != "":
+		why = "REDIS_URL names Sentinels"
+	case s.db != 0:
+		why = fmt.Sprintf("REDIS_URL names database %d, not 0", s.db)
+	case s.protocol != 3:
+		why = "REDIS_URL says protocol=2"
+	case s.PasswordFile != "":
+		why = "REDIS_PASSWORD_FILE is set; use REDIS_PASSWORD"
+	default:
+		return nil
+	}
+	return invalidf("REDIS_CLIENT_CACHE: go-redis has no client-side cache here: %s", why)
+}
