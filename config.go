@@ -247,8 +247,8 @@ func (c RedisConfig) problems() (problems []error) {
 	if c.Password != "" && c.PasswordFile != "" {
 		bad("REDIS_PASSWORD and REDIS_PASSWORD_FILE are both set; keep one")
 	}
-	if c.ClientCache < 0 {
-		bad("REDIS_CLIENT_CACHE: %d is negative", c.ClientCache)
+	if c.ClientCache < leastCache && c.ClientCache != 0 {
+		bad("REDIS_CLIENT_CACHE: %d is not a number of bytes from %d (1 MiB) on; 0 is no cache", c.ClientCache, leastCache)
 	}
 	if _, err := c.settle(); err != nil {
 		problems = append(problems, err)

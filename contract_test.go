@@ -61,21 +61,29 @@ func TestContractMiniredis(t *testing.T) {
 }
 
 func TestContractRedis(t *testing.T) {
-	kvtest.Run(t, func(t *testing.T) kvtest.Harness {
-		server := redistest.Start(t, redistest.AppendFsyncAlways())
-		h := redisHarness(t, roomy, server.URL())
-		h.Plant = func(namespace string, raw map[string][]byte) error {
-			for id, value := range raw {
-				if err := server.Client().Set(t.Context(), "nano_graphrag:"+namespace+":"+id, value, 0).Err(); err != nil {
-					return err
-				}
+	kvtest.Run(t, func(t *testing.T) kvtest.Harness { return serverHarness(t, 0) })
+}
+
+// The client-side cache changes nothing that a client can see.
+func TestContractRedisCached(t *testing.T) {
+	kvtest.Run(t, func(t *testing.T) kvtest.Harness { return serverHarness(t, 64<<20) })
+}
+
+func serverHarness(t *testing.T, cache int64) kvtest.Harness {
+	server := redistest.Start(t, redistest.AppendFsyncAlways())
+	cfg := kv.Config{Backend: "redis", Redis: kv.RedisConfig{URL: kv.RedisURL(server.URL()), ClientCache: cache}, MaxValueBytes: roomy}
+	h := kvtest.Harness{Open: newOpener(t, cfg, same).open, Persistent: true, MaxValueBytes: roomy}
+	h.Plant = func(namespace string, raw map[string][]byte) error {
+		for id, value := range raw {
+			if err := server.Client().Set(t.Context(), "nano_graphrag:"+namespace+":"+id, value, 0).Err(); err != nil {
+				return err
 			}
-			return nil
 		}
-		h.Away = func() error { server.Kill(); return nil }
-		h.Back = func() error { server.Restart(); return nil }
-		return h
-	})
+		return nil
+	}
+	h.Away = func() error { server.Kill(); return nil }
+	h.Back = func() error { server.Restart(); return nil }
+	return h
 }
 
 // opener opens each namespace by a factory of its own, since a factory has

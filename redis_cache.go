@@ -89,17 +89,25 @@ func (e *redisEngine) look(id string) (*cachedDoc, docState) {
 // fill reads a document and lets go-redis put it into the cache.
 func (e *redisEngine) fill(ctx context.Context, id string) (json.RawMessage, error) {
 	c := e.client.cache
-	uses := c.uses.Load()
-	cmd, _, err := run(ctx, c.client, repeatable, func() *redis.StringCmd {
-		return redis.NewStringCmd(ctx, "get", e.key(id))
-	})
+	cmd, used, err := e.ask(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if c.uses.Load() == uses && !c.off.Swap(true) {
+	if !used && !c.off.Swap(true) {
 		c.logger.WarnContext(ctx, "kv: the client-side cache is off until the next start: the server has refused CLIENT TRACKING")
 	}
 	return stored(cmd)
+}
+
+// ask also reports whether go-redis uses the cache. It goes without, for good,
+// when the server refuses CLIENT TRACKING.
+func (e *redisEngine) ask(ctx context.Context, id string) (cmd *redis.StringCmd, used bool, err error) {
+	c := e.client.cache
+	uses := c.uses.Load()
+	cmd, _, err = run(ctx, c.client, repeatable, func() *redis.StringCmd {
+		return redis.NewStringCmd(ctx, "get", e.key(id))
+	})
+	return cmd, c.uses.Load() > uses, err
 }
 
 // admit makes a document that was fetched one that is served: it is JSON, and
@@ -188,29 +196,26 @@ func (e *redisEngine) forgetAll() {
 	}
 }
 
-// checkCache finds out whether go-redis uses the cache: it goes without when
-// the server refuses CLIENT TRACKING. No document has an empty id.
+// checkCache returns an error if the server refuses what the cache needs. No
+// document has the id that it asks for.
 func (e *redisEngine) checkCache(ctx context.Context) error {
-	c := e.client.cache
-	if c == nil {
+	if e.client.cache == nil {
 		return nil
 	}
-	bounded, cancel := context.WithTimeout(ctx, e.client.wait)
+	ctx, cancel := context.WithTimeout(ctx, e.client.wait)
 	defer cancel()
-	_, err := e.fill(bounded, "")
-	if !c.off.Load() {
-		if errors.Is(err, ErrUnavailable) || contextError(bounded) != nil {
-			return err
-		}
+	if _, used, err := e.ask(ctx, ""); used {
 		return nil
+	} else if errors.Is(err, ErrUnavailable) || contextError(ctx) != nil {
+		return err
 	}
-	_, _, err = run(bounded, e.client, never, func() *redis.StatusCmd {
-		return redis.NewStatusCmd(bounded, "client", "tracking", "off")
+	_, _, why := run(ctx, e.client, never, func() *redis.StatusCmd {
+		return redis.NewStatusCmd(ctx, "client", "tracking", "off")
 	})
-	if err == nil {
-		err = errors.New("the server speaks no RESP3")
+	if why == nil {
+		why = errors.New("the server speaks no RESP3")
 	}
-	return fmt.Errorf("%w: REDIS_CLIENT_CACHE: the server has refused CLIENT TRACKING, which needs Redis 6 or later and the right +client|tracking: %w", ErrInvalid, err)
+	return fmt.Errorf("%w: REDIS_CLIENT_CACHE needs CLIENT TRACKING, of Redis 6 or later and with +client|tracking: %w", ErrInvalid, why)
 }
 
 // stats fills in the figures of the cache.
@@ -242,9 +247,6 @@ func (s settledRedis) cacheOptions(o *redis.UniversalOptions) *docCache {
 func (s settledRedis) cacheProblem() error {
 	if s.ClientCache == 0 {
 		return nil
-	}
-	if s.ClientCache < leastCache {
-		return invalidf("REDIS_CLIENT_CACHE: %d is not a number of bytes from %d (1 MiB) on; 0 is no cache", s.ClientCache, leastCache)
 	}
 	why := ""
 	switch {

@@ -45,7 +45,9 @@ type cachedDoc struct {
 	used atomic.Bool
 }
 
-func (d *cachedDoc) size() int64 { return int64(docOverhead + len(d.key) + cap(d.value)) }
+func (d *cachedDoc) size() int64 { return docSize(d.key, cap(d.value)) }
+
+func docSize(key string, value int) int64 { return int64(docOverhead + len(key) + value) }
 
 // A docCache keeps documents by key, in a bounded number of bytes. It is the
 // redis.Cache of one client.
@@ -267,7 +269,7 @@ func (c *docCache) FulfillOwned(_ string, token, conn uint64, reply []byte) bool
 	}
 	s := c.shardOf(d.key)
 	value, ok := bulkString(reply)
-	if !ok || int64(len(value)) > s.limit {
+	if !ok || docSize(d.key, len(value)+len(value)/8) > s.limit { // The copy may be rounded up by that.
 		c.giveUp(d)
 		return false
 	}

@@ -1,0 +1,483 @@
+package kv
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv/internal/redistest"
+)
+
+func cachedCfg(url string) Config {
+	cfg := redisCfg(url)
+	cfg.Redis.ClientCache = 64 << 20
+	return cfg
+}
+
+func redisStats(t *testing.T, s *store) RedisStats {
+	t.Helper()
+	stats, err := s.Stats(t.Context())
+	require.NoError(t, err)
+	return *stats.Redis
+}
+
+// warm reads a document until it comes from memory.
+func warm(t *testing.T, s *store, id string) {
+	t.Helper()
+	require.NoError(t, await(func() bool {
+		before := redisStats(t, s).CacheHits
+		_, err := s.Get(t.Context(), id)
+		require.NoError(t, err)
+		return redisStats(t, s).CacheHits > before
+	}))
+}
+
+// shows waits until Get answers with a text, "" for none, and then makes sure
+// that it goes on to do so.
+func shows(t *testing.T, s *store, id, want string) {
+	t.Helper()
+	get := func() string {
+		value, err := s.Get(t.Context(), id)
+		if err != nil && !errors.Is(err, ErrUnavailable) {
+			require.ErrorIs(t, err, ErrNotFound)
+		}
+		return string(value)
+	}
+	require.NoError(t, await(func() bool { return get() == want }))
+	for range 100 {
+		require.Equal(t, want, get())
+	}
+}
+
+// deafen returns the address of a proxy that keeps from clients what has
+// changed.
+func deafen(t *testing.T, server *redistest.Server) string {
+	told := regexp.MustCompile(`>2\r\n\$10\r\ninvalidate\r\n(_\r\n|\*1\r\n\$\d+\r\n[^\r]*\r\n)`)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var wg sync.WaitGroup
+	t.Cleanup(func() { _ = l.Close(); wg.Wait() })
+	pass := func(to, from net.Conn, edit func([]byte) []byte) {
+		defer to.Close()
+		defer from.Close()
+		buf := make([]byte, 1<<20)
+		for {
+			n, err := from.Read(buf)
+			if err != nil {
+				return
+			}
+			if _, err := to.Write(edit(buf[:n])); err != nil {
+				return
+			}
+		}
+	}
+	wg.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			behind, err := net.Dial("tcp", server.Addr)
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			wg.Go(func() { pass(behind, client, func(b []byte) []byte { return b }) })
+			wg.Go(func() { pass(client, behind, func(b []byte) []byte { return told.ReplaceAll(b, nil) }) })
+		}
+	})
+	return "redis://" + l.Addr().String()
+}
+
+// A repeated read comes from memory, and what it returns belongs to the
+// caller. GetMany asks for the rest only. Figures say so.
+func TestClientCacheHits(t *testing.T) {
+	server := redistest.Start(t)
+	s := openRedisStore(t, cachedCfg(server.URL()), "docs")
+	require.NoError(t, s.Upsert(t.Context(), numbered(10)))
+	for i := range 5 {
+		warm(t, s, fmt.Sprint("id-", i))
+	}
+	asked, before := serverCalls(t, server.Client(), "get"), redisStats(t, s)
+	for range 100 {
+		for i := range 5 {
+			value, err := s.Get(t.Context(), fmt.Sprint("id-", i))
+			require.NoError(t, err)
+			require.JSONEq(t, fmt.Sprintf(`{"id":"id-%d"}`, i), string(value))
+			clear(value)
+		}
+	}
+	values, err := s.GetMany(t.Context(), []string{"id-7", "id-1", "none", "id-1"})
+	require.NoError(t, err)
+	require.Equal(t, `{"id":"id-7"}|{"id":"id-1"}||{"id":"id-1"}`, fmt.Sprintf("%s|%s|%s|%s", values[0], values[1], values[2], values[3]))
+	clear(values[1])
+	shows(t, s, "id-1", `{"id":"id-1"}`)
+
+	after := redisStats(t, s)
+	require.Equal(t, asked, serverCalls(t, server.Client(), "get"))
+	require.EqualValues(t, 500+2+101, after.CacheHits-before.CacheHits)
+	require.EqualValues(t, 2, after.CacheMisses-before.CacheMisses)
+	require.Equal(t, 5, after.CacheEntries)
+	require.Positive(t, after.CacheBytes)
+}
+
+// Every write through the factory is seen by the next Get, although nothing
+// tells of changes here, from any store.
+func TestClientCacheReadsItsWrites(t *testing.T) {
+	f, err := NewFactory(cachedCfg(deafen(t, redistest.Start(t))))
+	require.NoError(t, err)
+	opened, err := f.Open(t.Context(), "docs")
+	require.NoError(t, err)
+	other, err := f.Open(t.Context(), "docs")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, f.Close()) }()
+	s, o := opened.(*store), other.(*store)
+	one := map[string]json.RawMessage{"a": json.RawMessage(`1`)}
+	for name, write := range map[string]func() (string, error){
+		"upsert":    func() (string, error) { return `1`, o.Upsert(t.Context(), one) },
+		"upsertttl": func() (string, error) { return `1`, o.UpsertTTL(t.Context(), one, time.Hour) },
+		"many":      func() (string, error) { return `{"id":"id-1"}`, o.Upsert(t.Context(), map[string]json.RawMessage{"a": numbered(2)["id-1"], "b": json.RawMessage(`1`)}) },
+		"delete":    func() (string, error) { _, err := o.Delete(t.Context(), "a"); return "", err },
+		"drop":      func() (string, error) { return "", o.Drop(t.Context()) },
+		"insert": func() (string, error) {
+			_, err := o.Delete(t.Context(), "a")
+			require.NoError(t, err)
+			n, err := o.Insert(t.Context(), one)
+			require.Equal(t, 1, n)
+			return `1`, err
+		},
+		"settle": func() (string, error) {
+			e := o.engine.(*redisEngine)
+			a := answer{lease: lease{id: "a", token: "me", seen: digest(json.RawMessage(`0`))}, value: json.RawMessage(`1`)}
+			claims, err := newRedisLeases(e).claim(t.Context(), []lease{a.lease}, time.Minute)
+			require.NoError(t, err)
+			require.Equal(t, granted, claims[0].state)
+			return `1`, newRedisLeases(e).settle(t.Context(), []answer{a})[0].err
+		},
+	} {
+		require.NoError(t, s.Upsert(t.Context(), map[string]json.RawMessage{"a": json.RawMessage(`0`)}))
+		warm(t, s, "a")
+		want, err := write()
+		require.NoError(t, err, name)
+		value, err := s.Get(t.Context(), "a")
+		if want == "" {
+			require.ErrorIs(t, err, ErrNotFound, name)
+			continue
+		}
+		require.NoError(t, err, name)
+		require.Equal(t, want, string(value), name)
+	}
+}
+
+// A document is not served after its time to live, although the server has
+// told nothing: it removes an expired key when it comes to it.
+func TestClientCacheExpiry(t *testing.T) {
+	server := redistest.Start(t, redistest.Arg("--enable-debug-command", "yes"))
+	require.NoError(t, server.Client().Do(t.Context(), "debug", "set-active-expire", "0").Err())
+	s := openRedisStore(t, cachedCfg(server.URL()), "docs")
+	require.NoError(t, s.UpsertTTL(t.Context(), oneDoc, 3*time.Second))
+	end := time.Now().Add(3*time.Second + 20*time.Millisecond) // It is in the server's milliseconds.
+	warm(t, s, "a")
+	hits := redisStats(t, s).CacheHits
+	for {
+		began := time.Now()
+		_, err := s.Get(t.Context(), "a")
+		if began.After(end) {
+			require.ErrorIs(t, err, ErrNotFound)
+			break
+		}
+	}
+	require.Greater(t, redisStats(t, s).CacheHits, hits)
+
+	// A stranger's change of the time to live is a change.
+	require.NoError(t, s.Upsert(t.Context(), oneDoc))
+	warm(t, s, "a")
+	require.NoError(t, server.Client().PExpire(t.Context(), "nano_graphrag:docs:a", time.Millisecond).Err())
+	shows(t, s, "a", "")
+}
+
+// Whatever a stranger does, and whatever becomes of connections and servers,
+// no old value is left.
+func TestClientCacheForgets(t *testing.T) {
+	server := redistest.Start(t, redistest.AppendFsyncAlways())
+	s := openRedisStore(t, cachedCfg(server.URL()), "docs")
+	stranger := server.Client()
+	const key = "nano_graphrag:docs:a"
+	for _, event := range []struct {
+		name string
+		do   func() error
+		want string
+	}{
+		{"set", func() error { return stranger.Set(t.Context(), key, `2`, 0).Err() }, `2`},
+		{"del", func() error { return stranger.Del(t.Context(), key).Err() }, ""},
+		{"rename", func() error { return stranger.Rename(t.Context(), key, "elsewhere").Err() }, ""},
+		{"flushall", func() error { return stranger.FlushAll(t.Context()).Err() }, ""},
+		{"script", func() error { return stranger.Eval(t.Context(), "return redis.call('SET', KEYS[1], '2')", []string{key}).Err() }, `2`},
+		{"killed connections", func() error {
+			return errors.Join(killTCP(t.Context(), server), stranger.Set(t.Context(), key, `2`, 0).Err())
+		}, `2`},
+		{"a new server", func() error {
+			server.Kill()
+			server.Restart()
+			return stranger.Set(t.Context(), key, `2`, 0).Err()
+		}, `2`},
+	} {
+		require.NoError(t, s.Upsert(t.Context(), map[string]json.RawMessage{"a": json.RawMessage(`1`)}), event.name)
+		warm(t, s, "a")
+		require.NoError(t, event.do(), event.name)
+		t.Log(event.name)
+		shows(t, s, "a", event.want)
+	}
+	server.Kill()
+	require.NoError(t, await(func() bool { _, err := s.Get(t.Context(), "a"); return errors.Is(err, ErrUnavailable) }))
+	server.Restart()
+}
+
+// When it is not heard that something has changed, what is served is no older
+// than an idle connection may be.
+func TestClientCacheTrustEnds(t *testing.T) {
+	server := redistest.Start(t)
+	cfg := cachedCfg(deafen(t, server))
+	cfg.Redis.HealthCheckInterval = 2 * time.Second
+	s := openRedisStore(t, cfg, "docs")
+	require.NoError(t, s.Upsert(t.Context(), map[string]json.RawMessage{"a": json.RawMessage(`1`)}))
+	warm(t, s, "a")
+	require.NoError(t, server.Client().Set(t.Context(), "nano_graphrag:docs:a", `2`, 0).Err())
+	value, err := s.Get(t.Context(), "a")
+	require.NoError(t, err)
+	require.Equal(t, `1`, string(value), "the proxy lets through what has changed")
+	shows(t, s, "a", `2`)
+}
+
+// What is not there, and what is not JSON, is asked for each time.
+func TestClientCacheHasDocumentsOnly(t *testing.T) {
+	server := redistest.Start(t)
+	s := openRedisStore(t, cachedCfg(server.URL()), "docs")
+	const prefix = "nano_graphrag:docs:"
+	require.NoError(t, server.Client().Set(t.Context(), prefix+"bad", `{"a":NaN}`, 0).Err())
+	require.NoError(t, server.Client().LPush(t.Context(), prefix+"list", `1`).Err())
+	for range 5 {
+		for id, want := range map[string]error{"none": ErrNotFound, "bad": ErrCorrupt, "list": ErrCorrupt} {
+			value, err := s.Get(t.Context(), id)
+			require.ErrorIs(t, err, want, id)
+			if id != "bad" {
+				require.Nil(t, value)
+			}
+		}
+	}
+	stats := redisStats(t, s)
+	require.Zero(t, stats.CacheHits)
+	require.Zero(t, s.engine.(*redisEngine).client.cache.reservations())
+}
+
+// reservations counts what go-redis has neither fulfilled nor cancelled.
+func (c *docCache) reservations() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.reserved)
+}
+
+// The cache stays within its bytes, on its own books and on the heap.
+func TestClientCacheIsBounded(t *testing.T) {
+	const limit = 10 << 20
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	c := newDocCache(limit, time.Hour)
+	reply := []byte(fmt.Sprintf("$1024\r\n%s\r\n", strings.Repeat("x", 1024)))
+	for i := range 100_000 {
+		key := fmt.Sprintf("nano_graphrag:text_chunks:chunk-%032d", i)
+		token, fetch := c.Reserve("", []string{"0\x000:\x00" + key})
+		require.True(t, fetch)
+		c.FulfillOwned("", token, 7, reply)
+		if i%100 == 0 {
+			_, bytes := c.size()
+			require.LessOrEqual(t, bytes, int64(limit))
+		}
+	}
+	docs, bytes := c.size()
+	took := heap() - before
+	t.Logf("%d documents, %d bytes by our books, %d on the heap", docs, bytes, took)
+	require.Greater(t, bytes, int64(limit*9/10))
+	require.Less(t, took, int64(limit*5/4))
+	require.EqualValues(t, 100_000, int64(docs)+c.evictions.Load())
+	require.Zero(t, c.reservations())
+
+	// What is too large for a shard never comes in.
+	token, _ := c.Reserve("", []string{"0\x000:\x00large"})
+	require.False(t, c.FulfillOwned("", token, 7, []byte(fmt.Sprintf("$%d\r\n%s\r\n", limit/16, strings.Repeat("x", limit/16)))))
+	_, state := c.look([]byte("large"))
+	require.Equal(t, docAbsent, state)
+	require.Equal(t, docs, c.EvictByConn(7))
+	docs, bytes = c.size()
+	require.Zero(t, docs)
+	require.Zero(t, bytes)
+	runtime.KeepAlive(c)
+}
+
+// What is in use outlives what is not.
+func TestClientCacheKeepsWhatIsUsed(t *testing.T) {
+	c := newDocCache(leastCache, time.Hour)
+	reply := []byte(fmt.Sprintf("$1024\r\n%s\r\n", strings.Repeat("x", 1024)))
+	put := func(key string) {
+		if token, fetch := c.Reserve("", []string{"0\x000:\x00" + key}); fetch {
+			c.FulfillOwned("", token, 7, reply)
+		}
+		if d, state := c.look([]byte(key)); state == docFetched {
+			require.True(t, c.serve(d, time.Hour))
+		}
+	}
+	hot := make([]string, 100)
+	for i := range hot {
+		hot[i] = fmt.Sprint("hot-", i)
+		put(hot[i])
+	}
+	for i := range 10_000 {
+		c.look([]byte(hot[i%len(hot)]))
+		put(fmt.Sprint("cold-", i))
+	}
+	left := 0
+	for _, key := range hot {
+		if _, state := c.look([]byte(key)); state == docServed {
+			left++
+		}
+	}
+	require.Greater(t, left, 90)
+}
+
+// A reply that a write has overtaken does not come into the cache, nor into
+// the place of the one that was asked for after it.
+func TestClientCacheReplyTooLate(t *testing.T) {
+	name := []string{"0\x002:jo\x00a"}
+	state := func(c *docCache) docState { _, state := c.look([]byte("a")); return state }
+	for event, change := range map[string]func(c *docCache){
+		"invalidation": func(c *docCache) { require.Equal(t, 1, c.DeleteByRedisKey(name[0])) },
+		"own write":    func(c *docCache) { require.True(t, c.drop("a")) },
+		"flush":        func(c *docCache) { require.Equal(t, 1, c.Flush()) },
+	} {
+		c := newDocCache(leastCache, time.Hour)
+		old, fetch := c.Reserve("", name)
+		require.True(t, fetch, event)
+		_, fetch = c.Reserve("", name)
+		require.False(t, fetch, event)
+		require.Equal(t, docAsked, state(c), event)
+		change(c)
+		require.Equal(t, docAbsent, state(c), event)
+		next, fetch := c.Reserve("", name)
+		require.True(t, fetch, event)
+		require.False(t, c.FulfillOwned("", old, 1, []byte("$1\r\n1\r\n")), event)
+		require.Equal(t, docAsked, state(c), event)
+		require.True(t, c.FulfillOwned("", next, 1, []byte("$1\r\n2\r\n")), event)
+		require.False(t, c.Cancel("", next), event)
+		d, at := c.look([]byte("a"))
+		require.Equal(t, docFetched, at, event)
+		change(c)
+		require.False(t, c.serve(d, time.Hour), event)
+		require.Zero(t, c.reservations())
+	}
+}
+
+// Where go-redis would go without a cache and say so in its log, the
+// configuration is refused, and names the variables.
+func TestClientCacheRefusals(t *testing.T) {
+	for _, c := range []struct {
+		vars map[string]string
+		want []string
+	}{
+		{map[string]string{"REDIS_URL": "redis://h?cluster=true"}, []string{"REDIS_URL", "Cluster"}},
+		{map[string]string{"REDIS_URL": "redis://h?addr=i:1"}, []string{"REDIS_URL", "Cluster"}},
+		{map[string]string{"REDIS_URL": "redis://h?master_name=m"}, []string{"REDIS_URL", "Sentinel"}},
+		{map[string]string{"REDIS_URL": "redis://h/3"}, []string{"REDIS_URL", "database 3"}},
+		{map[string]string{"REDIS_URL": "redis://h?protocol=2"}, []string{"REDIS_URL", "protocol=2"}},
+		{map[string]string{"REDIS_PASSWORD_FILE": "/secret"}, []string{"REDIS_PASSWORD_FILE"}},
+		{map[string]string{"REDIS_CLIENT_CACHE": "64"}, []string{"bytes", "1048576"}},
+		{map[string]string{"REDIS_CLIENT_CACHE": "-1"}, []string{"whole number"}},
+		{map[string]string{"REDIS_CLIENT_CACHE": "64MB"}, []string{"whole number"}},
+	} {
+		c.vars["STORAGE_KV_BACKEND"] = "redis"
+		if c.vars["REDIS_CLIENT_CACHE"] == "" {
+			_, err := fromMap(c.vars)
+			require.NoError(t, err, "%v without a cache", c.vars)
+			c.vars["REDIS_CLIENT_CACHE"] = "16777216 # 16 MiB"
+		}
+		cfg, err := fromMap(c.vars)
+		require.ErrorIs(t, err, ErrInvalid, "%v", c.vars)
+		for _, want := range append(c.want, "REDIS_CLIENT_CACHE:") {
+			require.ErrorContains(t, err, want)
+		}
+		if cfg.Redis.ClientCache != 0 {
+			_, err = NewFactory(cfg)
+			require.ErrorIs(t, err, ErrInvalid)
+		}
+	}
+	given := redis.NewClient(&redis.Options{})
+	defer given.Close()
+	_, err := NewFactory(cachedCfg("redis://h"), WithRedisClient(given))
+	require.ErrorContains(t, err, "WithRedisClient")
+	cfg, err := fromMap(map[string]string{"REDIS_CLIENT_CACHE": "0"})
+	require.NoError(t, err)
+	require.Zero(t, cfg.Redis.ClientCache)
+}
+
+// A user without CLIENT TRACKING is told at Open. One who loses it later has
+// right answers, and a warning.
+func TestClientCacheNeedsTracking(t *testing.T) {
+	server := redistest.Start(t, redistest.Password("not this"))
+	least := append([]string{"resetchannels", "~nano_graphrag:*"}, strings.Fields("+get +mget +set +mset +unlink +exists +scan +ping +hello +auth +pttl")...)
+	server.ACL("app", "pw", least...)
+	cfg := cachedCfg("redis://" + server.Addr)
+	cfg.Redis.Username, cfg.Redis.Password = "app", "pw"
+	_, err := Open(t.Context(), cfg, "docs")
+	require.ErrorIs(t, err, ErrInvalid)
+	require.ErrorContains(t, err, "REDIS_CLIENT_CACHE")
+	require.ErrorContains(t, err, "+client|tracking")
+	require.ErrorContains(t, err, "no permissions")
+
+	server.ACL("app", "pw", append(least, "+client|tracking")...)
+	book := new(logBook)
+	s := openRedisStore(t, cfg, "docs", WithLogger(book.logger()))
+	require.NoError(t, s.Upsert(t.Context(), oneDoc))
+	warm(t, s, "a")
+	require.Empty(t, book.warnings())
+	server.ACL("app", "pw", append(least, "-client|tracking")...)
+	require.NoError(t, killTCP(t.Context(), server))
+	require.NoError(t, server.Client().Set(t.Context(), "nano_graphrag:docs:a", `2`, 0).Err())
+	shows(t, s, "a", `2`)
+	require.NoError(t, server.Client().Set(t.Context(), "nano_graphrag:docs:a", `3`, 0).Err())
+	shows(t, s, "a", `3`)
+	require.Len(t, book.warnings(), 1)
+	require.Contains(t, book.warnings()[0], "client-side cache is off")
+}
+
+// The cache serves over a unix socket and TLS, too.
+func TestClientCacheTransports(t *testing.T) {
+	server := redistest.Start(t, redistest.TLS("no"), redistest.Password("p w"))
+	for _, url := range []string{server.URL(), server.SocketURL()} {
+		cfg := cachedCfg(url)
+		if strings.HasPrefix(url, "rediss") {
+			cfg.Redis.CAFile = server.TLS.CAFile
+		}
+		s := openRedisStore(t, cfg, "docs")
+		require.NoError(t, s.Upsert(t.Context(), oneDoc))
+		for i := range 20 {
+			warm(t, s, "a")
+			require.NoError(t, server.Client().Set(context.Background(), "nano_graphrag:docs:a", i, 0).Err())
+			shows(t, s, "a", fmt.Sprint(i))
+		}
+	}
+}
