@@ -131,6 +131,14 @@ type RedisConfig struct {
 	// database 0, and a fixed password. REDIS_CLIENT_CACHE.
 	ClientCache int64
 
+	// WaitReplicas is how many replicas must have a write before it is
+	// acknowledged; [AllReplicas] is every one. With fewer, the call fails
+	// with an error that matches [ErrUnavailable] though the master has the
+	// write; Insert and Delete match [ErrOutcomeUnknown], too. It is waited
+	// for four fifths of SocketTimeout. Reads do not wait. Default 0.
+	// REDIS_WAIT_REPLICAS.
+	WaitReplicas Replicas
+
 	// SaveOnFlush makes Flush ask the server for a BGSAVE.
 	// REDIS_SAVE_ON_FLUSH.
 	SaveOnFlush bool
@@ -243,6 +251,9 @@ func (c RedisConfig) problems() (problems []error) {
 	}
 	if c.CircuitCooldown < 0 {
 		bad("REDIS_CIRCUIT_COOLDOWN: %v is not above 0", c.CircuitCooldown)
+	}
+	if c.WaitReplicas < AllReplicas {
+		bad("REDIS_WAIT_REPLICAS: %d is negative", int(c.WaitReplicas))
 	}
 	if c.Password != "" && c.PasswordFile != "" {
 		bad("REDIS_PASSWORD and REDIS_PASSWORD_FILE are both set; keep one")

@@ -66,7 +66,7 @@ func (e *Error) GoString() string {
 type BatchError struct {
 	Applied    []string // stored
 	NotApplied []string // not stored
-	Unknown    []string // sent, but no answer came
+	Unknown    []string // sent, but no answer came, or not that of enough replicas
 	Err        error    // the first cause
 }
 

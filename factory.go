@@ -62,10 +62,10 @@ func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l 
 
 // WithRedisClient makes the redis backend use this client, which the caller
 // goes on to own and closes after the factory. Of Config.Redis only KeyPrefix,
-// SaveOnFlush and the circuit matter then, and ClientCache is refused; a cache
-// that the client itself has is not used. The client should have
-// ContextTimeoutEnabled, and MaxRetries -1: go-redis's own retries give wrong
-// answers to Insert and Delete when a reply is lost.
+// SaveOnFlush, WaitReplicas and the circuit matter then, and ClientCache is
+// refused; a cache that the client itself has is not used. The client should
+// have ContextTimeoutEnabled, and MaxRetries -1: go-redis's own retries give
+// wrong answers to Insert and Delete when a reply is lost.
 func WithRedisClient(client redis.UniversalClient) Option {
 	return func(o *options) { o.client = client }
 }
@@ -243,6 +243,9 @@ func (f *Factory) openRedis(ctx context.Context, namespace string) (engine, erro
 	err = e.ping(ctx)
 	if err == nil {
 		err = e.checkCache(ctx)
+	}
+	if err == nil && e.writer.confirm != nil {
+		err = e.writer.confirm.probe(ctx, client)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.client.release())

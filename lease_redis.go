@@ -214,7 +214,7 @@ func (r *redisLeases) renew(ctx context.Context, held []lease, life time.Duratio
 func (r *redisLeases) settle(ctx context.Context, answers []answer) []settled {
 	outcome := make([]settled, len(answers))
 	for from, part := range chunks(answers, answer.size) {
-		replies, err := pipeline(ctx, r.engine.client, repeatable, len(part), func(i int) *redis.SliceCmd {
+		replies, err := pipeline(ctx, r.engine.writer, r.engine.writer.unlessConfirmed(), len(part), func(i int) *redis.SliceCmd {
 			a := part[i]
 			args := []any{a.token, a.seen, r.notes.channel, a.id, ms(a.ttl), ms(a.none)}
 			if a.value != nil {
@@ -228,6 +228,9 @@ func (r *redisLeases) settle(ctx context.Context, answers []answer) []settled {
 				continue
 			}
 			outcome[from+i] = readSettled(replies[i], part[i])
+			if r.engine.writer.confirm != nil && replies[i].err != nil && replies[i].fate >= lost {
+				outcome[from+i].err = unconfirmed(replies[i].err)
+			}
 		}
 		for _, a := range part {
 			r.engine.forget(a.id)
@@ -250,6 +253,10 @@ func readSettled(r reply[*redis.SliceCmd], a answer) settled {
 	}
 	return s
 }
+
+// unconfirmed keeps an answer that may have been stored from being settled
+// again, see unlessConfirmed: the error is not that of a backend that is away.
+func unconfirmed(err error) error { return unknown(errors.New(err.Error())) }
 
 func (r *redisLeases) watch(ids []string) (<-chan struct{}, func()) { return r.notes.watch(ids) }
 

@@ -40,8 +40,9 @@ type RedisStats struct {
 // under that prefix.
 type redisEngine struct {
 	client  *redisClient
-	prefix  string // with the last colon
-	save    bool   // Flush asks for BGSAVE
+	writer  *redisClient // the client, or one whose writes wait for replicas
+	prefix  string       // with the last colon
+	save    bool         // Flush asks for BGSAVE
 	logger  *slog.Logger
 	release func() error // gives the client back
 	warned  sync.Once    // that a scan cannot be certain
@@ -50,6 +51,7 @@ type redisEngine struct {
 func newRedisEngine(client *redisClient, cfg Config, namespace string, logger *slog.Logger, release func() error) *redisEngine {
 	return &redisEngine{
 		client:  client,
+		writer:  client.writer(),
 		prefix:  orDefault(cfg.Redis.KeyPrefix, defaultKeyPrefix) + ":" + namespace + ":",
 		save:    cfg.Redis.SaveOnFlush,
 		logger:  logger,
@@ -232,7 +234,7 @@ func (e *redisEngine) upsert(ctx context.Context, items []item) error {
 // setTogether stores items with one MSET, which knows no time to live.
 func (e *redisEngine) setTogether(ctx context.Context, b *batch, from int, items []item) {
 	values := lend(ctx, items)
-	_, f, err := run(ctx, e.client, repeatable, func() *redis.StatusCmd {
+	_, f, err := run(ctx, e.writer, repeatable, func() *redis.StatusCmd {
 		args := make([]any, 1, 1+2*len(items))
 		args[0] = "mset"
 		for i, it := range items {
@@ -246,7 +248,7 @@ func (e *redisEngine) setTogether(ctx context.Context, b *batch, from int, items
 // setEach stores items with a SET for each.
 func (e *redisEngine) setEach(ctx context.Context, b *batch, from int, items []item) {
 	values := lend(ctx, items)
-	p, err := pipeline(ctx, e.client.carrying(items), repeatable, len(items), func(i int) *redis.StatusCmd {
+	p, err := pipeline(ctx, e.writer.carrying(items), repeatable, len(items), func(i int) *redis.StatusCmd {
 		return redis.NewStatusCmd(ctx, e.set(items[i], values[i])...)
 	})
 	if err != nil {
@@ -266,7 +268,7 @@ func (e *redisEngine) insert(ctx context.Context, items []item) (int, error) {
 	n := 0
 	for from, part := range chunks(items, item.size) {
 		values := lend(ctx, part)
-		p, err := pipeline(ctx, e.client.carrying(part), once, len(part), func(i int) *redis.StatusCmd {
+		p, err := pipeline(ctx, e.writer.carrying(part), once, len(part), func(i int) *redis.StatusCmd {
 			return redis.NewStatusCmd(ctx, append(e.set(part[i], values[i]), "nx")...)
 		})
 		if err != nil {
@@ -303,7 +305,7 @@ func (e *redisEngine) delete(ctx context.Context, ids []string) (int, error) {
 	n := 0
 	for _, part := range chunks(ids, nil) {
 		part = own(ctx, part)
-		p, err := pipeline(ctx, e.client, once, len(part), func(i int) *redis.IntCmd {
+		p, err := pipeline(ctx, e.writer, once, len(part), func(i int) *redis.IntCmd {
 			return redis.NewIntCmd(ctx, "unlink", e.key(part[i]))
 		})
 		if err != nil {
@@ -314,7 +316,7 @@ func (e *redisEngine) delete(ctx context.Context, ids []string) (int, error) {
 			switch {
 			case r.err == nil:
 				n += int(r.cmd.Val())
-			case r.fate == lost:
+			case r.fate >= lost:
 				failed = unknown(r.err)
 			case failed == nil:
 				failed = r.err

@@ -86,11 +86,11 @@ const sharedBytes = 32 << 10
 
 // carrying returns the client for sending items.
 func (c *redisClient) carrying(items []item) *redisClient {
-	if c.auto == nil || len(items) > 1 || items[0].size() <= sharedBytes {
+	if !c.shares() || len(items) > 1 || items[0].size() <= sharedBytes {
 		return c
 	}
 	alone := *c
-	alone.auto = nil
+	alone.auto, alone.group = nil, nil
 	return &alone
 }
 
@@ -141,7 +141,7 @@ func run[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, build
 	err := c.await(ctx, func() (err error) {
 		last, err = retry(ctx, c, again, func() (C, fate, error) {
 			cmd := build()
-			f, err := c.attempt(ctx, func() error { return c.Process(ctx, single{cmd}) })
+			f, err := c.attempt(ctx, func() error { return c.do(ctx, single{cmd}) })
 			worst = max(worst, f) // Once lost, it may have been executed.
 			return cmd, f, err
 		})
@@ -158,13 +158,13 @@ func run[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, build
 // callers where the client can do that. A caller that gives up leaves a
 // command behind that ends with its fellows.
 func share[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, build func() C) (C, fate, error) {
-	if c.auto == nil {
+	if !c.shares() {
 		return run(ctx, c, again, build)
 	}
 	worst := refused
 	cmd, err := retry(ctx, c, again, func() (C, fate, error) {
 		cmd := build()
-		f, err := c.attempt(ctx, func() error { return c.auto.Submit(ctx, single{cmd}).WaitContext(ctx) })
+		f, err := c.attempt(ctx, func() error { return c.submit(ctx, single{cmd}) })
 		worst = max(worst, f)
 		return cmd, f, err
 	})
@@ -229,7 +229,7 @@ func pipeline[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, 
 				}
 				return struct{}{}, refused, err
 			}
-			pipe := c.Pipeline()
+			pipe := c.pipe()
 			for _, i := range todo {
 				replies[i].cmd = build(i)
 				_ = pipe.Process(ctx, single{replies[i].cmd}) // Only queues it.
@@ -322,7 +322,7 @@ func (b *batch) result() error {
 		switch b.fates[i] {
 		case applied:
 			e.Applied = append(e.Applied, it.id)
-		case lost:
+		case lost, alone:
 			e.Unknown = append(e.Unknown, it.id)
 		default:
 			e.NotApplied = append(e.NotApplied, it.id)
@@ -335,7 +335,7 @@ func (b *batch) result() error {
 func (b *batch) lost() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.Contains(b.fates, lost)
+	return slices.ContainsFunc(b.fates, func(f fate) bool { return f >= lost })
 }
 
 // unknown marks an error after which the answer of a call cannot be had by

@@ -147,9 +147,11 @@ func TestClientCacheReadsItsWrites(t *testing.T) {
 	for name, write := range map[string]func() (string, error){
 		"upsert":    func() (string, error) { return `1`, o.Upsert(t.Context(), one) },
 		"upsertttl": func() (string, error) { return `1`, o.UpsertTTL(t.Context(), one, time.Hour) },
-		"many":      func() (string, error) { return `{"id":"id-1"}`, o.Upsert(t.Context(), map[string]json.RawMessage{"a": numbered(2)["id-1"], "b": json.RawMessage(`1`)}) },
-		"delete":    func() (string, error) { _, err := o.Delete(t.Context(), "a"); return "", err },
-		"drop":      func() (string, error) { return "", o.Drop(t.Context()) },
+		"many": func() (string, error) {
+			return `{"id":"id-1"}`, o.Upsert(t.Context(), map[string]json.RawMessage{"a": numbered(2)["id-1"], "b": json.RawMessage(`1`)})
+		},
+		"delete": func() (string, error) { _, err := o.Delete(t.Context(), "a"); return "", err },
+		"drop":   func() (string, error) { return "", o.Drop(t.Context()) },
 		"insert": func() (string, error) {
 			_, err := o.Delete(t.Context(), "a")
 			require.NoError(t, err)
@@ -223,7 +225,9 @@ func TestClientCacheForgets(t *testing.T) {
 		{"del", func() error { return stranger.Del(t.Context(), key).Err() }, ""},
 		{"rename", func() error { return stranger.Rename(t.Context(), key, "elsewhere").Err() }, ""},
 		{"flushall", func() error { return stranger.FlushAll(t.Context()).Err() }, ""},
-		{"script", func() error { return stranger.Eval(t.Context(), "return redis.call('SET', KEYS[1], '2')", []string{key}).Err() }, `2`},
+		{"script", func() error {
+			return stranger.Eval(t.Context(), "return redis.call('SET', KEYS[1], '2')", []string{key}).Err()
+		}, `2`},
 		{"killed connections", func() error {
 			return errors.Join(killTCP(t.Context(), server), stranger.Set(t.Context(), key, `2`, 0).Err())
 		}, `2`},

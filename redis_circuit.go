@@ -157,7 +157,7 @@ const (
 func judge(ctx context.Context, f fate, err error) verdict {
 	reply := redis.Error(nil)
 	switch {
-	case err == nil:
+	case err == nil, f == alone:
 		return answered
 	case contextError(ctx) != nil:
 		return nothing

@@ -34,6 +34,10 @@ type redisClient struct {
 	cache    *docFiller           // nil: there is none
 
 	circuit *circuit // shared by them, too; nil: there is none
+
+	writes  *redisClient // the one to write with; nil: this one
+	confirm *confirmer   // waits for replicas; nil: the master's word is enough
+	group   *writeGroup  // in place of auto, where confirm is set
 }
 
 // calls counts the calls that run apart from their caller, so that the client
@@ -73,14 +77,15 @@ func (c *calls) ended() bool {
 func connectRedis(_ context.Context, cfg RedisConfig, opts options) (*redisClient, error) {
 	breaker := newCircuit(cfg.CircuitFailures, orDefault(cfg.CircuitCooldown, defaultCooldown), opts.logger)
 	if opts.client != nil {
-		return &redisClient{
+		c := &redisClient{
 			UniversalClient: opts.client,
 			where:           "the given client's server",
 			wait:            defaultTimeout,
 			borrow:          true,
 			calls:           new(calls),
 			circuit:         breaker,
-		}, nil
+		}
+		return c, c.confirmed(cfg.WaitReplicas, opts)
 	}
 	s, err := cfg.settle()
 	if err != nil {
@@ -109,7 +114,18 @@ func connectRedis(_ context.Context, cfg RedisConfig, opts options) (*redisClien
 	if cache != nil {
 		c.cache = newDocFiller(cache, c, opts.logger)
 	}
-	return c, nil
+	return c, c.confirmed(s.WaitReplicas, opts)
+}
+
+// shares reports whether small commands travel with those of other callers.
+func (c *redisClient) shares() bool { return c.auto != nil || c.group != nil }
+
+// submit sends a small command with those of other callers.
+func (c *redisClient) submit(ctx context.Context, cmd redis.Cmder) error {
+	if c.group != nil {
+		return c.group.submit(ctx, cmd)
+	}
+	return c.auto.Submit(ctx, cmd).WaitContext(ctx)
 }
 
 // autoPipeline lets the single commands of many callers share round trips: the

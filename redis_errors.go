@@ -21,6 +21,7 @@ const (
 	refused fate = iota // it was not executed, and repeating it now is pointless
 	passing             // it was not executed; repeating it later may work
 	lost                // it may have been executed
+	alone               // it was executed, but too few replicas are known to have it
 )
 
 // passingCodes are the states of a server that pass. None of them comes from
@@ -31,6 +32,8 @@ var passingCodes = []struct{ prefix, remedy string }{
 	{"MASTERDOWN", "the replica has lost its master"},
 	{"CLUSTERDOWN", "the cluster has lost a part of its slots"},
 	{"TRYAGAIN", "a slot is being moved"},
+	{"MOVED", "a slot goes from server to server"},
+	{"ASK", "a slot is being moved"},
 	{"BUSY", "the server runs a long script"},
 	{"NOREPLICAS", "too few replicas for min-replicas-to-write"},
 	{"max number of clients reached", "raise maxclients or lower REDIS_MAX_CONNECTIONS"},
@@ -62,6 +65,9 @@ func (c *redisClient) classify(ctx context.Context, err error) (fate, error) {
 	}
 	if cause := contextError(ctx); cause != nil {
 		return lost, cause
+	}
+	if wait := (*waitError)(nil); errors.As(err, &wait) {
+		return wait.fate, wait.error
 	}
 	if server := redis.Error(nil); errors.As(err, &server) {
 		return classifyReply(err, server.Error())

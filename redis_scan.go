@@ -69,7 +69,7 @@ func (e *redisEngine) drop(ctx context.Context) error {
 // slot, and not to the node that listed it.
 func (e *redisEngine) unlink(ctx context.Context, keys []string) error {
 	for _, part := range chunks(keys, nil) {
-		p, err := pipeline(ctx, e.client, repeatable, len(part), func(i int) *redis.IntCmd {
+		p, err := pipeline(ctx, e.writer, e.writer.unlessConfirmed(), len(part), func(i int) *redis.IntCmd {
 			return redis.NewIntCmd(ctx, "unlink", part[i])
 		})
 		if err != nil {

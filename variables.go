@@ -81,8 +81,12 @@ var variables = []variable{
 	{"REDIS_SAVE_ON_FLUSH", "false", "Flush asks for BGSAVE",
 		func(c *Config, t string) error { return readBool(&c.Redis.SaveOnFlush, t) },
 		func(_ Config, r settledRedis) string { return strconv.FormatBool(r.SaveOnFlush) }},
+	{"REDIS_WAIT_REPLICAS", "0", "a write is acknowledged when so many replicas have it: a number, or all",
+		func(c *Config, t string) error {
+			return c.Redis.WaitReplicas.UnmarshalText([]byte(withoutComment(t)))
+		},
+		func(c Config, _ settledRedis) string { return c.Redis.WaitReplicas.String() }},
 	onlyDefault("STORAGE_KV_MIGRATE", "off", "import JSON files into Redis by itself: not in this version"),
-	onlyDefault("REDIS_WAIT_REPLICAS", "0", "acknowledge a write when so many replicas have it: not in this version"),
 	{"REDIS_CLIENT_CACHE", "0", "bytes for an in-process read cache, at least 1048576; 0: none",
 		func(c *Config, t string) error { return readCount(&c.Redis.ClientCache, t) },
 		func(_ Config, r settledRedis) string { return fmt.Sprint(r.ClientCache) }},

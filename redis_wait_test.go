@@ -1,0 +1,385 @@
+package kv
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv/internal/redistest"
+)
+
+// A replicated is a master with replicas that no Sentinel watches.
+type replicated struct {
+	master   *redistest.Server
+	replicas []*redistest.Server
+}
+
+func startReplicated(t *testing.T, replicas int) replicated {
+	t.Helper()
+	r := replicated{master: redistest.Start(t, redistest.Arg("--repl-diskless-sync-delay", "0"))}
+	for range replicas {
+		s := redistest.Start(t)
+		r.replicas = append(r.replicas, s)
+		r.join(t, s)
+	}
+	return r
+}
+
+// join makes a server a replica of the master, and waits until it has what the
+// master has. One that is in sync confirms nothing until its first sign of life.
+func (r replicated) join(t *testing.T, s *redistest.Server) {
+	t.Helper()
+	host, port, err := net.SplitHostPort(r.master.Addr)
+	require.NoError(t, err)
+	before := r.online(t)
+	require.NoError(t, s.Client().Do(t.Context(), "replicaof", host, port).Err())
+	require.NoError(t, await(func() bool { return r.online(t) > before }))
+	pipe := r.master.Client().Pipeline()
+	pipe.Set(t.Context(), "joined", s.Addr, 0)
+	pipe.Del(t.Context(), "joined")
+	have := pipe.Do(t.Context(), "wait", before+1, 10_000)
+	_, err = pipe.Exec(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, before+1, have.Val())
+}
+
+// online counts replicas that are in sync, as ROLE does.
+func (r replicated) online(t *testing.T) int {
+	reply, err := r.master.Client().Do(t.Context(), "role").Slice()
+	require.NoError(t, err)
+	return len(reply[2].([]any))
+}
+
+// waiting is a configuration whose writes give up on replicas after 2.4 s.
+func waiting(url string, want Replicas) Config {
+	cfg := redisCfg(url)
+	cfg.Redis.WaitReplicas, cfg.Redis.SocketTimeout = want, 3*time.Second
+	return cfg
+}
+
+func openWaiting(t *testing.T, url string, want Replicas, opts ...Option) *store {
+	t.Helper()
+	return openRedisStore(t, waiting(url, want), "docs", append(opts, WithLogger(slog.New(slog.DiscardHandler)))...)
+}
+
+// REDIS_WAIT_REPLICAS is all or a number, and is written as it is read.
+func TestReplicasText(t *testing.T) {
+	for text, want := range map[string]Replicas{"0": 0, "2": 2, "all": AllReplicas, "ALL": AllReplicas, "1 # one": 1} {
+		cfg, err := fromMap(map[string]string{"REDIS_WAIT_REPLICAS": text})
+		require.NoError(t, err)
+		require.Equal(t, want, cfg.Redis.WaitReplicas)
+		again, err := want.MarshalText()
+		require.NoError(t, err)
+		var read Replicas
+		require.NoError(t, read.UnmarshalText(again))
+		require.Equal(t, want, read)
+	}
+	for _, text := range []string{"-1", "many", "1.5", "65536"} {
+		_, err := fromMap(map[string]string{"REDIS_WAIT_REPLICAS": text})
+		require.ErrorIs(t, err, ErrInvalid, text)
+		require.ErrorContains(t, err, "REDIS_WAIT_REPLICAS")
+	}
+	require.ErrorIs(t, Config{Redis: RedisConfig{WaitReplicas: -2}}.Validate(), ErrInvalid)
+}
+
+var twoDocs = map[string]json.RawMessage{"a": json.RawMessage(`1`), "b": json.RawMessage(`2`)}
+
+// writes are all that changes documents, by every command that does it, with
+// the document the others change put there first.
+var writes = map[string]func(ctx context.Context, s *store) error{
+	"set":  func(ctx context.Context, s *store) error { return s.Upsert(ctx, oneDoc) },
+	"mset": func(ctx context.Context, s *store) error { return s.Upsert(ctx, twoDocs) },
+	"px":   func(ctx context.Context, s *store) error { return s.UpsertTTL(ctx, oneDoc, time.Hour) },
+	"pxs":  func(ctx context.Context, s *store) error { return s.UpsertTTL(ctx, twoDocs, time.Hour) },
+	"large": func(ctx context.Context, s *store) error {
+		return s.Upsert(ctx, map[string]json.RawMessage{"a": large})
+	},
+	"nx": func(ctx context.Context, s *store) error {
+		_, err := s.Insert(ctx, map[string]json.RawMessage{"new": json.RawMessage(`1`)})
+		return err
+	},
+	"nxs": func(ctx context.Context, s *store) error {
+		_, err := s.Insert(ctx, map[string]json.RawMessage{"c": json.RawMessage(`1`), "d": json.RawMessage(`1`)})
+		return err
+	},
+	"unlink":  func(ctx context.Context, s *store) error { _, err := s.Delete(ctx, "a"); return err },
+	"unlinks": func(ctx context.Context, s *store) error { _, err := s.Delete(ctx, "a", "b"); return err },
+	"drop":    func(ctx context.Context, s *store) error { return s.Drop(ctx) },
+	"compute": func(ctx context.Context, s *store) error {
+		_, err := For[string](s).Compute(ctx, "computed", func(context.Context) (string, error) { return "v", nil })
+		return err
+	},
+	"computes": func(ctx context.Context, s *store) error {
+		_, err := For[string](s).ComputeMany(ctx, []string{"e", "f"}, func(_ context.Context, ids []string) (map[string]string, error) {
+			return map[string]string{"e": "1", "f": "2"}, nil
+		})
+		return err
+	},
+}
+
+var large = json.RawMessage(`"` + strings.Repeat("x", 2*sharedBytes) + `"`)
+
+// Every write is acknowledged when so many replicas have it, and with fewer it
+// is on the master only and an error says so; reads do not wait.
+func TestWaitEveryWrite(t *testing.T) {
+	t.Parallel()
+	group := startReplicated(t, 2)
+	given := redis.NewClient(&redis.Options{Addr: group.master.Addr, ContextTimeoutEnabled: true, MaxRetries: -1, ReadTimeout: defaultTimeout})
+	defer given.Close()
+	cfg, quiet := redisCfg(group.master.URL()), WithLogger(slog.New(slog.DiscardHandler))
+	factory := func(want Replicas, opts ...Option) *Factory {
+		cfg.Redis.WaitReplicas = want
+		f, err := NewFactory(cfg, append(opts, quiet)...)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, f.Close()) })
+		return f
+	}
+	one := factory(1)
+	strict := map[string]*Factory{"two": factory(2, WithoutAutoPipelining()), "all": factory(AllReplicas)}
+	cfg.Redis.URL = "redis://localhost:1"
+	strict["given"] = factory(AllReplicas, WithRedisClient(given))
+
+	type attempt struct {
+		name      string
+		write     func(context.Context, *store) error
+		lax, hard *store
+		err       error
+	}
+	var attempts []*attempt
+	for name, write := range writes {
+		for kind, f := range strict {
+			lax, err := one.Open(t.Context(), name+kind)
+			require.NoError(t, err)
+			hard, err := f.Open(t.Context(), name+kind)
+			require.NoError(t, err)
+			a := &attempt{name: name, write: write, lax: lax.(*store), hard: hard.(*store)}
+			attempts = append(attempts, a)
+			require.NoError(t, hard.Upsert(t.Context(), twoDocs))
+			require.NoError(t, write(t.Context(), a.hard), name)
+			require.NoError(t, lax.Drop(t.Context()))
+			require.NoError(t, lax.Upsert(t.Context(), twoDocs))
+		}
+	}
+	group.replicas[0].Pause()
+	defer group.replicas[0].Resume()
+	var running sync.WaitGroup
+	for _, a := range attempts {
+		running.Go(func() { a.err = a.write(t.Context(), a.hard) })
+	}
+	running.Wait()
+	for _, a := range attempts {
+		require.ErrorContains(t, a.err, "stored on the master, but only 1 of 2 replicas have confirmed within 4s", a.name)
+		computed, counted := strings.HasPrefix(a.name, "compute"), strings.HasPrefix(a.name, "nx") || strings.HasPrefix(a.name, "unlink")
+		require.Equal(t, computed || counted, errors.Is(a.err, ErrOutcomeUnknown), a.name)
+		require.Equal(t, !computed, errors.Is(a.err, ErrUnavailable), a.name)
+		if batch := (*BatchError)(nil); errors.As(a.err, &batch) {
+			require.Len(t, batch.Unknown, 2)
+		}
+		_, err := a.hard.GetMany(t.Context(), []string{"a", "b"})
+		require.NoError(t, err)
+		require.NoError(t, a.lax.Drop(t.Context()))
+		require.NoError(t, a.write(t.Context(), a.lax), "one of two has it")
+	}
+}
+
+// All is what the master was ever seen to have: a replica that has left is
+// waited for, one that joins counts from then on, and none is an error.
+func TestWaitAll(t *testing.T) {
+	t.Parallel()
+	group := startReplicated(t, 0)
+	s := openWaiting(t, group.master.URL(), AllReplicas)
+	require.ErrorContains(t, s.Upsert(t.Context(), oneDoc), "only 0 of 1 replicas")
+	first, second := redistest.Start(t), redistest.Start(t)
+	group.join(t, first)
+	require.NoError(t, s.Upsert(t.Context(), oneDoc))
+	group.join(t, second)
+	require.NoError(t, s.Upsert(t.Context(), oneDoc))
+	require.NoError(t, second.Client().Do(t.Context(), "replicaof", "no", "one").Err())
+	require.NoError(t, await(func() bool { return group.online(t) == 1 }))
+	require.ErrorContains(t, s.Upsert(t.Context(), oneDoc), "only 1 of 2 replicas")
+	group.join(t, second)
+	require.NoError(t, s.Upsert(t.Context(), oneDoc))
+}
+
+// A user without the permission is told so by Open.
+func TestWaitNeedsPermission(t *testing.T) {
+	t.Parallel()
+	group := startReplicated(t, 1)
+	least := strings.Fields("~nano_graphrag:* +get +mget +set +mset +unlink +exists +scan +ping +hello +auth +select +client|tracking +pttl")
+	for _, step := range []struct {
+		want Replicas
+		rule string
+		err  string
+	}{{1, "", "REDIS_WAIT_REPLICAS needs WAIT"}, {1, "+wait", ""}, {AllReplicas, "", "REDIS_WAIT_REPLICAS=all needs ROLE"}, {AllReplicas, "+role", ""}} {
+		if step.rule != "" {
+			least = append(least, step.rule)
+		}
+		group.master.ACL("least", "pw", least...)
+		cfg := waiting(strings.Replace(group.master.URL(), "redis://", "redis://least:pw@", 1), step.want)
+		s, err := Open(t.Context(), cfg, "docs")
+		if step.err != "" {
+			require.ErrorContains(t, err, step.err)
+			require.NotErrorIs(t, err, ErrUnavailable)
+			continue
+		}
+		require.NoError(t, err)
+		require.NoError(t, s.Upsert(t.Context(), oneDoc))
+		require.NoError(t, s.Close())
+		if step.want == 1 {
+			continue
+		}
+		s = openRedisStore(t, cfg, "docs") // The permission is taken away later.
+		group.master.ACL("least", "pw", append(least, "-wait")...)
+		err = s.Upsert(t.Context(), oneDoc)
+		require.ErrorContains(t, err, "stored on the master, but REDIS_WAIT_REPLICAS needs the permission +wait")
+	}
+	ring := redis.NewRing(&redis.RingOptions{})
+	defer ring.Close()
+	_, err := Open(t.Context(), waiting(group.master.URL(), 1), "docs", WithRedisClient(ring))
+	require.ErrorIs(t, err, ErrInvalid)
+}
+
+// A master that is demoted while replicas are waited for has not kept the
+// write: an Upsert is repeated, and fails on what is a replica now; the
+// outcome of an Insert is unknown.
+func TestWaitOnDemotedMaster(t *testing.T) {
+	t.Parallel()
+	group := startReplicated(t, 1)
+	cfg := waiting(group.master.URL(), 1)
+	cfg.Redis.SocketTimeout = time.Minute
+	s := openRedisStore(t, cfg, "docs")
+	group.replicas[0].Pause()
+	defer group.replicas[0].Resume()
+	blocked := func() bool {
+		info, err := group.master.Client().Info(t.Context(), "clients").Result()
+		return err == nil && strings.Contains(info, "blocked_clients:2\r\n")
+	}
+	var inserted, upserted error
+	var wg sync.WaitGroup
+	wg.Go(func() { upserted = s.Upsert(t.Context(), twoDocs) })
+	wg.Go(func() { _, inserted = s.Insert(t.Context(), map[string]json.RawMessage{"new": json.RawMessage(`1`)}) })
+	require.NoError(t, await(blocked))
+	require.NoError(t, group.master.Client().Do(t.Context(), "replicaof", "127.0.0.1", "1").Err())
+	wg.Wait()
+	require.ErrorContains(t, upserted, "READONLY")
+	require.ErrorIs(t, upserted, ErrUnavailable)
+	require.ErrorContains(t, inserted, "no longer the master")
+	require.ErrorIs(t, inserted, ErrOutcomeUnknown)
+}
+
+// A context that is done ends the wait at once, and Close does not wait for
+// what replicas will never have.
+func TestWaitIsBounded(t *testing.T) {
+	t.Parallel()
+	group := startReplicated(t, 0)
+	cfg := waiting(group.master.URL(), 1)
+	cfg.Redis.SocketTimeout = 20 * time.Second
+	s, err := Open(t.Context(), cfg, "docs")
+	require.NoError(t, err)
+	require.NoError(t, group.master.Client().Set(t.Context(), "nano_graphrag:docs:a", "1", 0).Err())
+	var wg sync.WaitGroup
+	for name, write := range writes {
+		if strings.HasPrefix(name, "compute") {
+			continue // Its answer has been paid for, and lasts for a lease.
+		}
+		wg.Go(func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(100*time.Millisecond, cancel)
+			began := time.Now()
+			assert.ErrorIs(t, write(ctx, s.(*store)), context.Canceled, name)
+			assert.Less(t, time.Since(began), 100*time.Millisecond+slack, name)
+		})
+	}
+	wg.Wait()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	require.ErrorContains(t, s.Upsert(ctx, twoDocs), "only 0 of 1 replicas have confirmed within 1", "four fifths of the deadline")
+	began := time.Now()
+	require.NoError(t, s.Close())
+	require.Less(t, time.Since(began), slack)
+}
+
+// While a slot moves, writes with WAIT follow it, and the replicas of the
+// server that executed them count.
+func TestWaitDuringReshard(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 2, 1)
+	s := openWaiting(t, cluster.URL(), AllReplicas)
+	from, to := cluster.Nodes[0], cluster.Nodes[1]
+	key := "nano_graphrag:docs:a"
+	slot := int(keySlot(key))
+	if cluster.MasterOf(slot) == to {
+		from, to = to, from
+	}
+	finish := cluster.BeginMove(from, to, []int{slot})
+	for name, write := range writes {
+		require.NoError(t, write(t.Context(), s), name)
+	}
+	require.NoError(t, s.Upsert(t.Context(), oneDoc))
+	require.EqualValues(t, 1, to.Client().Do(t.Context(), "cluster", "countkeysinslot", slot).Val(), "ASK was not followed")
+	require.EqualValues(t, 1, cluster.ReplicasOf(to)[0].Client().Do(t.Context(), "cluster", "countkeysinslot", slot).Val())
+	finish()
+	for name, write := range writes {
+		require.NoError(t, write(t.Context(), s), name)
+	}
+	replica := cluster.ReplicasOf(to)[0]
+	replica.Pause()
+	defer replica.Resume()
+	err := s.Upsert(t.Context(), numberedWith("a", 100))
+	require.ErrorIs(t, err, ErrUnavailable)
+	var batch *BatchError
+	require.ErrorAs(t, err, &batch)
+	require.Contains(t, batch.Unknown, "a")
+	require.NotEmpty(t, batch.Applied, "the other master's replica is there")
+}
+
+// numberedWith are n documents and one more.
+func numberedWith(id string, n int) map[string]json.RawMessage {
+	items := numbered(n)
+	items[id] = json.RawMessage(`1`)
+	return items
+}
+
+// BenchmarkWait has 64 goroutines write single documents that a replica must
+// confirm.
+func BenchmarkWait(b *testing.B) {
+	master, replica := redistest.Start(b), redistest.Start(b)
+	host, port, err := net.SplitHostPort(master.Addr)
+	require.NoError(b, err)
+	require.NoError(b, replica.Client().Do(b.Context(), "replicaof", host, port).Err())
+	require.NoError(b, await(func() bool { return master.Client().Do(b.Context(), "wait", 1, 10000).Val() == int64(1) }))
+	u := url.URL{Scheme: "redis", Host: master.Addr}
+	for _, want := range []Replicas{0, 1, AllReplicas} {
+		for name, opts := range map[string][]Option{"shared": nil, "alone": {WithoutAutoPipelining()}} {
+			b.Run(fmt.Sprintf("%v/%s", want, name), func(b *testing.B) {
+				cfg := redisCfg(u.String())
+				cfg.Redis.WaitReplicas = want
+				s, err := Open(b.Context(), cfg, "docs", opts...)
+				require.NoError(b, err)
+				defer s.Close()
+				value := json.RawMessage(`{"content":"` + strings.Repeat("x", 1000) + `"}`)
+				b.SetParallelism(32) // On two cores.
+				b.RunParallel(func(pb *testing.PB) {
+					for pb.Next() {
+						if err := s.Upsert(context.Background(), map[string]json.RawMessage{"a": value}); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			})
+		}
+	}
+}
