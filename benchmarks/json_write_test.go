@@ -184,7 +184,8 @@ func BenchmarkJSONUpsertAlways64(b *testing.B) {
 		defer closing(b, s)
 		items := corpus.items(0, corpus.count)
 		b.ReportAllocs()
-		together(b, func(i int) error { return s.Upsert(context.Background(), items[i%len(items)]) })
+		settle()
+		together(b, writers, func(_, i int) error { return s.Upsert(context.Background(), items[i%len(items)]) })
 	})
 	b.Run("bbolt-64", func(b *testing.B) { boltBatch(b, corpus, writers) })
 }
@@ -193,19 +194,19 @@ func boltBatch(b *testing.B, c corpus, batch int) {
 	db := openBolt(b, c)
 	db.MaxBatchSize = batch
 	value := c.value(nil, 0)
-	together(b, func(i int) error { return db.Batch(boltPut(c.id(i%c.count), value)) })
+	settle()
+	together(b, writers, func(_, i int) error { return db.Batch(boltPut(c.id(i%c.count), value)) })
 }
 
-// together calls op b.N times from all writers.
-func together(b *testing.B, op func(i int) error) {
-	settle()
+// together calls op b.N times, shared among that many goroutines.
+func together(b *testing.B, goroutines int, op func(worker, i int) error) {
 	var next atomic.Int64
 	var running sync.WaitGroup
 	b.ResetTimer()
-	for range writers {
+	for worker := range goroutines {
 		running.Go(func() {
 			for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
-				if err := op(int(i)); err != nil {
+				if err := op(worker, int(i)); err != nil {
 					b.Error(err)
 					return
 				}

@@ -2,7 +2,8 @@ package main
 
 // jsonSuite are the goals of the JSON backend.
 func jsonSuite() suite {
-	return suite{name: "json", pattern: "^BenchmarkJSON", goals: []goal{
+	modules := []string{"go.etcd.io/bbolt", "github.com/philippgille/gokv/file"}
+	return suite{name: "json", pattern: "^BenchmarkJSON", modules: modules, goals: []goal{
 		{
 			"J1", "open", "open a file of 96 MB, against encoding/json Unmarshal into `map[string]json.RawMessage`", "%.1f ×", 6, false,
 			faster("JSONOpen/kv", "JSONOpen/encoding-json"),

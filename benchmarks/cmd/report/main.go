@@ -1,10 +1,12 @@
-// Command report runs a suite of benchmarks in rounds, compares the medians
-// with the suite's goals, and puts tables and a plot into the documentation.
-// It is run in the directory of the benchmarks module; see the Makefile.
+// Command report runs a suite of benchmarks, json or redis, in rounds, compares
+// the medians with the suite's goals, and puts tables and a plot into the
+// documentation. It is run in the directory of the benchmarks module; see the
+// Makefile.
 package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,15 +14,21 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"time"
 )
 
 // A suite is a set of benchmarks and what is expected of them.
 type suite struct {
-	name    string // of the markers in the document
-	pattern string // of the benchmarks' names
-	goals   []goal
+	name     string   // of the markers in the document
+	pattern  string   // of the benchmarks' names
+	programs []string // whose versions matter, as the benchmarks print them
+	modules  []string // the same for modules
+	goals    []goal
 }
+
+var suites = map[string]func() suite{"json": jsonSuite, "redis": redisSuite}
 
 // settings are the flags.
 type settings struct {
@@ -29,7 +37,6 @@ type settings struct {
 	reuse     bool
 	raw       string
 	doc       string
-	plot      string
 }
 
 func main() {
@@ -37,11 +44,19 @@ func main() {
 	flag.IntVar(&s.rounds, "count", 5, "rounds; each runs every benchmark once, so that peers take turns")
 	flag.StringVar(&s.benchtime, "benchtime", "1s", "as of go test")
 	flag.BoolVar(&s.reuse, "reuse", false, "run nothing, and report on the raw figures that there are")
-	flag.StringVar(&s.raw, "raw", "json.txt", "file of the raw figures, for benchstat")
-	flag.StringVar(&s.doc, "doc", "../docs/performance.md", "document with the markers")
-	flag.StringVar(&s.plot, "plot", "../docs/performance-json.svg", "file of the plot")
+	flag.StringVar(&s.raw, "raw", "", "file of the raw figures, for benchstat (default <suite>.txt)")
+	flag.StringVar(&s.doc, "doc", "../docs/performance.md", "document with the markers, and the plot beside it")
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: report [flags] json|redis")
+		flag.PrintDefaults()
+	}
 	flag.Parse()
-	if err := report(jsonSuite(), s); err != nil {
+	of := suites[flag.Arg(0)]
+	if of == nil {
+		flag.Usage()
+		os.Exit(2)
+	}
+	if err := report(of(), s); err != nil {
 		fmt.Fprintln(os.Stderr, "report:", err)
 		os.Exit(1)
 	}
@@ -49,6 +64,7 @@ func main() {
 
 func report(of suite, s settings) error {
 	began := time.Now()
+	s.raw = cmp.Or(s.raw, of.name+".txt")
 	if !s.reuse {
 		if err := measure(of, s); err != nil {
 			return err
@@ -63,12 +79,35 @@ func report(of suite, s settings) error {
 		return err
 	}
 	verdicts := judge(of.goals, results)
-	text := render(results, verdicts, s)
+	versions, err := versions(of, results)
+	if err != nil {
+		return err
+	}
+	text := render(of, versions, results, verdicts, s)
 	if err := replaceSection(s.doc, of.name, text); err != nil {
 		return err
 	}
 	fmt.Printf("%s\ntook %v\n", text, time.Since(began).Round(time.Second))
-	return draw(verdicts, s.plot)
+	return draw(verdicts, filepath.Join(filepath.Dir(s.doc), of.plot()))
+}
+
+// plot is the name of the suite's plot.
+func (of suite) plot() string { return "performance-" + of.name + ".svg" }
+
+// versions lists what was measured against.
+func versions(of suite, r *results) ([]string, error) {
+	list := []string{runtime.Version()}
+	for _, program := range of.programs {
+		list = append(list, program+" "+r.config(program))
+	}
+	for _, module := range of.modules {
+		out, err := exec.Command("go", "list", "-m", "-f", "{{.Version}}", module).Output()
+		if err != nil {
+			return nil, fmt.Errorf("go list -m %s: %w", module, err)
+		}
+		list = append(list, strings.TrimPrefix(module, "github.com/")+" "+strings.TrimSpace(string(out)))
+	}
+	return list, nil
 }
 
 // measure runs the benchmarks and writes what they say to the raw file.

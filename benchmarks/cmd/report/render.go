@@ -9,10 +9,10 @@ import (
 )
 
 // render returns the section of the document.
-func render(r *results, verdicts []verdict, s settings) string {
+func render(of suite, versions []string, r *results, verdicts []verdict, s settings) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Measured on %s, %d cores, %s, %s/%s: medians of %d rounds of %s each.\n\n",
-		r.cpu, runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH, r.rounds(), s.benchtime)
+	fmt.Fprintf(&b, "`make -C benchmarks %s` on %s, %d cores, %s/%s; %s. Medians of %d rounds of %s each.\n\n",
+		of.name, r.config("cpu"), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, strings.Join(versions, ", "), r.rounds(), s.benchtime)
 	b.WriteString("| | what | goal | figure | reached |\n|---|---|---:|---:|---|\n")
 	for _, v := range verdicts {
 		figure := "–"
@@ -21,7 +21,7 @@ func render(r *results, verdicts []verdict, s settings) string {
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", v.id, v.what, v.wanted(), figure, v.reached())
 	}
-	b.WriteString("\n![How many times each goal is reached](performance-json.svg)\n\n")
+	fmt.Fprintf(&b, "\n![How many times each goal is reached](%s)\n\n", of.plot())
 	b.WriteString("All figures; the spread is that of the rounds.\n\n")
 	b.WriteString("| benchmark | time | per second | spread | allocations | |\n|---|---:|---:|---:|---:|---|\n")
 	for _, name := range r.names {
@@ -53,6 +53,9 @@ func (r *results) others(name string) string {
 		{"µs-fdatasync", "append + fdatasync %.0f µs"},
 		{"µs-kv", "kv %.0f µs"},
 		{"io-calls", "%.0f reads and writes"},
+		{"keys/s", "%.0f keys/s"},
+		{"peak-bytes", "heap grows by %.0f bytes"},
+		{"peak-bytes/document", "%.0f bytes a document"},
 	} {
 		if v := r.median(name, u.unit); !math.IsNaN(v) {
 			list = append(list, fmt.Sprintf(u.format, v))

@@ -15,7 +15,7 @@ import (
 type results struct {
 	names  []string                        // of the benchmarks, in order of appearance
 	values map[string]map[string][]float64 // by name and unit
-	cpu    string
+	last   *benchfmt.Result
 }
 
 // parse reads what go test -bench has written.
@@ -48,8 +48,11 @@ func (r *results) add(rec *benchfmt.Result) {
 	for _, v := range rec.Values {
 		r.values[name][v.Unit] = append(r.values[name][v.Unit], v.Value)
 	}
-	r.cpu = rec.GetConfig("cpu")
+	r.last = rec.Clone()
 }
+
+// config returns what the benchmarks say of the machine and its programs.
+func (r *results) config(key string) string { return r.last.GetConfig(key) }
 
 // median returns the middle of the figures, or NaN if there are none.
 func (r *results) median(name, unit string) float64 {
