@@ -1,8 +1,11 @@
 package kv
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
+	"runtime"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/ngraf/kv/internal/jsonscan"
@@ -65,6 +68,42 @@ func checkValue(id string, v json.RawMessage, maxBytes int64) error {
 	}
 	if err := jsonscan.Check(v, maxDepth); err != nil {
 		return &withID{id, notJSON(ErrInvalid, err)}
+	}
+	return nil
+}
+
+// checkShare is from how many bytes on it pays to check items on one more
+// processor.
+const checkShare = 1 << 20
+
+// checkAll checks items, many of them on all processors.
+func checkAll(items []item, maxBytes int64) error {
+	size := 0
+	for _, it := range items {
+		size += it.size()
+	}
+	parts := min(runtime.GOMAXPROCS(0), 1+size/checkShare, max(len(items), 1))
+	if parts == 1 {
+		return checkEach(items, maxBytes)
+	}
+	errs := make([]error, parts)
+	var running sync.WaitGroup
+	for i := range errs {
+		part := items[i*len(items)/parts : (i+1)*len(items)/parts]
+		running.Go(func() { errs[i] = checkEach(part, maxBytes) })
+	}
+	running.Wait()
+	return cmp.Or(errs...)
+}
+
+func checkEach(items []item, maxBytes int64) error {
+	for _, it := range items {
+		if err := checkID(it.id); err != nil {
+			return err
+		}
+		if err := checkValue(it.id, it.value, maxBytes); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 	"unsafe"
@@ -61,6 +62,34 @@ func newRedisEngine(client *redisClient, cfg Config, namespace string, logger *s
 
 func (e *redisEngine) key(id string) string { return e.prefix + id }
 
+// keysOf returns the keys of ids, all in one string. They are the engine's own,
+// so that a pipeline that outlives its caller never has other ids than those
+// it was made for.
+func (e *redisEngine) keysOf(ids []string) []string {
+	return e.keysBy(len(ids), func(i int) string { return ids[i] })
+}
+
+func (e *redisEngine) keysOfItems(items []item) []string {
+	return e.keysBy(len(items), func(i int) string { return items[i].id })
+}
+
+func (e *redisEngine) keysBy(n int, id func(i int) string) []string {
+	size := n * len(e.prefix)
+	for i := range n {
+		size += len(id(i))
+	}
+	var all strings.Builder
+	all.Grow(size)
+	keys := make([]string, n)
+	for i := range keys {
+		at := all.Len()
+		all.WriteString(e.prefix)
+		all.WriteString(id(i))
+		keys[i] = all.String()[at:]
+	}
+	return keys
+}
+
 func (e *redisEngine) read(ctx context.Context, id string) (json.RawMessage, error) {
 	cmd, _, err := share(ctx, e.client, repeatable, func() *redis.StringCmd {
 		return redis.NewStringCmd(ctx, "get", e.key(id))
@@ -98,7 +127,7 @@ func (e *redisEngine) readMany(ctx context.Context, ids []string) ([]json.RawMes
 	var mu sync.Mutex
 	var failed, corrupt error
 	eachChunk(ids, nil, func(from int, part []string) bool {
-		bad, err := get(ctx, own(ctx, part), values[from:from+len(part)])
+		bad, err := get(ctx, part, values[from:from+len(part)])
 		mu.Lock()
 		defer mu.Unlock()
 		if failed == nil {
@@ -116,9 +145,8 @@ func (e *redisEngine) readMany(ctx context.Context, ids []string) ([]json.RawMes
 // getTogether reads values with one MGET. It answers nil for a key that holds
 // another type, too, so those without an answer are counted afterwards.
 func (e *redisEngine) getTogether(ctx context.Context, ids []string, values []json.RawMessage) (corrupt, err error) {
-	cmd, _, err := run(ctx, e.client, repeatable, func() *redis.SliceCmd {
-		return redis.NewSliceCmd(ctx, e.command("mget", ids)...)
-	})
+	args := command("mget", e.keysOf(ids))
+	cmd, _, err := run(ctx, e.client, repeatable, func() *redis.SliceCmd { return redis.NewSliceCmd(ctx, args...) })
 	if err != nil {
 		return nil, err
 	}
@@ -143,9 +171,8 @@ func (e *redisEngine) getTogether(ctx context.Context, ids []string, values []js
 	for i, at := range none {
 		absent[i] = ids[at]
 	}
-	there, _, err := run(ctx, e.client, repeatable, func() *redis.IntCmd {
-		return redis.NewIntCmd(ctx, e.command("exists", absent)...)
-	})
+	args = command("exists", e.keysOf(absent))
+	there, _, err := run(ctx, e.client, repeatable, func() *redis.IntCmd { return redis.NewIntCmd(ctx, args...) })
 	if err != nil || there.Val() == 0 {
 		return corrupt, err
 	}
@@ -159,8 +186,9 @@ func (e *redisEngine) getTogether(ctx context.Context, ids []string, values []js
 
 // getEach reads values with a GET for each.
 func (e *redisEngine) getEach(ctx context.Context, ids []string, values []json.RawMessage) (corrupt, err error) {
+	keys := e.keysOf(ids)
 	p, err := pipeline(ctx, e.client, repeatable, len(ids), func(i int) *redis.StringCmd {
-		return redis.NewStringCmd(ctx, "get", e.key(ids[i]))
+		return redis.NewStringCmd(ctx, "get", &keys[i])
 	})
 	if err != nil {
 		return nil, err
@@ -183,12 +211,12 @@ func (e *redisEngine) getEach(ctx context.Context, ids []string, values []json.R
 	return corrupt, nil
 }
 
-// command is one that takes the keys of ids.
-func (e *redisEngine) command(name string, ids []string) []any {
-	args := make([]any, 1, 1+len(ids))
+// command is one that takes keys. Pointers to them spare an allocation each.
+func command(name string, keys []string) []any {
+	args := make([]any, 1, 1+len(keys))
 	args[0] = name
-	for _, id := range ids {
-		args = append(args, e.key(id))
+	for i := range keys {
+		args = append(args, &keys[i])
 	}
 	return args
 }
@@ -200,9 +228,9 @@ func ownedBytes(text string) []byte { return unsafe.Slice(unsafe.StringData(text
 func (e *redisEngine) present(ctx context.Context, ids []string) ([]bool, error) {
 	present := make([]bool, 0, len(ids))
 	for _, part := range chunks(ids, nil) {
-		part = own(ctx, part)
+		keys := e.keysOf(part)
 		p, err := pipeline(ctx, e.client, repeatable, len(part), func(i int) *redis.IntCmd {
-			return redis.NewIntCmd(ctx, "exists", e.key(part[i]))
+			return redis.NewIntCmd(ctx, "exists", &keys[i])
 		})
 		if err != nil {
 			return nil, err
@@ -233,23 +261,21 @@ func (e *redisEngine) upsert(ctx context.Context, items []item) error {
 
 // setTogether stores items with one MSET, which knows no time to live.
 func (e *redisEngine) setTogether(ctx context.Context, b *batch, from int, items []item) {
-	values := lend(ctx, items)
-	_, f, err := run(ctx, e.writer, repeatable, func() *redis.StatusCmd {
-		args := make([]any, 1, 1+2*len(items))
-		args[0] = "mset"
-		for i, it := range items {
-			args = append(args, e.key(it.id), values[i])
-		}
-		return redis.NewStatusCmd(ctx, args...)
-	})
+	args := make([]any, 1, 1+2*len(items))
+	args[0] = "mset"
+	keys, values := e.keysOfItems(items), lend(ctx, items)
+	for i := range items {
+		args = append(args, &keys[i], &values[i])
+	}
+	_, f, err := run(ctx, e.writer, repeatable, func() *redis.StatusCmd { return redis.NewStatusCmd(ctx, args...) })
 	b.note(from, len(items), f, err)
 }
 
 // setEach stores items with a SET for each.
 func (e *redisEngine) setEach(ctx context.Context, b *batch, from int, items []item) {
-	values := lend(ctx, items)
+	set := e.set(ctx, items)
 	p, err := pipeline(ctx, e.writer.carrying(items), repeatable, len(items), func(i int) *redis.StatusCmd {
-		return redis.NewStatusCmd(ctx, e.set(items[i], values[i])...)
+		return redis.NewStatusCmd(ctx, set(i)...)
 	})
 	if err != nil {
 		b.note(from, len(items), lost, err)
@@ -267,9 +293,9 @@ func (e *redisEngine) insert(ctx context.Context, items []item) (int, error) {
 	b := newBatch(items)
 	n := 0
 	for from, part := range chunks(items, item.size) {
-		values := lend(ctx, part)
+		set := e.set(ctx, part, "nx")
 		p, err := pipeline(ctx, e.writer.carrying(part), once, len(part), func(i int) *redis.StatusCmd {
-			return redis.NewStatusCmd(ctx, append(e.set(part[i], values[i]), "nx")...)
+			return redis.NewStatusCmd(ctx, set(i)...)
 		})
 		if err != nil {
 			b.note(from, len(part), lost, err)
@@ -290,12 +316,24 @@ func (e *redisEngine) insert(ctx context.Context, items []item) (int, error) {
 	return n, b.result()
 }
 
-// set carries the value and its time to live in one command.
-func (e *redisEngine) set(it item, value []byte) []any {
-	if !it.expires() {
-		return []any{"set", e.key(it.id), value}
+// set returns what makes the arguments of the SET of each item, with its time
+// to live in the same command.
+func (e *redisEngine) set(ctx context.Context, items []item, more ...any) func(i int) []any {
+	keys, values := e.keysOfItems(items), lend(ctx, items)
+	all := make([]any, 0, len(items)*(5+len(more)))
+	var life any // of the item before, in milliseconds; most have the same
+	var lives time.Duration
+	return func(i int) []any {
+		at := len(all)
+		all = append(append(all, "set", &keys[i], &values[i]), more...)
+		if ttl := items[i].ttl; ttl > 0 {
+			if ttl != lives {
+				life, lives = ttl.Milliseconds(), ttl
+			}
+			all = append(all, "px", life)
+		}
+		return all[at:len(all):len(all)]
 	}
-	return []any{"set", e.key(it.id), value, "px", it.ttl.Milliseconds()}
 }
 
 // delete is not repeated either, since the second attempt would not count
@@ -304,9 +342,9 @@ func (e *redisEngine) delete(ctx context.Context, ids []string) (int, error) {
 	defer e.forgetIDs(ids)
 	n := 0
 	for _, part := range chunks(ids, nil) {
-		part = own(ctx, part)
+		keys := e.keysOf(part)
 		p, err := pipeline(ctx, e.writer, once, len(part), func(i int) *redis.IntCmd {
-			return redis.NewIntCmd(ctx, "unlink", e.key(part[i]))
+			return redis.NewIntCmd(ctx, "unlink", &keys[i])
 		})
 		if err != nil {
 			return n, unknown(err)
@@ -332,9 +370,9 @@ func (e *redisEngine) delete(ctx context.Context, ids []string) (int, error) {
 func (e *redisEngine) ttls(ctx context.Context, ids []string) ([]time.Duration, error) {
 	ttls := make([]time.Duration, 0, len(ids))
 	for _, part := range chunks(ids, nil) {
-		part = own(ctx, part)
+		keys := e.keysOf(part)
 		p, err := pipeline(ctx, e.client, repeatable, len(part), func(i int) *redis.IntCmd {
-			return redis.NewIntCmd(ctx, "pttl", e.key(part[i]))
+			return redis.NewIntCmd(ctx, "pttl", &keys[i])
 		})
 		if err != nil {
 			return nil, err

@@ -1,8 +1,8 @@
 package kv
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -94,27 +94,33 @@ func (c *redisClient) carrying(items []item) *redisClient {
 	return &alone
 }
 
+// A valueArg is a value as an argument of a command: a pointer to it needs no
+// allocation, as a slice would.
+type valueArg json.RawMessage
+
+func (v *valueArg) MarshalBinary() ([]byte, error) { return *v, nil }
+
 // lend returns the values of items for a pipeline that may outlive its
 // caller, who owns them: copies, if the call can be left behind.
-func lend(ctx context.Context, items []item) [][]byte {
-	values := make([][]byte, len(items))
+func lend(ctx context.Context, items []item) []valueArg {
+	values := make([]valueArg, len(items))
 	for i, it := range items {
-		values[i] = it.value
-		if ctx.Done() != nil {
-			values[i] = bytes.Clone(it.value)
-		}
+		values[i] = valueArg(it.value)
+	}
+	if ctx.Done() == nil {
+		return values
+	}
+	size := 0
+	for _, value := range values {
+		size += len(value)
+	}
+	all := make([]byte, 0, size)
+	for i, value := range values {
+		at := len(all)
+		all = append(all, value...)
+		values[i] = all[at:]
 	}
 	return values
-}
-
-// own returns a part of ids for a pipeline that may outlive its caller: a copy,
-// if the call can be left behind. One that is built from what the caller has
-// put in their place since would remove other documents.
-func own(ctx context.Context, ids []string) []string {
-	if ctx.Done() == nil {
-		return ids
-	}
-	return slices.Clone(ids)
 }
 
 // When a command may be sent again.
@@ -230,9 +236,11 @@ func pipeline[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, 
 				return struct{}{}, refused, err
 			}
 			pipe := c.pipe()
-			for _, i := range todo {
+			cmds := make([]single, len(todo))
+			for at, i := range todo {
 				replies[i].cmd = build(i)
-				_ = pipe.Process(ctx, single{replies[i].cmd}) // Only queues it.
+				cmds[at].Cmder = replies[i].cmd
+				_ = pipe.Process(ctx, &cmds[at]) // Only queues it.
 			}
 			_, _ = pipe.Exec(ctx) // The first error of all; each has its own.
 			first := &replies[todo[0]]

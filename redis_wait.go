@@ -193,8 +193,13 @@ func keyOf(cmd redis.Cmder) string {
 	if cmd.Name() == "eval" {
 		at = 3 // Behind the script and the number of keys.
 	}
-	key, _ := cmd.Args()[at].(string)
-	return key
+	switch key := cmd.Args()[at].(type) {
+	case string:
+		return key
+	case *string:
+		return *key
+	}
+	return ""
 }
 
 // redirected returns the commands that another server wants.

@@ -350,18 +350,12 @@ func (s *store) checkItems(ctx context.Context, items map[string]json.RawMessage
 	}
 	list := make([]item, 0, len(items))
 	for id, value := range items {
-		if err := checkID(id); err != nil {
-			return nil, err
-		}
-		if err := checkValue(id, value, s.maxValue); err != nil {
-			return nil, err
-		}
 		list = append(list, item{id, value, ttl})
 	}
 	if s.ordered {
 		slices.SortFunc(list, func(a, b item) int { return strings.Compare(a.id, b.id) })
 	}
-	return list, nil
+	return list, checkAll(list, s.maxValue)
 }
 
 // end counts a call, and makes an *Error of what it returns; nil stays nil.
