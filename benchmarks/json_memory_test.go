@@ -36,7 +36,7 @@ func BenchmarkJSONMemory(b *testing.B) {
 			settle()
 			heapBefore, rssBefore := heapAlloc(), field(b, "/proc/self/status", "VmRSS:")
 			resetPeak(b)
-			highest := watchHeap()
+			highest := watchHeap("/memory/classes/heap/objects:bytes")
 			b.StartTimer()
 			s := open(b, dir, kv.FsyncEverySec)
 			b.StopTimer()
@@ -62,14 +62,14 @@ func heapAlloc() float64 {
 	return float64(m.HeapAlloc)
 }
 
-// watchHeap looks at the heap every millisecond until the function that it
+// watchHeap looks at a figure of the heap every millisecond until the function that it
 // returns is called, which tells the highest figure.
-func watchHeap() func() float64 {
+func watchHeap(name string) func() float64 {
 	var highest float64
 	done := make(chan struct{})
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+		sample := []metrics.Sample{{Name: name}}
 		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()
 		for {
