@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -47,6 +48,7 @@ type redisEngine struct {
 	logger  *slog.Logger
 	release func() error // gives the client back
 	warned  sync.Once    // that a scan cannot be certain
+	plain   atomic.Bool  // the server has no MSETEX for us
 }
 
 func newRedisEngine(client *redisClient, cfg Config, namespace string, logger *slog.Logger, release func() error) *redisEngine {
@@ -249,14 +251,26 @@ func (e *redisEngine) upsert(ctx context.Context, items []item) error {
 	defer e.forgetItems(items)
 	b := newBatch(items)
 	eachChunk(items, item.size, func(from int, part []item) bool {
-		if len(part) > 1 && e.client.cluster() == nil && !slices.ContainsFunc(part, item.expires) {
-			e.setTogether(ctx, b, from, part)
-		} else {
-			e.setEach(ctx, b, from, part)
-		}
+		e.way(part)(ctx, b, from, part)
 		return b.result() == nil // Else the server is in no state to take the rest.
 	})
 	return b.result()
+}
+
+// way returns what stores items best.
+func (e *redisEngine) way(items []item) func(context.Context, *batch, int, []item) {
+	life := items[0].ttl
+	other := func(it item) bool { return it.ttl != life }
+	switch {
+	case len(items) == 1 || e.client.cluster() != nil || slices.ContainsFunc(items, other):
+		return e.setEach
+	case life == 0:
+		return e.setTogether
+	case e.plain.Load():
+		return e.setEach
+	default:
+		return e.setTogetherFor
+	}
 }
 
 // setTogether stores items with one MSET, which knows no time to live.

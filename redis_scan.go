@@ -145,9 +145,9 @@ func (e *redisEngine) collect(ctx context.Context, node *redisClient) ([]string,
 			var conn interface {
 				Process(ctx context.Context, cmd redis.Cmder) error
 			} = node
-			if client, ok := node.UniversalClient.(*redis.Client); ok { // Else one of a test.
+			if client, ok := node.UniversalClient.(*redis.Client); ok { // All but what a caller has made up.
 				own := client.Conn()
-				defer own.Close()
+				defer func() { _ = own.Close() }() // To the pool.
 				conn = own
 			}
 			var all []string

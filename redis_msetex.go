@@ -1,0 +1,30 @@
+package kv
+
+import (
+	"context"
+	"errors"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// setTogetherFor stores items of the same time to live with one MSETEX, which came with Redis 8.4 and
+// Valkey 9.1. A server that does not know it, or does not let us, is found out
+// by trying, which needs no command to ask with: it executes nothing then, and
+// is sent a SET for each from now on.
+func (e *redisEngine) setTogetherFor(ctx context.Context, b *batch, from int, items []item) {
+	args := make([]any, 2, 4+2*len(items))
+	args[0], args[1] = "msetex", len(items)
+	keys, values := e.keysOfItems(items), lend(ctx, items)
+	for i := range items {
+		args = append(args, &keys[i], &values[i])
+	}
+	args = append(args, "px", items[0].ttl.Milliseconds())
+	cmd, f, err := run(ctx, e.writer, repeatable, func() *redis.IntCmd { return redis.NewIntCmd(ctx, args...) })
+	notOurs := declined(f, err) && !errors.Is(err, ErrUnavailable) // OOM and the like would meet SET, too.
+	if notOurs || err == nil && cmd.Val() != 1 {
+		e.plain.Store(true)
+		e.setEach(ctx, b, from, items)
+		return
+	}
+	b.note(from, len(items), f, err)
+}
