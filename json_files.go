@@ -18,6 +18,7 @@ import (
 //	kv_store_<ns>.ttl            times to live of documents in the snapshot
 //	kv_store_<ns>.lock           never removed; who has it has the namespace
 //	kv_store_<ns>.<...>.tmp      being written, not valid yet
+//	kv_store_<ns>.json.previous-<time>  the document file that a Mirror replaced; .ttl likewise
 //	kv_store_<ns>.journal.<n>.torn  what was cut off after a crash
 //
 // Only the document file ends in .json, and no name of ours can be that of
@@ -30,6 +31,10 @@ func (n jsonNames) ttl() string      { return "kv_store_" + string(n) + ".ttl" }
 func (n jsonNames) temp(name string) string {
 	return name + ".tmp"
 }
+
+// replacement is what a journal that replaces documents is called, with the
+// ending of a temporary file, until it takes effect.
+func (n jsonNames) replacement() string { return "kv_store_" + string(n) + ".journal" }
 func (n jsonNames) journal(generation uint64) string {
 	return "kv_store_" + string(n) + ".journal." + strconv.FormatUint(generation, 10)
 }

@@ -44,7 +44,7 @@ func (e *jsonEngine) load(ctx context.Context) error {
 		return fmt.Errorf("STORAGE_WORKING_DIR: %w", err)
 	}
 	if !e.readonly {
-		for _, name := range []string{e.names.document(), e.names.ttl()} {
+		for _, name := range []string{e.names.document(), e.names.ttl(), e.names.replacement()} {
 			if err := ignoreMissing(e.files.Remove(e.names.temp(name))); err != nil {
 				return err
 			}

@@ -136,7 +136,7 @@ func (r *repairer) copyAside(journals []uint64) error {
 	}
 	suffix := ".damaged-" + e.now().UTC().Format("20060102T150405.000")
 	for _, name := range names {
-		err := copyFile(e.files, name, name+suffix)
+		err := copyFile(e.files, name, name+suffix, os.O_EXCL)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -148,7 +148,7 @@ func (r *repairer) copyAside(journals []uint64) error {
 	return e.files.Sync()
 }
 
-func copyFile(files fsys.FS, from, to string) error {
+func copyFile(files fsys.FS, from, to string, flag int) error {
 	src, err := files.OpenFile(from, os.O_RDONLY, 0)
 	if err != nil {
 		return err
@@ -158,10 +158,10 @@ func copyFile(files fsys.FS, from, to string) error {
 	if err != nil {
 		return err
 	}
-	return copyPart(files, src, 0, info.Size(), to, os.O_EXCL)
+	return copyPart(files, src, 0, info.Size(), to, flag)
 }
 
-// copyPart copies n bytes at offset to a new file, and syncs it. flag says
+// copyPart copies n bytes at offset to a file, and syncs it. flag says
 // what is done if there is a file of that name.
 func copyPart(files fsys.FS, src io.ReaderAt, offset, n int64, to string, flag int) error {
 	dst, err := files.OpenFile(to, os.O_WRONLY|os.O_CREATE|flag, 0o600)

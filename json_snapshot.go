@@ -61,6 +61,11 @@ func (e *jsonEngine) compact(ctx context.Context, rotate bool) (err error) {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	return e.compactNow(ctx, rotate)
+}
+
+// compactNow is compact for who has the token.
+func (e *jsonEngine) compactNow(ctx context.Context, rotate bool) error {
 	if e.commits.pending.Load() == 0 && !e.stale {
 		return nil
 	}

@@ -1,0 +1,186 @@
+package kv
+
+import (
+	"context"
+	"iter"
+	"sync"
+	"time"
+)
+
+// readBytes bounds what is read of a store at a time. The json backend knows
+// the sizes of values beforehand, so that only a larger single value exceeds
+// it. Of others a page has as many documents as the size of those before
+// suggests, beginning with one.
+const readBytes = 8 << 20
+
+// A pageOf documents is what was read of a store at about one time.
+type pageOf struct {
+	docs []moved
+	at   time.Time // when reading began; times to live count from here
+}
+
+// A reader reads documents in pages of a bounded size.
+type reader struct {
+	store Store
+	next  int // documents of the next page
+}
+
+func newReader(s Store) *reader { return &reader{store: s, next: 1} }
+
+// read returns the documents with these ids, page by page and in order. Ids
+// that no store accepts, which something else has put there, count as corrupt.
+func (r *reader) read(ctx context.Context, ids []string) iter.Seq2[pageOf, error] {
+	return func(yield func(pageOf, error) bool) {
+		for len(ids) > 0 {
+			n := r.fitting(ids)
+			p, err := r.page(ctx, ids[:n])
+			if !yield(p, err) || err != nil {
+				return
+			}
+			ids = ids[n:]
+		}
+	}
+}
+
+func (r *reader) page(ctx context.Context, ids []string) (pageOf, error) {
+	p := pageOf{at: time.Now(), docs: make([]moved, len(ids))}
+	good := make([]string, 0, len(ids))
+	for _, id := range ids {
+		if checkID(id) == nil {
+			good = append(good, id)
+		}
+	}
+	var docs []moved
+	if len(good) > 0 {
+		var err error
+		if docs, err = fetch(ctx, r.store, good); err != nil {
+			return p, err
+		}
+		r.adapt(docs)
+	}
+	for i, id := range ids {
+		if len(docs) == 0 || docs[0].id != id {
+			p.docs[i] = moved{item{id: id}, ErrCorrupt}
+			continue
+		}
+		p.docs[i], docs = docs[0], docs[1:]
+	}
+	return p, nil
+}
+
+// alike reads what the store has under the ids of docs, and when it read each.
+func (r *reader) alike(ctx context.Context, docs []moved) (theirs []moved, at []time.Time, err error) {
+	ids := make([]string, len(docs))
+	for i, d := range docs {
+		ids[i] = d.id
+	}
+	for p, err := range r.read(ctx, ids) {
+		if err != nil {
+			return nil, nil, err
+		}
+		theirs = append(theirs, p.docs...)
+		for range p.docs {
+			at = append(at, p.at)
+		}
+	}
+	return theirs, at, nil
+}
+
+// fitting is how many of ids to read next.
+func (r *reader) fitting(ids []string) int {
+	e := jsonEngineOf(r.store)
+	if e == nil {
+		return min(r.next, len(ids))
+	}
+	total := int64(0)
+	for i, size := range e.sizes(ids) {
+		if total += size; total > readBytes && i > 0 {
+			return i
+		}
+	}
+	return len(ids)
+}
+
+func (r *reader) adapt(docs []moved) {
+	total := 1
+	for _, d := range docs {
+		total += d.size()
+	}
+	fit := readBytes * len(docs) / total
+	r.next = min(max(fit, 1), max(2*r.next, 1), bulkPage)
+}
+
+// jsonEngineOf returns the engine of a store of the json backend, or nil.
+func jsonEngineOf(s Store) *jsonEngine {
+	if own, ok := s.(*store); ok {
+		e, _ := own.engine.(*jsonEngine)
+		return e
+	}
+	return nil
+}
+
+// sizes returns how much room each value takes.
+func (e *jsonEngine) sizes(ids []string) []int64 {
+	sizes := make([]int64, len(ids))
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for i, id := range ids {
+		if at, ok := e.index.position[id]; ok {
+			sizes[i] = int64(e.index.docs[at].size)
+		}
+	}
+	return sizes
+}
+
+func (e *jsonEngine) count() int {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return len(e.index.position)
+}
+
+// readAhead reads the documents of ids page by page, one page ahead of who
+// uses them. Its goroutine ends with the loop.
+func readAhead(ctx context.Context, s Store, ids iter.Seq2[[]string, error]) iter.Seq2[pageOf, error] {
+	return func(yield func(pageOf, error) bool) {
+		type result struct {
+			page pageOf
+			err  error
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		results := make(chan result)
+		var running sync.WaitGroup
+		defer running.Wait()
+		defer cancel()
+		running.Go(func() {
+			defer close(results)
+			r := newReader(s)
+			send := func(p pageOf, err error) bool {
+				select {
+				case results <- result{p, err}:
+					return err == nil
+				case <-ctx.Done():
+					return false
+				}
+			}
+			for page, err := range ids {
+				if err != nil {
+					send(pageOf{}, err)
+					return
+				}
+				for p, err := range r.read(ctx, page) {
+					if !send(p, err) {
+						return
+					}
+				}
+			}
+		})
+		for r := range results {
+			if !yield(r.page, r.err) || r.err != nil {
+				return
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			yield(pageOf{}, err)
+		}
+	}
+}

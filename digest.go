@@ -1,0 +1,61 @@
+package kv
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"math/bits"
+
+	"github.com/ngraf/kv/internal/jsonscan"
+)
+
+// A setDigest is of a set of documents, in whatever order they are added: the
+// sum, modulo 2^256, of the SHA-256 of each (AdHash of Bellare and Micciancio,
+// A New Paradigm for Collision-Free Hashing, 1997). Unlike with exclusive or,
+// a document that comes twice counts twice. It finds accidents; against
+// somebody who chooses the documents a sum needs to be far longer.
+type setDigest struct {
+	sum [4]uint64 // the lowest first
+	n   int
+}
+
+// A hash is that of one document.
+type hash [sha256.Size]byte
+
+func (d *setDigest) add(h hash) {
+	carry := uint64(0)
+	for i := range d.sum {
+		d.sum[i], carry = bits.Add64(d.sum[i], binary.LittleEndian.Uint64(h[8*i:]), carry)
+	}
+	d.n++
+}
+
+func (d *setDigest) contents() Contents {
+	var b []byte
+	for _, word := range d.sum {
+		b = binary.LittleEndian.AppendUint64(b, word)
+	}
+	return Contents{Documents: d.n, Digest: hex.EncodeToString(b)}
+}
+
+// A spelling makes canonical forms, in memory that it keeps.
+type spelling struct{ a, b []byte }
+
+// hash is of the length of the id, the id and the canonical value.
+func (s *spelling) hash(id string, value []byte) hash {
+	s.a = binary.LittleEndian.AppendUint32(s.a[:0], uint32(len(id)))
+	s.a = append(s.a, id...)
+	s.a = jsonscan.AppendCanonical(s.a, value)
+	return sha256.Sum256(s.a)
+}
+
+// same reports whether two values have one canonical form.
+func (s *spelling) same(a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	s.a = jsonscan.AppendCanonical(s.a[:0], a)
+	s.b = jsonscan.AppendCanonical(s.b[:0], b)
+	return bytes.Equal(s.a, s.b)
+}
