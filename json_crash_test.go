@@ -50,6 +50,7 @@ type rig struct {
 	engine *jsonEngine
 	store  *store
 	seq    int
+	steps  []func(*rig)
 
 	// chain is the state after each record, in order; those after acked are
 	// of the call that is under way. A crash must leave one of those from
@@ -66,7 +67,7 @@ type rig struct {
 }
 
 func newRig(policy Fsync) *rig {
-	return &rig{fs: crashfs.New(), policy: policy, now: 1_700_000_000_000, chain: []jsonState{{}}}
+	return &rig{fs: crashfs.New(), policy: policy, now: 1_700_000_000_000, chain: []jsonState{{}}, steps: script()}
 }
 
 func (r *rig) fail(format string, args ...any) {
@@ -278,7 +279,7 @@ func (r *rig) crashTwice(seeds uint64) {
 // run does the script, on a store that it opens and closes.
 func (r *rig) run() error {
 	r.reopen()
-	for _, step := range script() {
+	for _, step := range r.steps {
 		if r.wrong != nil {
 			break
 		}

@@ -36,7 +36,7 @@ func (r *rig) inject(n int, fault error) bool {
 	})
 	looked := 0
 	r.reopen()
-	for i, step := range script() {
+	for i, step := range r.steps {
 		if r.wrong != nil {
 			break
 		}
