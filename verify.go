@@ -211,7 +211,7 @@ func (d moved) after(passed time.Duration) moved {
 	if d.err != nil || d.ttl == 0 {
 		return d
 	}
-	if d.ttl -= passed; d.ttl <= 0 {
+	if d.ttl = roundTTL(d.ttl - passed); d.ttl <= 0 {
 		d.err = ErrNotFound
 	}
 	return d
