@@ -52,15 +52,19 @@ func pages(ctx context.Context, s Store) iter.Seq2[[]string, error] {
 // fetch reads the documents with these ids and how long they have to live.
 // One whose store knows no times to live lives for ever.
 func fetch(ctx context.Context, s Store, ids []string) ([]moved, error) {
+	var ttls []time.Duration
+	var failed error
+	var running sync.WaitGroup
+	running.Go(func() { ttls, failed = lives(ctx, s, ids) })
 	values, err := s.GetMany(ctx, ids)
+	running.Wait()
 	if err != nil && (values == nil || !errors.Is(err, ErrCorrupt)) {
 		return nil, err
 	}
-	corrupt := err != nil
-	ttls, err := lives(ctx, s, ids)
-	if err != nil {
-		return nil, err
+	if failed != nil {
+		return nil, failed
 	}
+	corrupt := err != nil
 	docs := make([]moved, len(ids))
 	for i, id := range ids {
 		d := &docs[i]

@@ -50,6 +50,13 @@ func (s *spelling) hash(id string, value []byte) hash {
 	return sha256.Sum256(s.a)
 }
 
+// sameAsHashed reports whether a value has the canonical form of the one that
+// hash was last called with.
+func (s *spelling) sameAsHashed(id string, value []byte) bool {
+	s.b = jsonscan.AppendCanonical(s.b[:0], value)
+	return bytes.Equal(s.a[4+len(id):], s.b)
+}
+
 // same reports whether two values have one canonical form.
 func (s *spelling) same(a, b []byte) bool {
 	if bytes.Equal(a, b) {

@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"iter"
@@ -158,7 +159,7 @@ func (c *comparison) compare(a, b moved) {
 	}
 	sum := c.spelling.hash(a.id, a.value)
 	c.sumA.add(sum)
-	if !c.spelling.same(a.value, b.value) {
+	if !bytes.Equal(a.value, b.value) && !c.spelling.sameAsHashed(a.id, b.value) {
 		c.sumB.add(c.spelling.hash(b.id, b.value))
 		c.differ(a.id, OtherValue)
 		return
