@@ -3,6 +3,7 @@ package kv
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/ngraf/kv/internal/jsonscan"
@@ -152,6 +153,10 @@ func (m *migration) run(ctx context.Context) error {
 	var err error
 	switch e := jsonEngineOf(m.dst); {
 	case !m.opts.Mirror:
+		if e != nil { // The document file is written once, by Flush.
+			e.compactAfter.Store(math.MaxInt64)
+			defer e.compactAfter.Store(0)
+		}
 		err = m.copy(ctx)
 	case e != nil:
 		err = m.replace(ctx, e)

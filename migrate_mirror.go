@@ -95,7 +95,11 @@ func (m *migration) replace(ctx context.Context, e *jsonEngine) error {
 func (m *migration) changes(ctx context.Context, e *jsonEngine, ids map[string]struct{}) iter.Seq2[replacement, error] {
 	return func(yield func(replacement, error) bool) {
 		var both []string
-		for id := range e.keys(ctx) {
+		for id, err := range m.dst.Keys(ctx) {
+			if err != nil {
+				yield(replacement{}, onSide("the destination", err))
+				return
+			}
 			if _, ok := ids[id]; ok {
 				both = append(both, id)
 				delete(ids, id)

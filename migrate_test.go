@@ -283,7 +283,7 @@ func TestMigrateTTL(t *testing.T) {
 				require.Less(t, want-ttl, time.Minute, name)
 			}
 			// What was given once is not prolonged.
-			r, err = Migrate(ctx, dst, src, MigrateOptions{OnConflict: Overwrite, TTL: 10 * time.Hour})
+			_, err = Migrate(ctx, dst, src, MigrateOptions{OnConflict: Overwrite, TTL: 10 * time.Hour})
 			require.NoError(t, err, name)
 			ttl, err := b.TTL(ctx, "ever")
 			require.NoError(t, err, name)
