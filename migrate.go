@@ -285,7 +285,7 @@ func (m *migration) settle(ctx context.Context, docs []moved, n int) (fresh []mo
 			m.report.Skipped++
 			m.report.SkippedIDs = noted(m.report.SkippedIDs, d.id)
 		case verdictFail:
-			return nil, &withID{d.id, errors.New("it has a document with the same id and another value; nothing of it was changed")}
+			return nil, &withID{d.id, errors.New("a document with the same id and another value is there; it was left alone, and the copying stopped")}
 		}
 	}
 	m.report.Same += max(same-n, 0)
