@@ -20,10 +20,10 @@ type setDigest struct {
 	n   int
 }
 
-// A hash is that of one document.
-type hash [sha256.Size]byte
+// A docHash is that of one document.
+type docHash [sha256.Size]byte
 
-func (d *setDigest) add(h hash) {
+func (d *setDigest) add(h docHash) {
 	carry := uint64(0)
 	for i := range d.sum {
 		d.sum[i], carry = bits.Add64(d.sum[i], binary.LittleEndian.Uint64(h[8*i:]), carry)
@@ -43,7 +43,7 @@ func (d *setDigest) contents() Contents {
 type spelling struct{ a, b []byte }
 
 // hash is of the length of the id, the id and the canonical value.
-func (s *spelling) hash(id string, value []byte) hash {
+func (s *spelling) hash(id string, value []byte) docHash {
 	s.a = binary.LittleEndian.AppendUint32(s.a[:0], uint32(len(id)))
 	s.a = append(s.a, id...)
 	s.a = jsonscan.AppendCanonical(s.a, value)

@@ -54,7 +54,7 @@ func (e *jsonEngine) maybeCompact() {
 //
 // Without rotate, for a store that is closing, step 1 is left out: nobody
 // writes, and step 4 uses the last journal.
-func (e *jsonEngine) compact(ctx context.Context, rotate bool) (err error) {
+func (e *jsonEngine) compact(ctx context.Context, rotate bool) error {
 	select {
 	case <-e.compacting:
 		defer func() { e.compacting <- struct{}{} }()
@@ -65,7 +65,7 @@ func (e *jsonEngine) compact(ctx context.Context, rotate bool) (err error) {
 }
 
 // compactNow is compact for who has the token.
-func (e *jsonEngine) compactNow(ctx context.Context, rotate bool) error {
+func (e *jsonEngine) compactNow(ctx context.Context, rotate bool) (err error) {
 	if e.commits.pending.Load() == 0 && !e.stale {
 		return nil
 	}

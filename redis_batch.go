@@ -263,7 +263,7 @@ func pipeline[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, 
 // settle reads the errors of the commands todo, and returns those that the
 // rule lets be sent again, with the fate and error of the first of them, and
 // what all tell of the server: one that answers some answers.
-func settle[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, replies []reply[C], todo []int) ([]int, fate, verdict, error) {
+func settle[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, replies []reply[C], todo []int) ([]int, fate, evidence, error) {
 	var failed []int
 	var first error
 	firstFate, v := refused, nothing

@@ -80,7 +80,7 @@ func (c *circuit) enter() (pass, error) {
 }
 
 // leave says what an attempt has told of the server.
-func (c *circuit) leave(p pass, v verdict, err error) {
+func (c *circuit) leave(p pass, v evidence, err error) {
 	if c == nil {
 		return
 	}
@@ -144,17 +144,17 @@ func (e *circuitError) Error() string {
 
 func (e *circuitError) Unwrap() error { return e.cause }
 
-// A verdict is what an attempt tells of the server.
-type verdict int
+// Evidence is what an attempt tells of the server.
+type evidence int
 
 const (
-	nothing  verdict = iota // the caller gave up, or no connection was free
-	failing                 // it does not answer, or cannot serve now
-	answered                // be it with a refusal
+	nothing  evidence = iota // the caller gave up, or no connection was free
+	failing                  // it does not answer, or cannot serve now
+	answered                 // be it with a refusal
 )
 
-// judge reads a verdict off what classify returned.
-func judge(ctx context.Context, f fate, err error) verdict {
+// judge reads evidence off what classify returned.
+func judge(ctx context.Context, f fate, err error) evidence {
 	reply := redis.Error(nil)
 	switch {
 	case err == nil, f == alone:

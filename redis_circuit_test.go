@@ -29,13 +29,13 @@ func TestCircuit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		book, cause := new(logBook), unavailablef("gone")
 		c := newCircuit(3, time.Second, book.logger())
-		attempt := func(v verdict) {
+		attempt := func(v evidence) {
 			t.Helper()
 			p, err := c.enter()
 			require.NoError(t, err)
 			c.leave(p, v, cause)
 		}
-		for _, v := range []verdict{failing, failing, answered, failing, nothing, failing} {
+		for _, v := range []evidence{failing, failing, answered, failing, nothing, failing} {
 			attempt(v)
 			require.Equal(t, "closed", c.String())
 		}
@@ -58,7 +58,7 @@ func TestCircuit(t *testing.T) {
 		require.ErrorIs(t, err, cause)
 		require.EqualError(t, err, "the circuit is open, the next trial is in 600ms; it opened after: backend unavailable: gone")
 		time.Sleep(601 * time.Millisecond)
-		for _, v := range []verdict{nothing, nothing, failing} { // A trial that is given up leaves its place.
+		for _, v := range []evidence{nothing, nothing, failing} { // A trial that is given up leaves its place.
 			require.Equal(t, "half-open", c.String())
 			trial, err := c.enter()
 			require.NoError(t, err)
@@ -87,7 +87,7 @@ func TestCircuitVerdicts(t *testing.T) {
 	for _, tt := range []struct {
 		ctx  context.Context
 		err  error
-		want verdict
+		want evidence
 	}{
 		{t.Context(), nil, answered},
 		{t.Context(), redisReply("WRONGTYPE"), answered},
