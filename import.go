@@ -57,57 +57,57 @@ func VerifyExport(ctx context.Context, r io.Reader) ([]ImportReport, error) {
 // damaged is an error that matches [ErrCorrupt] and names the line; the reports
 // say what was stored before. Repeating an Import is safe.
 func Import(ctx context.Context, r io.Reader, open Opener, mode ImportMode) ([]ImportReport, error) {
-	im := &importer{in: newExportReader(r), open: open, mode: mode}
+	in := &intake{lines: newExportReader(r), open: open, mode: mode}
 	namespace := ""
-	err := im.run(ctx)
-	if l := im.now(); l != nil {
+	err := in.run(ctx)
+	if l := in.now(); l != nil {
 		namespace = l.report.Namespace
 	}
-	return im.reports(), errors.Join(opError("import", namespace, err), im.close())
+	return in.reports(), errors.Join(opError("import", namespace, err), in.close())
 }
 
-// An importer reads a stream and has a loader for each of its namespaces.
-type importer struct {
-	in      *exportReader
+// An intake reads a stream and has a loader for each of its namespaces.
+type intake struct {
+	lines   *exportReader
 	open    Opener
 	mode    ImportMode
 	loaders []*loader
 }
 
 // now is the loader of the namespace that is being read, or nil.
-func (im *importer) now() *loader {
-	if len(im.loaders) == 0 {
+func (in *intake) now() *loader {
+	if len(in.loaders) == 0 {
 		return nil
 	}
-	return im.loaders[len(im.loaders)-1]
+	return in.loaders[len(in.loaders)-1]
 }
 
-func (im *importer) reports() []ImportReport {
+func (in *intake) reports() []ImportReport {
 	var reports []ImportReport
-	for _, l := range im.loaders {
+	for _, l := range in.loaders {
 		reports = append(reports, l.report)
 	}
 	return reports
 }
 
-func (im *importer) run(ctx context.Context) error {
+func (in *intake) run(ctx context.Context) error {
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		line, err := im.in.next()
+		line, err := in.lines.next()
 		if err != nil {
 			return err
 		}
-		switch l := im.now(); {
+		switch l := in.now(); {
 		case line.Namespace != nil:
-			err = im.begin(ctx, *line.Namespace)
+			err = in.begin(ctx, *line.Namespace)
 		case line.ID != nil && l == nil:
-			err = im.in.corrupt("a document before the first namespace")
+			err = in.lines.corrupt("a document before the first namespace")
 		case line.ID != nil:
 			err = l.put(ctx, item{id: *line.ID, value: line.Value}, line.Expires)
 		case line.End:
-			return im.end(ctx)
+			return in.end(ctx)
 		}
 		if err != nil {
 			return err
@@ -116,33 +116,33 @@ func (im *importer) run(ctx context.Context) error {
 }
 
 // begin goes on to another namespace.
-func (im *importer) begin(ctx context.Context, namespace string) error {
-	if l := im.now(); l != nil {
+func (in *intake) begin(ctx context.Context, namespace string) error {
+	if l := in.now(); l != nil {
 		if err := l.finish(ctx); err != nil {
 			return err
 		}
 	}
-	s, err := im.open(ctx, namespace)
+	s, err := in.open(ctx, namespace)
 	if err != nil {
 		return err
 	}
-	l := &loader{store: s, mode: im.mode, report: ImportReport{Namespace: namespace}}
-	im.loaders = append(im.loaders, l)
+	l := &loader{store: s, mode: in.mode, report: ImportReport{Namespace: namespace}}
+	in.loaders = append(in.loaders, l)
 	return l.check(ctx)
 }
 
 // end comes when the stream is known to be whole.
-func (im *importer) end(ctx context.Context) error {
-	if l := im.now(); l != nil {
+func (in *intake) end(ctx context.Context) error {
+	if l := in.now(); l != nil {
 		if err := l.finish(ctx); err != nil {
 			return err
 		}
 	}
-	if im.mode != ImportReplace {
+	if in.mode != ImportReplace {
 		return nil
 	}
-	for _, l := range im.loaders {
-		s, err := im.open(ctx, l.report.Namespace)
+	for _, l := range in.loaders {
+		s, err := in.open(ctx, l.report.Namespace)
 		if err != nil {
 			return err
 		}
@@ -158,8 +158,8 @@ func (im *importer) end(ctx context.Context) error {
 }
 
 // close closes what an error has left open.
-func (im *importer) close() error {
-	if l := im.now(); l != nil {
+func (in *intake) close() error {
+	if l := in.now(); l != nil {
 		return l.close()
 	}
 	return nil
