@@ -38,6 +38,12 @@ type Config struct {
 	// STORAGE_MAX_VALUE_BYTES.
 	MaxValueBytes int64
 
+	// NoMigrate keeps the redis backend from importing the files that it finds
+	// in WorkingDir. Otherwise opening a namespace returns when those of its
+	// documents that Redis lacks are there; nothing in Redis is changed, and
+	// nothing in the files. STORAGE_KV_MIGRATE, which is on or off.
+	NoMigrate bool
+
 	JSON  JSONConfig
 	Redis RedisConfig
 

@@ -54,6 +54,8 @@ type options struct {
 	readonly bool
 	unshared bool
 	now      func() time.Time // of the json backend; nil: time.Now
+
+	importLease time.Duration // 0: the default
 }
 
 // WithLogger sends what the library has to say to l in place of
@@ -246,6 +248,9 @@ func (f *Factory) openRedis(ctx context.Context, namespace string) (engine, erro
 	}
 	if err == nil && e.writer.confirm != nil {
 		err = e.writer.confirm.probe(ctx, client)
+	}
+	if err == nil && !f.opts.readonly && !f.cfg.NoMigrate {
+		err = importFiles(ctx, e, f.cfg, namespace, f.opts)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.client.release())

@@ -86,23 +86,12 @@ var variables = []variable{
 			return c.Redis.WaitReplicas.UnmarshalText([]byte(withoutComment(t)))
 		},
 		func(c Config, _ settledRedis) string { return c.Redis.WaitReplicas.String() }},
-	onlyDefault("STORAGE_KV_MIGRATE", "off", "import JSON files into Redis by itself: not in this version"),
+	{"STORAGE_KV_MIGRATE", "on", "the redis backend first imports what it lacks of the files in the working directory: on, off",
+		func(c *Config, t string) error { return readOff(&c.NoMigrate, t) },
+		func(c Config, _ settledRedis) string { return onOff(!c.NoMigrate) }},
 	{"REDIS_CLIENT_CACHE", "0", "bytes for an in-process read cache, at least 1048576; 0: none",
 		func(c *Config, t string) error { return readCount(&c.Redis.ClientCache, t) },
 		func(_ Config, r settledRedis) string { return fmt.Sprint(r.ClientCache) }},
-}
-
-// onlyDefault is a variable whose work is still to come. Accepting it would
-// promise what does not happen.
-func onlyDefault(name, value, meaning string) variable {
-	return variable{name, value, meaning,
-		func(_ *Config, t string) error {
-			if t = withoutComment(t); t != value {
-				return fmt.Errorf("%q is not supported by this version of kv; remove it or set %q", t, value)
-			}
-			return nil
-		},
-		func(Config, settledRedis) string { return value }}
 }
 
 func readWhole[T int | int64](dst *T, text string) error {
@@ -156,6 +145,26 @@ func readBool(dst *bool, text string) error {
 		return errors.New("not true or false")
 	}
 	return nil
+}
+
+// readOff reads a switch whose zero value is on.
+func readOff(dst *bool, text string) error {
+	switch text = strings.ToLower(withoutComment(text)); text {
+	case "on":
+		*dst = false
+	case "off":
+		*dst = true
+	default:
+		return fmt.Errorf("%q is neither on nor off", text)
+	}
+	return nil
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,290 @@
+//go:build unix
+
+package kv
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv/internal/redistest"
+)
+
+// importersEnv carries an importJob to a child.
+const importersEnv = "KV_TEST_IMPORTERS"
+
+// An importJob is what each worker of a fleet does: it opens the namespace
+// and reads a sample at once.
+type importJob struct {
+	URL, Dir string
+	Docs     int
+	Sample   int
+	Lease    time.Duration
+}
+
+// An importSight is what a worker saw.
+type importSight struct {
+	Missing, Wrong int
+	Opened         time.Duration
+	Log            string
+}
+
+func importID(i int) string { return fmt.Sprintf("chunk-%032x", i) }
+
+func importValue(i int) string {
+	return fmt.Sprintf(`{"tokens": %d, "content": %q, "chunk_order_index": %d, "doc_id": "doc-%d"}`,
+		i, strings.Repeat(fmt.Sprint(i, " words "), 20), i, i/7)
+}
+
+// TestImportersChild is a worker of a fleet. It begins when its input ends.
+func TestImportersChild(t *testing.T) {
+	text := os.Getenv(importersEnv)
+	if text == "" {
+		t.Skip("is run by the tests of fleets")
+	}
+	var job importJob
+	require.NoError(t, json.Unmarshal([]byte(text), &job))
+	book := new(logBook)
+	lease := Option(func(o *options) { o.importLease = job.Lease })
+	fmt.Println("ready")
+	_, err := io.Copy(io.Discard, os.Stdin)
+	require.NoError(t, err)
+	began := time.Now()
+	s, err := Open(t.Context(), importCfg(job.URL, job.Dir), "docs", WithLogger(book.logger()), lease)
+	require.NoError(t, err)
+	defer s.Close()
+	sight := importSight{Opened: time.Since(began), Log: book.text()}
+	var ids []string
+	var want []json.RawMessage
+	for range job.Sample {
+		i := rand.IntN(job.Docs)
+		ids, want = append(ids, importID(i)), append(want, json.RawMessage(importValue(i)))
+	}
+	values, err := s.GetMany(t.Context(), ids)
+	require.NoError(t, err)
+	for i, value := range values {
+		switch {
+		case value == nil:
+			sight.Missing++
+		case !sameDocument(value, want[i]):
+			sight.Wrong++
+		}
+	}
+	line, err := json.Marshal(sight)
+	require.NoError(t, err)
+	fmt.Printf("report %s\n", line)
+}
+
+// importers is a fleet on one server with one directory.
+type importers struct {
+	t        *testing.T
+	server   *redistest.Server
+	job      importJob
+	children []*exec.Cmd
+	outputs  []*bufio.Scanner
+}
+
+// startImporters starts workers at once, on an empty server.
+func startImporters(t *testing.T, workers, docs int, lease time.Duration) *importers {
+	f := &importers{t: t, server: redistest.Start(t)}
+	f.job = importJob{URL: f.server.URL(), Dir: t.TempDir(), Docs: docs, Sample: 1000, Lease: lease}
+	var file bytes.Buffer
+	for i := range docs {
+		fmt.Fprintf(&file, "%s\n  %q: %s", map[bool]string{true: "{", false: ","}[i == 0], importID(i), importValue(i))
+	}
+	file.WriteString("\n}")
+	require.NoError(t, os.WriteFile(filepath.Join(f.job.Dir, "kv_store_docs.json"), file.Bytes(), 0o600))
+	text, err := json.Marshal(f.job)
+	require.NoError(t, err)
+	var starts []io.Closer
+	for range workers {
+		child := exec.Command(os.Args[0], "-test.run=^TestImportersChild$", "-test.timeout=120s")
+		child.Env = append(os.Environ(), importersEnv+"="+string(text))
+		child.Stderr = os.Stderr
+		in, err := child.StdinPipe()
+		require.NoError(t, err)
+		out, err := child.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, child.Start())
+		t.Cleanup(func() { _ = child.Process.Kill(); _ = child.Wait() })
+		lines := bufio.NewScanner(out)
+		lines.Buffer(nil, 1<<20)
+		f.children, f.outputs, starts = append(f.children, child), append(f.outputs, lines), append(starts, in)
+	}
+	for _, lines := range f.outputs {
+		require.True(t, lines.Scan())
+		require.Equal(t, "ready", lines.Text())
+	}
+	for _, in := range starts {
+		require.NoError(t, in.Close())
+	}
+	return f
+}
+
+// halfway waits until a tenth of the documents is there, and returns which of
+// the workers imports.
+func (f *importers) halfway() int {
+	f.t.Helper()
+	client, worker := f.server.Client(), -1
+	require.NoError(f.t, await(func() bool {
+		n, err := client.DBSize(f.t.Context()).Result()
+		return err == nil && int(n) > f.job.Docs/10
+	}))
+	holder, err := client.Get(f.t.Context(), leaseKey("kv-import:{nano_graphrag:docs}")).Result()
+	require.NoError(f.t, err)
+	pid, _ := readHolder(holder)
+	worker = slices.IndexFunc(f.children, func(c *exec.Cmd) bool { return strconv.Itoa(c.Process.Pid) == pid })
+	require.GreaterOrEqual(f.t, worker, 0)
+	return worker
+}
+
+// sights waits for the workers that were not killed. None of them may have
+// seen less than everything.
+func (f *importers) sights(killed int) (sights []importSight) {
+	f.t.Helper()
+	for i, lines := range f.outputs {
+		text := ""
+		for lines.Scan() {
+			if line, ok := strings.CutPrefix(lines.Text(), "report "); ok {
+				text = line
+			}
+		}
+		if i == killed {
+			continue
+		}
+		var s importSight
+		require.NoError(f.t, json.Unmarshal([]byte(text), &s), "worker %d", i)
+		require.NoError(f.t, f.children[i].Wait())
+		require.Zero(f.t, s.Missing, "worker %d", i)
+		require.Zero(f.t, s.Wrong, "worker %d", i)
+		sights = append(sights, s)
+	}
+	return sights
+}
+
+// imports returns the log lines of the imports that were completed.
+func imports(sights []importSight) (lines []string) {
+	for _, s := range sights {
+		for line := range strings.Lines(s.Log) {
+			if strings.Contains(line, "imported the files") {
+				lines = append(lines, line)
+			}
+		}
+	}
+	return lines
+}
+
+// 8 worker processes start at once on an empty Redis with a directory of
+// 100,000 documents (fewer with the race detector): it is imported exactly
+// once, and nobody misses a document (issue 5).
+func TestImportByAFleet(t *testing.T) {
+	const docs = 100_000 / stride
+	f := startImporters(t, 8, docs, 0)
+	sights := f.sights(nobody)
+	require.Len(t, imports(sights), 1)
+	require.Contains(t, imports(sights)[0], fmt.Sprintf("imported=%d equal=0 conflicts=0 left=0", docs))
+	sets := serverCalls(t, f.server.Client(), "set")
+	require.GreaterOrEqual(t, sets, docs)
+	require.Less(t, sets, docs+100, "each document was sent once; the rest are leases and the record")
+	waited := 0
+	slowest := time.Duration(0)
+	for _, s := range sights {
+		slowest = max(slowest, s.Opened)
+		if !strings.Contains(s.Log, "imported the files") {
+			waited++
+		}
+	}
+	require.Equal(t, 7, waited)
+	t.Logf("8 workers, %d documents: %d SETs, the slowest Open took %v, %.0f documents/s", docs, sets, slowest, docs/slowest.Seconds())
+}
+
+// The importer is killed in the middle: another takes over, goes on where it
+// stopped, and nobody misses a document.
+func TestImportOfAKilledProcessIsTakenOver(t *testing.T) {
+	t.Parallel()
+	const docs, lease = 100_000 / stride, 2 * time.Second
+	f := startImporters(t, 8, docs, lease)
+	victim := f.halfway()
+	require.NoError(t, f.children[victim].Process.Kill())
+	killed := time.Now()
+	sights := f.sights(victim)
+	require.Len(t, imports(sights), 1)
+	record := recordOf(t, f.server.Client(), "docs").Imports[0]
+	require.Equal(t, docs, record.Imported+record.Equal)
+	t.Logf("taken over and finished %v after the kill, with a lease of %v: %d imported, %d found", time.Since(killed), lease, record.Imported, record.Equal)
+}
+
+// An importer that was stopped for longer than its lease, and goes on, brings
+// nothing back that was deleted since another took over.
+func TestImportOfAStoppedProcessResurrectsNothing(t *testing.T) {
+	t.Parallel()
+	const docs, lease = 100_000 / stride, time.Second
+	f := startImporters(t, 1, docs, lease)
+	require.Equal(t, 0, f.halfway())
+	require.NoError(t, f.children[0].Process.Signal(syscall.SIGSTOP))
+	book := new(logBook)
+	s := openRedisStore(t, importCfg(f.job.URL, f.job.Dir), "docs", WithLogger(book.logger()))
+	require.Contains(t, book.text(), "imported the files")
+	require.Equal(t, docs, len(listed(t, s)))
+	require.NoError(t, s.Drop(t.Context()))
+	require.NoError(t, f.children[0].Process.Signal(syscall.SIGCONT))
+	for f.outputs[0].Scan() { // It sees everything missing, as it should.
+		if line, ok := strings.CutPrefix(f.outputs[0].Text(), "report "); ok {
+			var sight importSight
+			require.NoError(t, json.Unmarshal([]byte(line), &sight))
+			require.Equal(t, f.job.Sample, sight.Missing)
+			require.Contains(t, sight.Log, "interrupted for longer than its lease")
+		}
+	}
+	require.Empty(t, listed(t, s))
+	require.Equal(t, []string{"kv-import:{nano_graphrag:docs}"}, allKeys(t, f.server.Client()))
+}
+
+// A Cluster keeps the lease and the record in one slot, and a fleet there
+// imports once, too.
+func TestImportByAFleetOnACluster(t *testing.T) {
+	t.Parallel()
+	dir, docs := t.TempDir(), numbered(2000)
+	fillFiles(t, dir, "docs", docs)
+	cluster := redistest.StartCluster(t, 3, 0)
+	errs, books := make(chan error, 4), make([]logBook, 4)
+	for i := range books {
+		go func() {
+			s, err := Open(t.Context(), importCfg(cluster.URL(), dir), "docs", WithLogger(books[i].logger()))
+			if err == nil {
+				missing, _ := s.Missing(t.Context(), []string{"id-0", "id-1999"})
+				if len(missing) > 0 {
+					err = fmt.Errorf("%d missing", len(missing))
+				}
+				_ = s.Close()
+			}
+			errs <- err
+		}()
+	}
+	done := 0
+	for range books {
+		require.NoError(t, <-errs)
+	}
+	for i := range books {
+		done += strings.Count(books[i].text(), "imported the files")
+	}
+	require.Equal(t, 1, done)
+	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs()})
+	defer client.Close()
+	require.Equal(t, 2000, recordOf(t, client, "docs").Imports[0].Imported)
+}
