@@ -2,15 +2,10 @@ package kv
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
-	"log/slog"
 	"sync"
 	"time"
-
-	"github.com/ngraf/kv/internal/jsonscan"
 )
 
 // An importRun is one process's attempt at an import, while it has the lease.
@@ -102,25 +97,30 @@ func (r *importRun) partial() []byte {
 
 // files imports what is in the files.
 func (r *importRun) files(state string) error {
-	e, err := openJSON(r.ctx, r.cfg, r.namespace, options{readonly: true, logger: slog.New(slog.DiscardHandler), now: r.now})
+	p := r.record.Partial
+	if p == nil || len(p.Digest) != digestSize {
+		p = &imported{Digest: make([]byte, digestSize)}
+	}
+	src, err := openSource(r.ctx, r.cfg, r.namespace, r.now, p.Position)
 	if err != nil {
 		return refusing(r.cfg, err)
 	}
-	src, _ := e.(*jsonEngine)
 	defer src.close()
-	_, host := readHolder(r.token)
-	docs := src.index.docs
-	sum := resume(r.record.Partial, docs)
-	sum.State, sum.Total, sum.Host = state, len(docs), host
+	sum := resume(*p, src)
+	_, sum.Host = readHolder(r.token)
+	sum.State, sum.Total = state, src.places()
 	r.set(sum)
 	first := sum.Position
 	r.logged = r.began
-	r.logger.Info("kv: importing the files into Redis", "dir", r.cfg.workingDir(), "total", len(docs), "done", first)
+	r.logger.Info("kv: importing the files into Redis", "dir", r.cfg.workingDir(), "total", sum.Total, "done", first)
 	if err := r.renew(r.ctx); err != nil { // Tells those who wait how much there is to do.
 		return err
 	}
-	for _, part := range chunks(docs[first:], func(d doc) int { return len(d.id) + int(d.size) }) {
-		if err := r.batch(src, part); err != nil {
+	for part, err := range src.parts(r.ctx, first) {
+		if err != nil {
+			return refusing(r.cfg, err)
+		}
+		if err := r.batch(part, src.clock()); err != nil {
 			return err
 		}
 		r.progress(first)
@@ -130,11 +130,11 @@ func (r *importRun) files(state string) error {
 
 // resume goes on where another has stopped, if the files begin with what it
 // has imported.
-func resume(p *imported, docs []doc) imported {
-	if p == nil || p.Position > len(docs) || len(p.Digest) != digestSize || checkDocs(0, docs[:p.Position]) != p.Check {
+func resume(p imported, src importSource) imported {
+	if p.Position > src.places() || src.check(p.Position) != p.Check {
 		return imported{Digest: make([]byte, digestSize)}
 	}
-	return *p
+	return p
 }
 
 func (r *importRun) set(sum imported) {
@@ -143,29 +143,11 @@ func (r *importRun) set(sum imported) {
 	r.sum = sum
 }
 
-// checkDocs extends a sum over ids and the checksums of values.
-func checkDocs(check uint64, docs []doc) uint64 {
-	sum := fnv.New64a()
-	var buf []byte
-	for _, d := range docs {
-		buf = binary.LittleEndian.AppendUint64(buf[:0], check)
-		buf = binary.LittleEndian.AppendUint32(buf, d.sum)
-		buf = append(buf, d.id...)
-		sum.Reset()
-		_, _ = sum.Write(buf)
-		check = sum.Sum64()
-	}
-	return check
-}
-
 // batch imports some documents.
-func (r *importRun) batch(src *jsonEngine, part []doc) error {
+func (r *importRun) batch(part []importDoc, now int64) error {
 	sum := r.sum // Nobody else changes it.
 	sum.Digest = append([]byte(nil), sum.Digest...)
-	items, err := r.take(src, part, &sum)
-	if err != nil {
-		return refusing(r.cfg, err)
-	}
+	items := r.take(part, now, &sum)
 	if len(items) > 0 {
 		ctx, cancel, err := r.held()
 		if err != nil {
@@ -181,44 +163,36 @@ func (r *importRun) batch(src *jsonEngine, part []doc) error {
 		}
 	}
 	sum.Position += len(part)
-	sum.Check = checkDocs(sum.Check, part)
+	for _, d := range part {
+		sum.Check = checkPlace(sum.Check, []byte(d.id), d.sum)
+	}
 	r.set(sum)
 	return nil
 }
 
-// take reads documents from the files, in compact form: white space is the
-// files' layout.
-func (r *importRun) take(src *jsonEngine, part []doc, sum *imported) ([]item, error) {
+// take chooses the documents that go.
+func (r *importRun) take(part []importDoc, now int64, sum *imported) []item {
 	items := make([]item, 0, len(part))
-	now, ttl := src.clock(), r.cfg.ttlFor(r.namespace)
-	var raw []byte
+	ttl := r.cfg.ttlFor(r.namespace)
 	for _, d := range part {
 		switch {
-		case d.segment == nil: // It was deleted.
+		case d.what == deleted:
 			continue
-		case d.expired(now):
+		case d.expires != 0 && d.expires <= now:
 			sum.Expired++
 			continue
-		case d.foreign:
+		case d.what == notStrict, checkID(d.id) != nil, int64(len(d.value)) > r.cfg.maxValue():
 			sum.Left++
 			continue
 		}
-		var err error
-		if raw, err = src.readRaw(d, raw); err != nil {
-			return nil, err
-		}
-		it := item{d.id, jsonscan.AppendCompact(nil, raw), ttl}
+		it := item{d.id, d.value, ttl}
 		if d.expires != 0 {
 			it.ttl = time.Duration(d.expires-now) * time.Millisecond
-		}
-		if checkID(it.id) != nil || int64(len(it.value)) > r.cfg.maxValue() {
-			sum.Left++
-			continue
 		}
 		addDigest(sum.Digest, it.id, it.value)
 		items = append(items, it)
 	}
-	return items, nil
+	return items
 }
 
 // store adds the items that Redis lacks, and compares the others.

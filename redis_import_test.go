@@ -404,16 +404,42 @@ func (h *afterPipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) red
 }
 
 // A resumed import begins anew if what was imported is not what the files
-// begin with.
-func TestImportResumesOnlyTheSame(t *testing.T) {
-	docs := []doc{{id: "a", place: place{sum: 1}}, {id: "b", place: place{sum: 2}}, {id: "c"}}
-	partial := imported{Position: 2, Check: checkDocs(0, docs[:2]), Digest: make([]byte, digestSize)}
-	require.Equal(t, 2, resume(&partial, docs).Position)
-	changed := append([]doc(nil), docs...)
-	changed[1].sum = 3
-	require.Zero(t, resume(&partial, changed).Position)
-	require.Zero(t, resume(&partial, docs[:1]).Position)
-	require.Zero(t, resume(nil, docs).Position)
+// begin with. Both ways of reading the files agree about that, and about all
+// that is in them.
+func TestImportSources(t *testing.T) {
+	dir := t.TempDir()
+	read := func(namespace, text string, done int) (importSource, []importDoc) {
+		writeDocument(t, dir, namespace, text)
+		src, err := openSource(t.Context(), Config{WorkingDir: dir}, namespace, nil, done)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, src.close()) })
+		var docs []importDoc
+		for part, err := range src.parts(t.Context(), done) {
+			require.NoError(t, err)
+			docs = append(docs, part...)
+		}
+		return src, docs
+	}
+	text := `{"c": 3, "a": {"x" :1}, "b é": [NaN]}`
+	for done := range 4 {
+		stream, streamed := read("streamed", text, done)
+		require.IsType(t, &streamSource{}, stream)
+		index, indexed := read("indexed", `{"c": 3,`+text[1:], done)
+		require.IsType(t, indexSource{}, index)
+		require.Equal(t, indexed, streamed)
+		require.Len(t, streamed, 3-done)
+		require.Equal(t, 3, stream.places())
+		partial := imported{Position: done, Check: index.check(done), Digest: make([]byte, digestSize)}
+		require.Equal(t, partial, resume(partial, stream))
+		partial.Check++
+		require.Zero(t, resume(partial, stream).Position)
+		partial.Position = 4
+		require.Zero(t, resume(partial, stream).Position)
+	}
+	repeated, docs := read("streamed", `{"a": 1, "b": 2, "a": 3}`, 0)
+	require.IsType(t, indexSource{}, repeated)
+	require.Equal(t, "3", string(docs[0].value), "the last of each id counts, as in Python")
+	require.Len(t, docs, 2)
 }
 
 // The others wait while one imports, within their context, say once for
