@@ -80,7 +80,7 @@ func WithoutAutoPipelining() Option { return func(o *options) { o.unshared = tru
 // WithReadOnly opens namespaces for looking only: every write fails with an
 // error that matches [ErrInvalid]. A json namespace is then read as it is at
 // that moment and without its lock, so that tools work while a service has
-// it open. Registered backends do not see this option.
+// it open, and a Redis namespace without importing files. Registered backends do not see this option.
 func WithReadOnly() Option { return func(o *options) { o.readonly = true } }
 
 // Open opens one namespace by itself: NewFactory and Factory.Open in one. The
@@ -150,7 +150,10 @@ func NewFactory(cfg Config, opts ...Option) (*Factory, error) {
 }
 
 // Open opens a namespace: it connects and pings, or locks and reads the file.
-// A failed Open leaves nothing behind. The errors that it may match are
+// On Redis it first imports what is missing there of the namespace's files, or
+// waits for the process that does; see [Config.NoMigrate]. What a failed Open
+// has imported stays, and the next goes on from there; otherwise it leaves
+// nothing behind. The errors that it may match are
 // [ErrInvalid], [ErrUnavailable], [ErrLocked], [ErrCorrupt], [ErrClosed] and
 // that of ctx.
 func (f *Factory) Open(ctx context.Context, namespace string) (Store, error) {

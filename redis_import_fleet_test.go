@@ -140,7 +140,7 @@ func startImporters(t *testing.T, workers, docs int, lease time.Duration) *impor
 // the workers imports.
 func (f *importers) halfway() int {
 	f.t.Helper()
-	client, worker := f.server.Client(), -1
+	client := f.server.Client()
 	require.NoError(f.t, await(func() bool {
 		n, err := client.DBSize(f.t.Context()).Result()
 		return err == nil && int(n) > f.job.Docs/10
@@ -148,7 +148,7 @@ func (f *importers) halfway() int {
 	holder, err := client.Get(f.t.Context(), leaseKey("kv-import:{nano_graphrag:docs}")).Result()
 	require.NoError(f.t, err)
 	pid, _ := readHolder(holder)
-	worker = slices.IndexFunc(f.children, func(c *exec.Cmd) bool { return strconv.Itoa(c.Process.Pid) == pid })
+	worker := slices.IndexFunc(f.children, func(c *exec.Cmd) bool { return strconv.Itoa(c.Process.Pid) == pid })
 	require.GreaterOrEqual(f.t, worker, 0)
 	return worker
 }

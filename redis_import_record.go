@@ -86,10 +86,10 @@ func (im *importer) read(ctx context.Context) (importRecord, error) {
 		return r, im.explain(err)
 	}
 	text, err := cmd.Bytes()
-	if err != nil { // redis.Nil: nothing was ever imported.
+	if errors.Is(err, redis.Nil) { // Nothing was ever imported.
 		return r, nil
 	}
-	if err := json.Unmarshal(text, &r); err != nil || r.Version < importVersion {
+	if err = errors.Join(err, json.Unmarshal(text, &r)); err != nil || r.Version < importVersion {
 		return r, refusing(im.cfg, fmt.Errorf("%w: the key %s does not say what was imported; when it is removed, the next start compares the files with Redis anew", ErrCorrupt, im.record))
 	}
 	if r.Version > importVersion {
@@ -166,7 +166,7 @@ func stateOf(path string, names jsonNames) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("STORAGE_WORKING_DIR: %w", err)
 	}
-	defer dir.Close()
+	defer func() { _ = dir.Close() }()
 	there, err := dir.List()
 	if err != nil {
 		return "", fmt.Errorf("STORAGE_WORKING_DIR: %w", err)

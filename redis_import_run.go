@@ -105,7 +105,7 @@ func (r *importRun) files(state string) error {
 	if err != nil {
 		return refusing(r.cfg, err)
 	}
-	defer src.close()
+	defer func() { _ = src.close() }()
 	sum := resume(*p, src)
 	_, sum.Host = readHolder(r.token)
 	sum.State, sum.Total = state, src.places()

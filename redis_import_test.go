@@ -233,6 +233,9 @@ func TestImportLeavesWhatIsNotJSON(t *testing.T) {
 	cfg.MaxValueBytes = 50
 	s := openRedisStore(t, cfg, "docs", WithLogger(book.logger()))
 	require.Equal(t, map[string]string{"a": "1", "z": `{"x":2}`}, documents(t, s))
+	value, err := s.Get(t.Context(), "z")
+	require.NoError(t, err)
+	require.Equal(t, `{"x":2}`, string(value), "white space is the file's layout")
 	require.Contains(t, book.text(), "imported=2 equal=0 conflicts=0 left=4")
 	require.Len(t, book.warnings(), 1)
 	require.Contains(t, book.warnings()[0], "4 documents of the files are not in Redis")
