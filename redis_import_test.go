@@ -293,64 +293,6 @@ func TestImportOfNothing(t *testing.T) {
 	require.NoDirExists(t, missing.WorkingDir)
 }
 
-// The variable is on or off, and any other word is an error that says so.
-func TestImportVariable(t *testing.T) {
-	for text, off := range map[string]bool{"": false, "on": false, "OFF # for now": true} {
-		cfg, err := fromMap(map[string]string{"STORAGE_KV_MIGRATE": text})
-		require.NoError(t, err)
-		require.Equal(t, off, cfg.NoMigrate, text)
-	}
-	_, err := fromMap(map[string]string{"STORAGE_KV_MIGRATE": "perhaps"})
-	require.ErrorIs(t, err, ErrInvalid)
-	require.ErrorContains(t, err, `STORAGE_KV_MIGRATE: "perhaps" is neither on nor off`)
-}
-
-// A record that a newer version wrote, or nobody, is an error that says what
-// to do, and not a reason to import anew.
-func TestImportRecordOfOthers(t *testing.T) {
-	server, dir := redistest.Start(t), t.TempDir()
-	writeDocument(t, dir, "docs", `{"a": 1}`)
-	key := "kv-import:{nano_graphrag:docs}"
-	for text, want := range map[string]string{
-		`{"version": 2, "imports": []}`: "use the newer kv",
-		`{"version": "x"}`:              "does not say what was imported",
-		`nonsense`:                      "does not say what was imported",
-	} {
-		require.NoError(t, server.Client().Set(t.Context(), key, text, 0).Err())
-		_, err := Open(t.Context(), importCfg(server.URL(), dir), "docs")
-		require.ErrorContains(t, err, want)
-		require.ErrorContains(t, err, key)
-		require.ErrorContains(t, err, "STORAGE_KV_MIGRATE=off")
-		require.Equal(t, []string{key}, allKeys(t, server.Client()))
-	}
-}
-
-// Where rights are missing, the error names what to grant. A user without
-// files needs nothing more than without an import.
-func TestImportRights(t *testing.T) {
-	server, dir := redistest.Start(t), t.TempDir()
-	writeDocument(t, dir, "docs", `{"a": 1}`)
-	least := []string{"~nano_graphrag:*", "+get", "+mget", "+set", "+mset", "+unlink", "+exists", "+scan", "+ping", "+hello", "+auth", "+select", "+client|tracking", "+pttl"}
-	for name, grant := range map[string][]string{
-		"least": nil, "record": {"~kv-import:*", "+eval"}, "lease": {"~kv-lease:*", "+eval"}, "keys": {"~kv-lease:*", "~kv-import:*"},
-		"all": {"~kv-lease:*", "~kv-import:*", "+eval"},
-	} {
-		server.ACL(name, "pw", append(grant, least...)...)
-		cfg := importCfg(server.URL(), dir)
-		cfg.Redis.Username, cfg.Redis.Password = name, "pw"
-		openRedisStore(t, cfg, "nothing")
-		if name == "all" {
-			continue
-		}
-		_, err := Open(t.Context(), cfg, "docs")
-		require.ErrorContains(t, err, "~kv-import:* ~kv-lease:* +eval", name)
-		require.ErrorContains(t, err, "STORAGE_KV_MIGRATE=off")
-	}
-	cfg := importCfg(server.URL(), dir)
-	cfg.Redis.Username, cfg.Redis.Password = "all", "pw"
-	require.Equal(t, map[string]string{"a": "1"}, documents(t, openRedisStore(t, cfg, "docs")))
-}
-
 // An Open that ends early leaves an import that the next one goes on with,
 // where the first has stopped.
 func TestImportResumes(t *testing.T) {
@@ -465,27 +407,6 @@ func TestImportWaits(t *testing.T) {
 	require.NoError(t, server.Client().PExpire(t.Context(), lease, 50*time.Millisecond).Err())
 	s := openRedisStore(t, importCfg(server.URL(), dir), "docs")
 	require.Equal(t, map[string]string{"a": "1"}, documents(t, s))
-}
-
-// The keys of an import share a slot and are no documents, whatever the
-// prefix.
-func TestImportKeys(t *testing.T) {
-	for _, prefix := range []string{"", "a", "a{b}c", "}x", "{", "kv-import", "a:b"} {
-		cfg := Config{Redis: RedisConfig{KeyPrefix: prefix}}
-		im := newImporter(newRedisEngine(&redisClient{}, cfg, "docs", nil, nil), cfg, "docs", options{logger: new(logBook).logger()})
-		slot := func(key string) uint16 {
-			if tag, ok := hashTag(key); ok {
-				return keySlot(tag)
-			}
-			return keySlot(key)
-		}
-		require.Equal(t, slot(im.record), slot(im.lease), prefix)
-		require.False(t, strings.HasPrefix(im.record, im.redis.prefix))
-		require.False(t, strings.HasPrefix(im.lease, im.redis.prefix))
-		pid, host := readHolder(im.token)
-		require.Equal(t, fmt.Sprint(os.Getpid()), pid)
-		require.NotEmpty(t, host)
-	}
 }
 
 // Files, Redis, writes, and back by the variable alone: the files are as they
