@@ -1,17 +1,12 @@
 package kv
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"iter"
 	"sync"
 	"time"
-
-	"github.com/ngraf/kv/internal/jsonscan"
 )
 
 // What moves documents between stores of any kind: Migrate, Verify, Export,
@@ -201,26 +196,4 @@ func (s *store) fill(ctx context.Context, items []item, replace bool) (n int, er
 	}
 	s.stored(items, n)
 	return n, err
-}
-
-// sameDocument reports whether two values are the same document.
-func sameDocument(a, b []byte) bool {
-	return bytes.Equal(a, b) || bytes.Equal(jsonscan.AppendCompact(nil, a), jsonscan.AppendCompact(nil, b))
-}
-
-const digestSize = sha256.Size
-
-// addDigest adds a document to a digest of many, in which their order does
-// not show.
-func addDigest(sum []byte, id string, value []byte) {
-	h := sha256.New()
-	h.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(id))))
-	h.Write([]byte(id))
-	h.Write(jsonscan.AppendCompact(nil, value))
-	carry := uint(0)
-	for i, b := range h.Sum(nil) {
-		carry += uint(sum[i]) + uint(b)
-		sum[i] = byte(carry)
-		carry >>= 8
-	}
 }

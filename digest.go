@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"math/bits"
 
 	"github.com/ngraf/kv/internal/jsonscan"
@@ -31,12 +32,30 @@ func (d *setDigest) add(h docHash) {
 	d.n++
 }
 
-func (d *setDigest) contents() Contents {
+func (d *setDigest) contents() Contents { return Contents{Documents: d.n, Digest: d.String()} }
+
+// String returns the sum in hexadecimal digits, the lowest byte first.
+func (d *setDigest) String() string {
 	var b []byte
 	for _, word := range d.sum {
 		b = binary.LittleEndian.AppendUint64(b, word)
 	}
-	return Contents{Documents: d.n, Digest: hex.EncodeToString(b)}
+	return hex.EncodeToString(b)
+}
+
+// MarshalText returns the sum. How many documents are in it is for others to
+// know.
+func (d setDigest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+func (d *setDigest) UnmarshalText(text []byte) error {
+	b, err := hex.DecodeString(string(text))
+	if err != nil || len(b) != sha256.Size {
+		return errors.New("not a digest")
+	}
+	for i := range d.sum {
+		d.sum[i] = binary.LittleEndian.Uint64(b[8*i:])
+	}
+	return nil
 }
 
 // A spelling makes canonical forms, in memory that it keeps.

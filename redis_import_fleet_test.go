@@ -81,7 +81,7 @@ func TestImportersChild(t *testing.T) {
 		switch {
 		case value == nil:
 			sight.Missing++
-		case !sameDocument(value, want[i]):
+		case !new(spelling).same(value, want[i]):
 			sight.Wrong++
 		}
 	}

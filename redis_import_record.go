@@ -47,7 +47,7 @@ type imported struct {
 	Conflicts int       `json:"conflicts"` // in Redis with another value
 	Left      int       `json:"left"`      // not JSON, or over the limits
 	Expired   int       `json:"expired"`
-	Digest    []byte    `json:"digest"` // of the documents that are not left or expired
+	Digest    setDigest `json:"digest"` // of the documents that are not left or expired
 	Host      string    `json:"host"`
 	Time      time.Time `json:"time"`
 

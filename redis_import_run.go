@@ -16,6 +16,8 @@ type importRun struct {
 	began  time.Time
 	logged time.Time
 
+	spelling spelling
+
 	stop context.CancelFunc // ends the renewing
 	beat sync.WaitGroup
 
@@ -98,8 +100,8 @@ func (r *importRun) partial() []byte {
 // files imports what is in the files.
 func (r *importRun) files(state string) error {
 	p := r.record.Partial
-	if p == nil || len(p.Digest) != digestSize {
-		p = &imported{Digest: make([]byte, digestSize)}
+	if p == nil {
+		p = &imported{}
 	}
 	src, err := openSource(r.ctx, r.cfg, r.namespace, r.now, p.Position)
 	if err != nil {
@@ -132,7 +134,7 @@ func (r *importRun) files(state string) error {
 // has imported.
 func resume(p imported, src importSource) imported {
 	if p.Position > src.places() || src.check(p.Position) != p.Check {
-		return imported{Digest: make([]byte, digestSize)}
+		return imported{}
 	}
 	return p
 }
@@ -146,7 +148,6 @@ func (r *importRun) set(sum imported) {
 // batch imports some documents.
 func (r *importRun) batch(part []importDoc, now int64) error {
 	sum := r.sum // Nobody else changes it.
-	sum.Digest = append([]byte(nil), sum.Digest...)
 	items := r.take(part, now, &sum)
 	if len(items) > 0 {
 		ctx, cancel, err := r.held()
@@ -189,7 +190,7 @@ func (r *importRun) take(part []importDoc, now int64, sum *imported) []item {
 		if d.expires != 0 {
 			it.ttl = time.Duration(d.expires-now) * time.Millisecond
 		}
-		addDigest(sum.Digest, it.id, it.value)
+		sum.Digest.add(r.spelling.hash(it.id, it.value))
 		items = append(items, it)
 	}
 	return items
@@ -219,7 +220,7 @@ func (r *importRun) store(ctx context.Context, items []item, sum *imported) erro
 	same := 0
 	for i, value := range values {
 		switch {
-		case value != nil && sameDocument(value, items[i].value):
+		case value != nil && r.spelling.same(value, items[i].value):
 			same++
 		case value != nil || corrupt != nil: // Else it went away.
 			sum.Conflicts++

@@ -49,7 +49,7 @@ func writeDocument(t *testing.T, dir, namespace, text string) {
 }
 
 // A listing is all that can be told of a directory: names, times, contents.
-func listing(t *testing.T, dir string) map[string]string {
+func filesIn(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := make(map[string]string)
 	entries, err := os.ReadDir(dir)
@@ -140,7 +140,7 @@ func TestImportBeforeTheFirstRead(t *testing.T) {
 			t.Parallel()
 			dir, book := t.TempDir(), new(logBook)
 			docs := pendingFiles(t, dir)
-			before := listing(t, dir)
+			before := filesIn(t, dir)
 			require.NoError(t, os.Chmod(dir, 0o500))
 			t.Cleanup(func() { _ = os.Chmod(dir, 0o700) })
 			cfg := importCfg(start(t), dir)
@@ -152,7 +152,7 @@ func TestImportBeforeTheFirstRead(t *testing.T) {
 			left, err = s.TTL(t.Context(), "id-8")
 			require.NoError(t, err)
 			require.Zero(t, left)
-			require.Equal(t, before, listing(t, dir))
+			require.Equal(t, before, filesIn(t, dir))
 			require.Empty(t, book.warnings())
 			require.Contains(t, book.text(), "imported=1201 equal=0 conflicts=0 left=0 expired=1")
 			require.NotContains(t, book.text(), "id-8")
@@ -321,11 +321,12 @@ func TestImportResumes(t *testing.T) {
 	require.Equal(t, 3000, final.Imports[0].Imported+final.Imports[0].Equal)
 
 	// The digest is that of an import in one go.
-	whole := make([]byte, digestSize)
+	var whole setDigest
 	for id, value := range docs {
-		addDigest(whole, id, value)
+		whole.add(new(spelling).hash(id, value))
 	}
-	require.Equal(t, whole, final.Imports[0].Digest)
+	is := final.Imports[0].Digest
+	require.Equal(t, whole.String(), is.String())
 }
 
 // afterPipelines does something after so many pipelines have been answered.
@@ -374,7 +375,7 @@ func TestImportSources(t *testing.T) {
 		require.Equal(t, indexed, streamed)
 		require.Len(t, streamed, 3-done)
 		require.Equal(t, 3, stream.places())
-		partial := imported{Position: done, Check: index.check(done), Digest: make([]byte, digestSize)}
+		partial := imported{Position: done, Check: index.check(done)}
 		require.Equal(t, partial, resume(partial, stream))
 		partial.Check++
 		require.Zero(t, resume(partial, stream).Position)
@@ -421,7 +422,7 @@ func TestImportAndBackByTheVariable(t *testing.T) {
 	found, err := filepath.Glob(filepath.Join(dir, "kv_store_*.json"))
 	require.NoError(t, err)
 	require.Len(t, found, 6)
-	before := listing(t, dir)
+	before := filesIn(t, dir)
 	for _, path := range found {
 		namespace := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), "kv_store_"), ".json")
 		files, err := Open(t.Context(), Config{WorkingDir: dir}, namespace, WithReadOnly())
@@ -439,7 +440,7 @@ func TestImportAndBackByTheVariable(t *testing.T) {
 		require.Equal(t, want, documents(t, back), namespace)
 		require.NoError(t, back.Close())
 	}
-	after := listing(t, dir)
+	after := filesIn(t, dir)
 	maps.DeleteFunc(after, func(name, _ string) bool { return strings.HasSuffix(name, ".lock") }) // The json backend's.
 	require.Equal(t, before, after)
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/ngraf/kv/internal/redistest"
 )
 
-// live returns the bytes of the heap that something refers to.
-func live() int64 {
+// liveHeap returns the bytes of the heap that something refers to.
+func liveHeap() int64 {
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
@@ -42,7 +42,7 @@ func TestRedisMemoryIsBoundedByTheChunk(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		if commands++; commands%every == 0 {
-			peak = max(peak, live())
+			peak = max(peak, liveHeap())
 		}
 	}))
 	for _, call := range []struct {
@@ -59,12 +59,12 @@ func TestRedisMemoryIsBoundedByTheChunk(t *testing.T) {
 		{"delete", n / 4, 2, func() (any, error) { return s.Delete(t.Context(), ids...) }},
 	} {
 		peak, every = 0, call.every
-		before := live()
+		before := liveHeap()
 		result, err := call.do()
 		require.NoError(t, err)
 		most := peak - before
 		if call.name == "getmany" {
-			most -= live() - before // The values.
+			most -= liveHeap() - before // The values.
 		}
 		runtime.KeepAlive(result)
 		t.Logf("%s: %d bytes for each of %d", call.name, most/n, n)
