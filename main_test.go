@@ -87,8 +87,9 @@ func causes(err error) func(yield func(error) bool) {
 	}
 }
 
+// redisCfg has a working directory without files that would be imported.
 func redisCfg(url string) Config {
-	return Config{Backend: "redis", Redis: RedisConfig{URL: RedisURL(url)}}
+	return Config{Backend: "redis", WorkingDir: filepath.Join(os.DevNull, "none"), Redis: RedisConfig{URL: RedisURL(url)}}
 }
 
 // openRedisStore opens a namespace that is closed with the test.
