@@ -154,3 +154,16 @@ func TestCheckDocumentsExpire(t *testing.T) {
 		require.NoError(t, f.Close())
 	}
 }
+
+// What is a namespace's own is said for each.
+func TestOpenSaysForEachNamespace(t *testing.T) {
+	book := new(logBook)
+	f, err := NewFactory(Config{WorkingDir: t.TempDir(), TTL: map[string]time.Duration{"full_docs": time.Hour}}, WithLogger(book.logger()))
+	require.NoError(t, err)
+	defer f.Close()
+	for _, namespace := range []string{"full_docs", "community_reports"} {
+		_, err := f.Open(t.Context(), namespace)
+		require.NoError(t, err)
+	}
+	require.Len(t, book.warnings(), 2, book.text())
+}

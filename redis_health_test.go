@@ -300,7 +300,14 @@ func TestRedisCheckCluster(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	cluster := redistest.StartCluster(t, 2, 0, durable("--cluster-require-full-coverage", "no")...)
+	for _, node := range cluster.Nodes {
+		require.NoError(t, node.Client().ConfigResetStat(ctx).Err())
+	}
 	s := openRedisStore(t, redisCfg(cluster.URL()), "docs", quietly())
+	for _, node := range cluster.Nodes {
+		require.Equal(t, 1, serverCalls(t, node.Client(), "info"), "an Open asks each master once")
+		require.Zero(t, serverCalls(t, node.Client(), `cluster\|info`), "and no more")
+	}
 	require.Empty(t, found(t, s))
 	alone := openRedisStore(t, redisCfg("redis://"+cluster.Nodes[0].Addr), "docs", quietly())
 	require.Contains(t, found(t, alone), "redis-cluster-not-named")

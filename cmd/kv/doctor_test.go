@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	miniserver "github.com/alicebob/miniredis/v2/server"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ngraf/kv"
@@ -115,6 +116,20 @@ redis, looked at full_docs, text_chunks, community_reports, llm_response_cache: 
 func TestDoctorTimeout(t *testing.T) {
 	s := shell{t: t, env: []string{"STORAGE_KV_BACKEND=redis", "REDIS_SOCKET_TIMEOUT=0.2", "REDIS_URL=redis://" + silent(t)}}
 	s.fails(exitUnavailable, "longer than 20ms", "doctor", "--timeout", "20ms")
+
+	s, server := redisShell(t)
+	held := make(chan struct{})
+	server.Server().SetPreHook(func(_ *miniserver.Peer, command string, _ ...string) bool {
+		if command == "INFO" {
+			<-held
+		}
+		return false
+	})
+	r := s.run("doctor", "docs", "--timeout", "1s")
+	close(held)
+	require.Equal(t, exitUnavailable, r.code)
+	require.Contains(t, r.out, "check-cut-short")
+	require.Contains(t, r.err, "longer than 1s")
 }
 
 // Findings of all namespaces are one, where they are the same.
