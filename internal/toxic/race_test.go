@@ -1,0 +1,5 @@
+//go:build race
+
+package toxic
+
+const stride = 8
