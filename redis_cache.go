@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -128,9 +130,9 @@ func (e *redisEngine) admit(ctx context.Context, d *cachedDoc, id string) (json.
 		c.giveUp(d)
 		return nil, err
 	}
-	until := asked + c.trust
+	until := time.Duration(math.MaxInt64)
 	if ttls[0] > 0 {
-		until = min(until, asked+ttls[0])
+		until = asked + ttls[0]
 	}
 	if !c.serve(d, until) {
 		return nil, nil
@@ -248,7 +250,7 @@ func (s settledRedis) cacheProblem() error {
 	if s.ClientCache == 0 {
 		return nil
 	}
-	why := ""
+	var why string
 	switch {
 	case s.cluster:
 		why = "REDIS_URL names a Cluster"

@@ -37,11 +37,15 @@ func BenchmarkRedisClientCache(b *testing.B) {
 	}
 	require.NoError(b, s.Upsert(b.Context(), items))
 	const prefix = "nano_graphrag:docs:"
-	for name, get := range map[string]func(id string) error{
-		"go-redis":       func(id string) error { return plain.Get(b.Context(), prefix+id).Err() },
-		"go-redis-cache": func(id string) error { return own.Get(b.Context(), prefix+id).Err() },
-		"kv":             func(id string) error { _, err := s.Get(b.Context(), id); return err },
+	for _, who := range []struct {
+		name string
+		get  func(id string) error
+	}{
+		{"go-redis", func(id string) error { return plain.Get(b.Context(), prefix+id).Err() }},
+		{"go-redis-cache", func(id string) error { return own.Get(b.Context(), prefix+id).Err() }},
+		{"kv", func(id string) error { _, err := s.Get(b.Context(), id); return err }},
 	} {
+		name, get := who.name, who.get
 		for range 3 {
 			for _, id := range ids {
 				require.NoError(b, get(id))

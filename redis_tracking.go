@@ -122,7 +122,7 @@ func (c *docCache) look(key []byte) (*cachedDoc, docState) {
 	return d, state
 }
 
-// serve lets a document that was fetched be served, no longer than until then.
+// serve lets a document that was fetched be served, but not after until.
 // It reports whether it is still in the cache.
 func (c *docCache) serve(d *cachedDoc, until time.Duration) bool {
 	s := c.shardOf(d.key)
