@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,6 +85,20 @@ func serverHarness(t *testing.T, cache int64) kvtest.Harness {
 	h.Away = func() error { server.Kill(); return nil }
 	h.Back = func() error { server.Restart(); return nil }
 	return h
+}
+
+// A store whose writes wait for replicas keeps the same contract.
+func TestContractReplicated(t *testing.T) {
+	t.Parallel()
+	master, replica := redistest.Start(t), redistest.Start(t)
+	host, port, err := net.SplitHostPort(master.Addr)
+	require.NoError(t, err)
+	require.NoError(t, replica.Client().Do(t.Context(), "replicaof", host, port).Err())
+	kvtest.Run(t, func(t *testing.T) kvtest.Harness {
+		require.NoError(t, master.Client().FlushAll(t.Context()).Err())
+		cfg := kv.Config{Backend: "redis", Redis: kv.RedisConfig{URL: kv.RedisURL(master.URL()), WaitReplicas: 1}, MaxValueBytes: tight}
+		return kvtest.Harness{Open: newOpener(t, cfg, same).open, Persistent: true, MaxValueBytes: tight}
+	})
 }
 
 // opener opens each namespace by a factory of its own, since a factory has

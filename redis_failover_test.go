@@ -184,14 +184,20 @@ func newMaster(t *testing.T, s *redistest.Sentinel, old *redistest.Server) {
 	require.Eventually(t, func() bool { return s.Master() != old }, 60*time.Second, 20*time.Millisecond)
 }
 
+// soakRounds is how often each round is played in a long run, 0 in a normal one.
+func soakRounds() int {
+	n, _ := strconv.Atoi(os.Getenv("KV_SOAK_FAILOVERS"))
+	return n
+}
+
 // Sentinel: kill, stop, forced, partition; with and without WAIT for all;
-// every acknowledgement is accounted for. With it none is lost. All eight
-// rounds take minutes, so that the normal run has the hardest one.
+// every acknowledgement is accounted for. With it none is lost. The normal run
+// has the fault that loses most.
 func TestSentinelFailoverRounds(t *testing.T) {
 	t.Parallel()
 	kinds := []string{"partition"}
-	if os.Getenv("KV_SOAK_FAILOVERS") != "" {
-		kinds = slices.Sorted(maps.Keys(takeovers))
+	if n := soakRounds(); n > 0 {
+		kinds = slices.Repeat(slices.Sorted(maps.Keys(takeovers)), n)
 	}
 	for _, kind := range kinds {
 		for _, want := range []Replicas{0, AllReplicas} {
@@ -220,8 +226,8 @@ func TestSentinelFailoverRounds(t *testing.T) {
 func TestClusterFailoverRounds(t *testing.T) {
 	t.Parallel()
 	wants := []Replicas{AllReplicas}
-	if os.Getenv("KV_SOAK_FAILOVERS") != "" {
-		wants = []Replicas{0, AllReplicas}
+	if n := soakRounds(); n > 0 {
+		wants = slices.Repeat([]Replicas{0, AllReplicas}, n)
 	}
 	for _, want := range wants {
 		t.Run(want.String(), func(t *testing.T) {

@@ -199,7 +199,11 @@ func TestWaitEveryWrite(t *testing.T) {
 func TestWaitAll(t *testing.T) {
 	t.Parallel()
 	group := startReplicated(t, 0)
-	s := openWaiting(t, group.master.URL(), AllReplicas)
+	f, err := NewFactory(waiting(group.master.URL(), AllReplicas), WithLogger(slog.New(slog.DiscardHandler)))
+	require.NoError(t, err)
+	defer f.Close()
+	s, err := f.Open(t.Context(), "docs")
+	require.NoError(t, err)
 	require.ErrorContains(t, s.Upsert(t.Context(), oneDoc), "only 0 of 1 replicas")
 	first, second := redistest.Start(t), redistest.Start(t)
 	group.join(t, first)
@@ -208,6 +212,8 @@ func TestWaitAll(t *testing.T) {
 	require.NoError(t, s.Upsert(t.Context(), oneDoc))
 	require.NoError(t, second.Client().Do(t.Context(), "replicaof", "no", "one").Err())
 	require.NoError(t, await(func() bool { return group.online(t) == 1 }))
+	_, err = f.Open(t.Context(), "other") // Looks at the replicas again.
+	require.NoError(t, err)
 	require.ErrorContains(t, s.Upsert(t.Context(), oneDoc), "only 1 of 2 replicas")
 	group.join(t, second)
 	require.NoError(t, s.Upsert(t.Context(), oneDoc))
