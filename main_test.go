@@ -89,7 +89,7 @@ func causes(err error) func(yield func(error) bool) {
 
 // redisCfg has a working directory without files that would be imported.
 func redisCfg(url string) Config {
-	return Config{Backend: "redis", WorkingDir: filepath.Join(os.DevNull, "none"), Redis: RedisConfig{URL: RedisURL(url)}}
+	return Config{Backend: "redis", WorkingDir: filepath.Join("testdata", "none"), Redis: RedisConfig{URL: RedisURL(url)}}
 }
 
 // openRedisStore opens a namespace that is closed with the test.
