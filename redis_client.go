@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -199,10 +200,17 @@ func (s settledRedis) options() (*redis.UniversalOptions, error) {
 // own does not.
 func dialer(timeout time.Duration, tlsConfig *tls.Config) func(context.Context, string, string) (net.Conn, error) {
 	plain := &net.Dialer{Timeout: timeout}
-	if tlsConfig == nil {
-		return plain.DialContext
+	if tlsConfig != nil {
+		return (&tls.Dialer{NetDialer: plain, Config: tlsConfig}).DialContext
 	}
-	return (&tls.Dialer{NetDialer: plain, Config: tlsConfig}).DialContext
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := plain.DialContext(ctx, network, addr)
+		raw, ok := conn.(syscall.Conn)
+		if err != nil || !ok {
+			return conn, err
+		}
+		return &freshConn{Conn: conn, raw: raw}, nil
+	}
 }
 
 // tlsConfig verifies with the system's roots unless a setting says otherwise.

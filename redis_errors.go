@@ -36,7 +36,7 @@ var passingCodes = []struct{ prefix, remedy string }{
 	{"ASK", "a slot is being moved"},
 	{"BUSY", "the server runs a long script"},
 	{"NOREPLICAS", "too few replicas for min-replicas-to-write"},
-	{"max number of clients reached", "raise maxclients or lower REDIS_MAX_CONNECTIONS"},
+	{maxClients, "raise maxclients or lower REDIS_MAX_CONNECTIONS"},
 }
 
 // fullCodes are errors of a server that wants its operator. They are not
@@ -74,6 +74,7 @@ func (c *redisClient) classify(ctx context.Context, err error) (fate, error) {
 	}
 	var op *net.OpError
 	var login *loginError
+	var unready *unreadyError
 	switch {
 	case errors.Is(err, redis.ErrClosed) && c.cluster() != nil && !c.calls.ended():
 		return passing, unavailablef("a node has left the cluster of %s: %w", c.where, err)
@@ -83,6 +84,10 @@ func (c *redisClient) classify(ctx context.Context, err error) (fate, error) {
 		return lost, fmt.Errorf("%w: %w", ErrClosed, err)
 	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted):
 		return refused, fmt.Errorf("%w: all connections to %s are busy; raise REDIS_MAX_CONNECTIONS: %w", ErrUnavailable, c.where, err)
+	case errors.As(err, &unready):
+		return passing, fmt.Errorf("%w: %s broke the connection before it was ready: %w", ErrUnavailable, c.where, unready.cause)
+	case errors.Is(err, errMaxClients):
+		return classifyReply(err, maxClients)
 	case errors.As(err, &login):
 		return refused, login.error
 	case errors.As(err, &op) && op.Op == "dial":
@@ -119,10 +124,6 @@ func contextError(ctx context.Context) error {
 // classifyReply handles what the server itself said. Its text may quote the
 // arguments of a command, so only known texts are passed on.
 func classifyReply(err error, text string) (fate, error) {
-	text = strings.TrimPrefix(text, "ERR max number") // Normalised below.
-	if len(text) != len(err.Error()) && strings.HasPrefix(text, " of clients") {
-		text = "max number" + text
-	}
 	for _, code := range passingCodes {
 		if strings.HasPrefix(text, code.prefix) {
 			return passing, fmt.Errorf("%w: %w", ErrUnavailable, &veiled{code.prefix + ": " + code.remedy, err})
