@@ -73,8 +73,8 @@ func WithRedisClient(client redis.UniversalClient) Option {
 }
 
 // WithoutAutoPipelining gives every single command to Redis a round trip of
-// its own. Otherwise those of many goroutines share some, by way of an API of
-// go-redis that is experimental.
+// its own. Otherwise those of many goroutines share some; with a Cluster by
+// way of an API of go-redis that is experimental.
 func WithoutAutoPipelining() Option { return func(o *options) { o.unshared = true } }
 
 // WithReadOnly opens namespaces for looking only: every write fails with an

@@ -94,7 +94,12 @@ func (e *redisEngine) keysBy(n int, id func(i int) string) []string {
 
 func (e *redisEngine) read(ctx context.Context, id string) (json.RawMessage, error) {
 	cmd, _, err := share(ctx, e.client, repeatable, func() *redis.StringCmd {
-		return redis.NewStringCmd(ctx, "get", e.key(id))
+		get := &struct { // One allocation for all.
+			key  string
+			args [2]any
+		}{key: e.key(id)}
+		get.args = [...]any{"get", &get.key}
+		return redis.NewStringCmd(ctx, get.args[:]...)
 	})
 	if err != nil {
 		return nil, err
@@ -453,6 +458,7 @@ func (e *redisEngine) stats(s *Stats) {
 		Circuit:         e.client.circuit.String(),
 	}
 	e.client.cache.stats(s.Redis)
+	e.client.lane.count(s.Redis)
 }
 
 func (e *redisEngine) close() error {

@@ -86,11 +86,11 @@ const sharedBytes = 32 << 10
 
 // carrying returns the client for sending items.
 func (c *redisClient) carrying(items []item) *redisClient {
-	if !c.shares() || len(items) > 1 || items[0].size() <= sharedBytes {
+	if len(items) > 1 || items[0].size() <= sharedBytes {
 		return c
 	}
 	alone := *c
-	alone.auto, alone.group = nil, nil
+	alone.together = nil
 	return &alone
 }
 
@@ -164,13 +164,13 @@ func run[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, build
 // callers where the client can do that. A caller that gives up leaves a
 // command behind that ends with its fellows.
 func share[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, build func() C) (C, fate, error) {
-	if !c.shares() {
+	if c.together == nil {
 		return run(ctx, c, again, build)
 	}
 	worst := refused
 	cmd, err := retry(ctx, c, again, func() (C, fate, error) {
 		cmd := build()
-		f, err := c.attempt(ctx, func() error { return c.submit(ctx, single{cmd}) })
+		f, err := c.attempt(ctx, func() error { return c.together(ctx, cmd) })
 		worst = max(worst, f)
 		return cmd, f, err
 	})

@@ -36,7 +36,7 @@ type docFiller struct {
 
 func newDocFiller(cache *docCache, client *redisClient, logger *slog.Logger) *docFiller {
 	own := *client
-	own.UniversalClient, own.auto = cacheable{client.UniversalClient}, nil
+	own.UniversalClient, own.together = cacheable{client.UniversalClient}, nil
 	return &docFiller{docCache: cache, client: &own, turns: make(chan struct{}, cacheFills), logger: logger}
 }
 

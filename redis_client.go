@@ -28,17 +28,20 @@ type redisClient struct {
 	redis.UniversalClient
 	where    string // host:port, for messages
 	wait     time.Duration
-	sentinel bool                 // Sentinels say which server it is
-	auto     *redis.AutoPipeliner // nil: every command by itself
-	borrow   bool                 // the caller of WithRedisClient closes it
-	calls    *calls               // shared by the clients of all nodes
-	cache    *docFiller           // nil: there is none
+	sentinel bool       // Sentinels say which server it is
+	borrow   bool       // the caller of WithRedisClient closes it
+	calls    *calls     // shared by the clients of all nodes
+	lane     *lane      // nil: none
+	cache    *docFiller // nil: there is none
 
-	circuit *circuit // shared by them, too; nil: there is none
+	circuit *circuit // shared by the clients of all nodes, too; nil: there is none
+
+	// together executes a command along with those of other callers, and
+	// returns its error. nil: every command goes by itself.
+	together func(ctx context.Context, cmd redis.Cmder) error
 
 	writes  *redisClient // the one to write with; nil: this one
 	confirm *confirmer   // waits for replicas; nil: the master's word is enough
-	group   *writeGroup  // in place of auto, where confirm is set
 }
 
 // calls counts the calls that run apart from their caller, so that the client
@@ -98,49 +101,55 @@ func connectRedis(_ context.Context, cfg RedisConfig, opts options) (*redisClien
 	}
 	cache := s.cacheOptions(o)
 	redis.SetLogger(redisLogger{opts.logger})
-	client := redis.NewUniversalClient(o)
-	auto, err := autoPipeline(client, opts)
-	if err != nil {
-		return nil, errors.Join(err, client.Close())
-	}
 	c := &redisClient{
-		UniversalClient: client,
-		auto:            auto,
-		where:           strings.Join(s.addrs, ", "),
-		wait:            s.ConnectionTimeout,
-		sentinel:        s.masterName != "",
-		calls:           new(calls),
-		circuit:         breaker,
+		where:    strings.Join(s.addrs, ", "),
+		wait:     s.ConnectionTimeout,
+		sentinel: s.masterName != "",
+		calls:    new(calls),
+		circuit:  breaker,
 	}
+	if !opts.unshared && !s.cluster && s.masterName == "" && o.PoolSize > 1 {
+		c.lane = newLane(*o, c.calls)
+		o.PoolSize-- // Which leaves that of the lane.
+		o.MaxActiveConns--
+	}
+	c.UniversalClient = redis.NewUniversalClient(o)
 	if cache != nil {
 		c.cache = newDocFiller(cache, c, opts.logger)
+	}
+	if c.together, err = c.sharing(opts); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	return c, c.confirmed(s.WaitReplicas, opts)
 }
 
-// shares reports whether small commands travel with those of other callers.
-func (c *redisClient) shares() bool { return c.auto != nil || c.group != nil }
-
-// submit sends a small command with those of other callers.
-func (c *redisClient) submit(ctx context.Context, cmd redis.Cmder) error {
-	if c.group != nil {
-		return c.group.submit(ctx, cmd)
-	}
-	return c.auto.Submit(ctx, cmd).WaitContext(ctx)
-}
-
-// autoPipeline lets the single commands of many callers share round trips: the
-// commands that come while a batch is on its way make the next. Half duplex,
-// the default, is the faster of its two ways near the server. This is the one
-// place that knows the experimental API.
-func autoPipeline(client redis.UniversalClient, opts options) (*redis.AutoPipeliner, error) {
-	c, ok := client.(interface {
-		AsyncAutoPipeline() (*redis.AutoPipeliner, error)
-	})
-	if !ok || opts.unshared {
+// sharing returns what lets single commands share round trips.
+func (c *redisClient) sharing(opts options) (func(context.Context, redis.Cmder) error, error) {
+	if opts.unshared {
 		return nil, nil
 	}
-	return c.AsyncAutoPipeline()
+	if c.cluster() == nil {
+		return newCombiner(sendTo(c.UniversalClient), c.calls, c.lane).do, nil
+	}
+	auto, err := c.cluster().AsyncAutoPipeline()
+	if err != nil {
+		return nil, err
+	}
+	return autoPipelined(auto), nil
+}
+
+// newLane returns a lane to the server of o.
+func newLane(o redis.UniversalOptions, calls *calls) *lane {
+	o.PoolSize, o.MaxActiveConns, o.ClientSideCache = 1, 1, nil
+	return &lane{calls: calls, open: func() *redis.Client { return redis.NewClient(o.Simple()) }}
+}
+
+// autoPipelined lets commands to a Cluster share round trips, by node. It is
+// go-redis's own way, and this the one place that knows the experimental API.
+func autoPipelined(auto *redis.AutoPipeliner) func(context.Context, redis.Cmder) error {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		return auto.Submit(ctx, single{cmd}).WaitContext(ctx)
+	}
 }
 
 // options are go-redis's for s. They are the only place where a setting
@@ -304,11 +313,12 @@ func (c *redisClient) unguarded() *redisClient {
 // close waits for the calls whose callers did not.
 func (c *redisClient) close() error {
 	c.calls.end()
-	var err error
+	err := c.lane.close()
 	if !c.borrow {
-		err = c.Close()
+		err = errors.Join(err, c.Close())
 	}
 	c.calls.running.Wait()
+	err = errors.Join(err, c.lane.close()) // A call may have opened it meanwhile.
 	if errors.Is(err, redis.ErrClosed) {
 		return nil
 	}

@@ -65,8 +65,8 @@ func TestRedisVariablesReachTheClient(t *testing.T) {
 	require.Equal(t, 7, o.DB)
 	require.Equal(t, "jo", o.Username)
 	require.Equal(t, "p #/w", o.Password)
-	require.Equal(t, 17, o.PoolSize)
-	require.Equal(t, 17, o.MaxActiveConns)
+	require.Equal(t, 17-1, o.PoolSize) // One is the lane's.
+	require.Equal(t, 17-1, o.MaxActiveConns)
 	require.Equal(t, 1500*time.Millisecond, o.DialTimeout)
 	require.Equal(t, 2500*time.Millisecond, o.ReadTimeout)
 	require.Equal(t, 2500*time.Millisecond, o.WriteTimeout)
@@ -88,7 +88,7 @@ func TestRedisDefaultsReachTheClient(t *testing.T) {
 	o := c.(*redis.Client).Options()
 	requireFixedOptions(t, o)
 	require.Equal(t, "localhost:6379", o.Addr)
-	require.Equal(t, []any{0, "", "", 50}, []any{o.DB, o.Username, o.Password, o.PoolSize})
+	require.Equal(t, []any{0, "", "", 50 - 1}, []any{o.DB, o.Username, o.Password, o.PoolSize})
 	require.Equal(t, []time.Duration{5 * time.Second, 5 * time.Second, 5 * time.Second, 30 * time.Second},
 		[]time.Duration{o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.ConnMaxIdleTime})
 	require.Nil(t, o.TLSConfig)
@@ -108,7 +108,7 @@ func TestRedisURLOptionsWin(t *testing.T) {
 		"REDIS_SOCKET_TIMEOUT": "7", "REDIS_CONNECTION_TIMEOUT": "3", "REDIS_HEALTH_CHECK_INTERVAL": "5",
 	}, book)
 	o := c.(*redis.Client).Options()
-	require.Equal(t, []any{"url-user", "url pw", 4, 9, "me", 2}, []any{o.Username, o.Password, o.DB, o.PoolSize, o.ClientName, o.Protocol})
+	require.Equal(t, []any{"url-user", "url pw", 4, 9 - 1, "me", 2}, []any{o.Username, o.Password, o.DB, o.PoolSize, o.ClientName, o.Protocol})
 	require.Equal(t, 250*time.Millisecond, o.ReadTimeout)
 	require.Equal(t, 3*time.Second, o.DialTimeout)
 	require.LessOrEqual(t, o.ConnMaxIdleTime, time.Duration(0), "0 means never, as in redis-py")

@@ -84,6 +84,8 @@ func (c *redisClient) classify(ctx context.Context, err error) (fate, error) {
 		return lost, fmt.Errorf("%w: %w", ErrClosed, err)
 	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted):
 		return refused, fmt.Errorf("%w: all connections to %s are busy; raise REDIS_MAX_CONNECTIONS: %w", ErrUnavailable, c.where, err)
+	case errors.As(err, &unready) && c.calls.ended():
+		return refused, fmt.Errorf("%w: %w", ErrClosed, unready.cause)
 	case errors.As(err, &unready):
 		return passing, fmt.Errorf("%w: %s broke the connection before it was ready: %w", ErrUnavailable, c.where, unready.cause)
 	case errors.Is(err, errMaxClients):

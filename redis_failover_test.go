@@ -94,6 +94,8 @@ func (l *ledger) end() {
 // lost counts the acknowledged documents that a store does not have.
 func (l *ledger) lost(s *store) int {
 	l.t.Helper()
+	// For a second after its dials have failed go-redis repeats the error.
+	require.Eventually(l.t, func() bool { return s.Ping(l.t.Context()) == nil }, 30*time.Second, 10*time.Millisecond)
 	lost := 0
 	for part := range slices.Chunk(l.acked, 1000) {
 		values, err := s.GetMany(l.t.Context(), part)

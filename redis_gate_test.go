@@ -91,7 +91,10 @@ func (p retryingPipeline) Process(ctx context.Context, cmd redis.Cmder) error {
 }
 
 func bare(cmd redis.Cmder) redis.Cmder {
-	if s, ok := cmd.(single); ok {
+	switch s := cmd.(type) {
+	case single:
+		return s.Cmder
+	case *single:
 		return s.Cmder
 	}
 	return cmd

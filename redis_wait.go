@@ -70,10 +70,10 @@ func (c *redisClient) confirmed(want Replicas, opts options) error {
 		return invalidf("REDIS_WAIT_REPLICAS: the given client is neither a *redis.Client nor a *redis.ClusterClient")
 	}
 	w := *c
-	w.auto = nil
+	w.together = nil
 	w.confirm = &confirmer{want: want, most: make(map[string]int)}
 	if !opts.unshared {
-		w.group = &writeGroup{client: &w}
+		w.together = newCombiner(w.executeConfirmed, w.calls, nil).do
 	}
 	c.writes = &w
 	return nil
@@ -104,6 +104,15 @@ func (c *redisClient) do(ctx context.Context, cmd redis.Cmder) error {
 	}
 	c.confirm.send(ctx, c, []redis.Cmder{cmd})
 	return cmd.Err()
+}
+
+// executeConfirmed sends the commands of a group, with one WAIT for all.
+func (c *redisClient) executeConfirmed(ctx context.Context, cmds []single) {
+	list := make([]redis.Cmder, len(cmds))
+	for i := range cmds {
+		list[i] = &cmds[i]
+	}
+	c.confirm.send(ctx, c, list)
 }
 
 // A sender is what is used of a redis.Pipeliner.

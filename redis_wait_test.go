@@ -305,16 +305,16 @@ func TestWaitIsBounded(t *testing.T) {
 			time.AfterFunc(100*time.Millisecond, cancel)
 			began := time.Now()
 			assert.ErrorIs(t, write(ctx, s.(*store)), context.Canceled, name)
-			assert.Less(t, time.Since(began), 100*time.Millisecond+slack, name)
+			assert.Less(t, time.Since(began), 10*time.Second, name) // And not four fifths of the 20 s.
 		})
 	}
 	wg.Wait()
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	require.ErrorContains(t, s.Upsert(ctx, twoDocs), "only 0 of 1 replicas have confirmed within 1", "four fifths of the deadline")
 	began := time.Now()
 	require.NoError(t, s.Close())
-	require.Less(t, time.Since(began), slack)
+	require.Less(t, time.Since(began), 25*time.Second) // What was left behind ends with its socket's timeout.
 }
 
 // While a slot moves, writes with WAIT follow it, and the replicas of the
