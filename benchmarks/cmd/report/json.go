@@ -43,7 +43,8 @@ func jsonSuite() suite {
 	}}
 }
 
-// faster returns how many times the peer's time ours goes into.
+// faster returns how many times the peer's time ours goes into: the median of
+// the rounds, in each of which the two ran one after the other.
 func faster(ours, peer string) func(*results) float64 {
-	return func(r *results) float64 { return r.seconds(peer) / r.seconds(ours) }
+	return func(r *results) float64 { return r.medianRatio(peer, ours) }
 }

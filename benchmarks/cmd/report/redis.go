@@ -1,6 +1,9 @@
 package main
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // What nano-graphrag's own Python reaches, per second, on such a machine.
 const (
@@ -18,7 +21,9 @@ func redisSuite() suite {
 		pattern:  "^BenchmarkRedis",
 		programs: []string{"redis-server"},
 		modules:  []string{"github.com/redis/go-redis/v9", "github.com/redis/rueidis", "github.com/philippgille/gokv/redis"},
-		goals:    append(redisGoals("background", ""), redisGoals("request", ", cancellable")...),
+		goals: slices.SortedStableFunc(
+			slices.Values(append(redisGoals("background", ""), redisGoals("request", ", cancellable")...)),
+			func(a, b goal) int { return strings.Compare(a.id, b.id) }),
 	}
 }
 

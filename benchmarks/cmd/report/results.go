@@ -55,8 +55,21 @@ func (r *results) add(rec *benchfmt.Result) {
 func (r *results) config(key string) string { return r.last.GetConfig(key) }
 
 // median returns the middle of the figures, or NaN if there are none.
-func (r *results) median(name, unit string) float64 {
-	list := slices.Sorted(slices.Values(r.values[name][unit]))
+func (r *results) median(name, unit string) float64 { return middle(r.values[name][unit]) }
+
+// medianRatio returns the middle of the ratios of two times, round by round:
+// what slows a machine down for a while slows down both.
+func (r *results) medianRatio(name, by string) float64 {
+	list, others := r.values[name]["sec/op"], r.values[by]["sec/op"]
+	ratios := make([]float64, min(len(list), len(others)))
+	for i := range ratios {
+		ratios[i] = list[i] / others[i]
+	}
+	return middle(ratios)
+}
+
+func middle(list []float64) float64 {
+	list = slices.Sorted(slices.Values(list))
 	n := len(list)
 	if n == 0 {
 		return math.NaN()
