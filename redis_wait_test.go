@@ -336,6 +336,12 @@ func TestWaitDuringReshard(t *testing.T) {
 	require.NoError(t, s.Upsert(t.Context(), oneDoc))
 	require.EqualValues(t, 1, to.Client().Do(t.Context(), "cluster", "countkeysinslot", slot).Val(), "ASK was not followed")
 	require.EqualValues(t, 1, cluster.ReplicasOf(to)[0].Client().Do(t.Context(), "cluster", "countkeysinslot", slot).Val())
+	for _, want := range []Replicas{0, AllReplicas} { // Its key is on a server that does not own the slot yet.
+		s := openWaiting(t, cluster.URL(), want)
+		require.NoError(t, s.Upsert(t.Context(), oneDoc))
+		require.NoError(t, s.Drop(t.Context()))
+		require.Empty(t, listed(t, s))
+	}
 	finish()
 	for name, write := range writes {
 		require.NoError(t, write(t.Context(), s), name)
