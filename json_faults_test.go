@@ -309,7 +309,7 @@ func (m mutant) rig() *rig {
 func (m mutant) proof() error {
 	if !m.faults {
 		r := m.rig()
-		r.watch(2)
+		r.watch(4) // As many as TestJSONCrashEverywhere tries.
 		return r.run()
 	}
 	for n := 1; ; n++ {
