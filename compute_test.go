@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/alicebob/miniredis/v2/server"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -26,7 +27,17 @@ var computeBackends = map[string]func(t *testing.T, ttl time.Duration) (open fun
 		return openerOf(t, Config{WorkingDir: t.TempDir(), TTL: map[string]time.Duration{"docs": ttl}}, true)
 	},
 	"miniredis": func(t *testing.T, ttl time.Duration) func() *store {
-		cfg := redisCfg("redis://" + miniredis.RunT(t).Addr())
+		m := miniredis.RunT(t)
+		// A script that publishes may block miniredis for good, and so those
+		// that wait are not told here, but ask.
+		m.Server().SetPreHook(func(c *server.Peer, cmd string, _ ...string) bool {
+			if cmd != "SUBSCRIBE" {
+				return false
+			}
+			c.WriteError("NOPERM this user has no permissions to access one of the channels used as arguments")
+			return true
+		})
+		cfg := redisCfg("redis://" + m.Addr())
 		cfg.TTL = map[string]time.Duration{"docs": ttl}
 		return openerOf(t, cfg, false)
 	},
