@@ -136,9 +136,14 @@ func TestLsNamespaces(t *testing.T) {
 	require.Equal(t, "\"b\"\n", strings.SplitAfter(s.ok("ls", "--json"), "\n")[1])
 	s.fails(exitInvalid, "the namespace is empty", "ls", "")
 
-	s, _ = redisShell(t)
-	s.fails(exitInvalid, "cannot be listed; name one, as in kv ls full_docs", "ls")
-	s.fails(exitInvalid, "cannot be listed; name one, as in kv stats full_docs", "stats")
+	s, server := redisShell(t)
+	r = s.run("ls")
+	require.Equal(t, result{0, "", "kv: note: there are no keys under nano_graphrag: on redis://" + server.Addr() + "\n"}, r)
+	for _, key := range []string{"nano_graphrag:b:x:y", "nano_graphrag:b:z", "nano_graphrag:a:", "nano_graphrag:x", "other:c:x"} {
+		require.NoError(t, server.Set(key, "1"))
+	}
+	require.Equal(t, "a\nb\n", s.ok("ls"))
+	require.Equal(t, "NAMESPACE  DOCUMENTS\na          1\nb          2\n", s.ok("stats"))
 }
 
 func TestRm(t *testing.T) {

@@ -34,7 +34,7 @@ func (c *doctorCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	namespaces, err := c.namespaces(a, cfg)
+	namespaces, err := c.namespaces(ctx, a, cfg)
 	if err != nil {
 		return err
 	}
@@ -60,8 +60,8 @@ func (c *doctorCmd) Run(ctx context.Context, a *app) error {
 }
 
 // namespaces are those that are named or, on files, those that there are. On
-// Redis there is no list of them.
-func (c *doctorCmd) namespaces(a *app, cfg kv.Config) ([]string, error) {
+// Redis a list of them would cost a walk over all keys.
+func (c *doctorCmd) namespaces(ctx context.Context, a *app, cfg kv.Config) ([]string, error) {
 	switch {
 	case len(c.Namespaces) > 0:
 		for _, namespace := range c.Namespaces {
@@ -71,12 +71,7 @@ func (c *doctorCmd) namespaces(a *app, cfg kv.Config) ([]string, error) {
 	case !isJSON(cfg):
 		return demoNamespaces, nil
 	}
-	list, err := a.namespaces(cfg, "doctor")
-	var names []string
-	for _, f := range list {
-		names = append(names, f.namespace)
-	}
-	return names, err
+	return a.namespaces(ctx, cfg)
 }
 
 // examine checks namespaces through one factory. One that does not open does

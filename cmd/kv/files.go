@@ -1,83 +1,80 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ngraf/kv"
 )
 
-// documentFile and journalFile are the names under which the json backend
-// keeps a namespace.
-var (
-	documentFile = regexp.MustCompile(`^kv_store_([A-Za-z0-9_][A-Za-z0-9_.-]{0,63})\.json$`)
-	journalFile  = regexp.MustCompile(`^kv_store_([A-Za-z0-9_][A-Za-z0-9_.-]{0,63})\.journal\.[0-9]+$`)
-)
-
-// A files is what a directory has of one namespace.
-type files struct {
-	namespace      string
-	file, journals int64 // bytes
-}
-
-// found lists the namespaces that there are files of, by name.
-func found(dir string) ([]files, error) {
+// sizes are the bytes of a namespace's document file and of its journals.
+func sizes(dir, namespace string) (file, journals int64, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, err
+		return 0, 0, err
 	}
-	byName := make(map[string]*files)
+	document := "kv_store_" + namespace + ".json"
 	for _, entry := range entries {
-		match, journal := documentFile.FindStringSubmatch(entry.Name()), false
-		if match == nil {
-			match, journal = journalFile.FindStringSubmatch(entry.Name()), true
+		number, journal := strings.CutPrefix(entry.Name(), "kv_store_"+namespace+".journal.")
+		if _, bad := strconv.ParseUint(number, 10, 64); bad != nil {
+			journal = false
 		}
-		if match == nil || !entry.Type().IsRegular() {
+		if !journal && entry.Name() != document {
 			continue
-		}
-		f := byName[match[1]]
-		if f == nil {
-			f = &files{namespace: match[1]}
-			byName[match[1]] = f
 		}
 		info, err := entry.Info()
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // Replaced meanwhile.
 		case err != nil:
-			return nil, err
+			return 0, 0, err
 		case journal:
-			f.journals += info.Size()
+			journals += info.Size()
 		default:
-			f.file += info.Size()
+			file = info.Size()
 		}
 	}
-	var list []files
-	for _, f := range byName {
-		list = append(list, *f)
-	}
-	slices.SortFunc(list, func(a, b files) int { return strings.Compare(a.namespace, b.namespace) })
-	return list, nil
+	return file, journals, nil
 }
 
-// namespaces is found for the commands that may go without a namespace.
-func (a *app) namespaces(cfg kv.Config, command string) ([]files, error) {
-	if !isJSON(cfg) {
-		return nil, failf(exitInvalid, "on %s the namespaces cannot be listed; name one, as in kv %s full_docs",
-			inEffect(cfg, "STORAGE_KV_BACKEND"), command)
+// list lists the namespaces that a backend has.
+func (a *app) list(ctx context.Context, cfg kv.Config) (names []string, err error) {
+	factory, err := kv.NewFactory(cfg, kv.WithReadOnly(), kv.WithLogger(a.logger()))
+	if err != nil {
+		return nil, err
 	}
-	list, err := found(workingDir(cfg))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, noDirectory(cfg)
+	defer func() { err = errors.Join(err, factory.Close()) }()
+	return factory.Namespaces(ctx)
+}
+
+// namespaces is list for the commands that may go without a namespace.
+func (a *app) namespaces(ctx context.Context, cfg kv.Config) (names []string, err error) {
+	if isJSON(cfg) {
+		if _, err := os.Stat(workingDir(cfg)); errors.Is(err, fs.ErrNotExist) {
+			return nil, noDirectory(cfg)
+		}
 	}
-	if err == nil && len(list) == 0 {
-		a.note("there are no kv_store_*.json files in %s", workingDir(cfg))
+	err = a.within(ctx, func(ctx context.Context) error {
+		names, err = a.list(ctx, cfg)
+		return err
+	})
+	if err == nil && len(names) == 0 {
+		a.note("there are no %s", place(cfg))
 	}
-	return list, err
+	return names, err
+}
+
+// place says where the namespaces of a backend are.
+func place(cfg kv.Config) string {
+	if isJSON(cfg) {
+		return "kv_store_*.json files in " + workingDir(cfg)
+	}
+	return "keys under " + inEffect(cfg, "REDIS_KEY_PREFIX") + ": on " + inEffect(cfg, "REDIS_URL")
 }
 
 // exists reports whether a namespace has files, or could have documents on
@@ -87,16 +84,9 @@ func (a *app) exists(cfg kv.Config, namespace string) bool {
 	if !isJSON(cfg) {
 		return true
 	}
-	list, err := found(workingDir(cfg))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	names, err := a.list(context.Background(), cfg)
+	if err != nil || slices.Contains(names, namespace) {
 		return true
-	}
-	var names []string
-	for _, f := range list {
-		if f.namespace == namespace {
-			return true
-		}
-		names = append(names, f.namespace)
 	}
 	there := "there are none"
 	if len(names) > 0 {

@@ -54,7 +54,7 @@ On Redis its keys begin with kv_demo_ and a random number, whatever REDIS_KEY_PR
 func (lsCmd) Help() string {
 	return `Prints one id a line. An id that would not be safe as a line is printed as a JSON string: one that is empty, begins with a double quote, or holds control characters or line separators. With --json all are.
 
-    kv ls                                     the namespaces; files only
+    kv ls                                     the namespaces
     kv ls full_docs | head
     kv ls text_chunks | wc -l
     kv ls full_docs -0 | xargs -0 kv get full_docs -- | jq .content`
@@ -97,7 +97,7 @@ func (countCmd) Help() string {
 }
 
 func (statsCmd) Help() string {
-	return `Shows for each namespace how many documents it has, and how large its document file and its journal (the writes since) are. Without NAMESPACE it shows all that there are files of. On Redis there are no files, and a NAMESPACE is needed.
+	return `Shows for each namespace how many documents it has, and how large its document file and its journal (the writes since) are. Without NAMESPACE it shows all. On Redis there are no files.
 
     kv stats
     kv stats full_docs --json | jq .documents`

@@ -12,7 +12,7 @@ import (
 )
 
 type lsCmd struct {
-	Namespace *string `arg:"" optional:"" help:"Namespace whose ids to list. Without it: which namespaces there are (files only)."`
+	Namespace *string `arg:"" optional:"" help:"Namespace whose ids to list. Without it: which namespaces there are."`
 	JSON      bool    `name:"json" xor:"form" help:"Print each id as a JSON string."`
 	Null      bool    `short:"0" xor:"form" help:"End each id with a NUL byte in place of a newline, for xargs -0."`
 }
@@ -23,9 +23,9 @@ func (c *lsCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	if c.Namespace == nil {
-		list, err := a.namespaces(cfg, "ls")
-		for _, f := range list {
-			if err := c.print(a, f.namespace); err != nil {
+		names, err := a.namespaces(ctx, cfg)
+		for _, name := range names {
+			if err := c.print(a, name); err != nil {
 				return err
 			}
 		}

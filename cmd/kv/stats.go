@@ -5,12 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"text/tabwriter"
 )
 
 type statsCmd struct {
-	Namespace *string `arg:"" optional:"" help:"Namespace. Without it: all (files only)."`
+	Namespace *string `arg:"" optional:"" help:"Namespace. Without it: all."`
 	JSON      bool    `name:"json" help:"Print one JSON object for each namespace, on a line of its own."`
 }
 
@@ -29,30 +28,29 @@ func (c *statsCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	var list []files
+	var names []string
 	switch {
 	case c.Namespace == nil:
-		list, err = a.namespaces(cfg, "stats")
-	case a.exists(cfg, *c.Namespace) && isJSON(cfg):
-		list, err = found(workingDir(cfg))
-		list = slices.DeleteFunc(list, func(f files) bool { return f.namespace != *c.Namespace })
-	default:
-		list = []files{{namespace: *c.Namespace}}
+		names, err = a.namespaces(ctx, cfg)
+	case a.exists(cfg, *c.Namespace):
+		names = []string{*c.Namespace}
 	}
 	if err != nil {
 		return err
 	}
 	var all []figures
 	var failed error // One that cannot be read does not hide the others.
-	for _, f := range list {
-		n, err := a.count(ctx, cfg, f.namespace)
+	for _, name := range names {
+		n, err := a.count(ctx, cfg, name)
 		if err != nil {
 			failed = errors.Join(failed, err)
 			continue
 		}
-		figure := figures{Namespace: f.namespace, Backend: inEffect(cfg, "STORAGE_KV_BACKEND"), Documents: n}
+		figure := figures{Namespace: name, Backend: inEffect(cfg, "STORAGE_KV_BACKEND"), Documents: n}
 		if isJSON(cfg) {
-			figure.FileBytes, figure.JournalBytes = &f.file, &f.journals
+			file, journals, err := sizes(workingDir(cfg), name)
+			failed = errors.Join(failed, err)
+			figure.FileBytes, figure.JournalBytes = &file, &journals
 		}
 		all = append(all, figure)
 	}
