@@ -213,6 +213,9 @@ func TestMigrateRules(t *testing.T) {
 					require.Equal(t, before, holds(t, src), name)
 					if tt.err != "" {
 						require.ErrorContains(t, err, tt.err, name)
+						var e *Error
+						require.ErrorAs(t, err, &e)
+						require.Contains(t, []string{"other", "number"}, e.ID, name)
 						require.Subset(t, holds(t, dst), compacted(t, there), name)
 						continue
 					}

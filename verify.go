@@ -241,8 +241,12 @@ func failed(op, namespace string, err error) error {
 	}
 	e := &Error{Op: op, Namespace: namespace, Err: err}
 	var inner *Error
-	if errors.As(err, &inner) {
+	var named *withID
+	switch {
+	case errors.As(err, &inner):
 		e.ID = inner.ID
+	case errors.As(err, &named):
+		e.ID = named.id
 	}
 	return e
 }
