@@ -29,7 +29,8 @@ type PythonReport struct {
 // from the title. Those of other namespaces, of the LLM cache above all,
 // cannot be had from the value; such elements are reported and left out.
 // Times to live are not in these exports: every document gets that of its
-// namespace, as with Upsert.
+// namespace, as with Upsert. If dst is nil and mode is ImportMerge, nothing is
+// stored, and the report says what there is.
 //
 // Format: nano_graphrag/backup/exporters/kv_exporter.py.
 func ImportPython(ctx context.Context, r io.Reader, dst Store, namespace string, mode ImportMode) (PythonReport, error) {

@@ -34,6 +34,12 @@ type cli struct {
 	Doctor doctorCmd `cmd:"" help:"Look for what loses documents: settings of the server, full disks, damaged values."`
 	Drop   dropCmd   `cmd:"" help:"Remove all documents of a namespace."`
 	Repair repairCmd `cmd:"" help:"Salvage a namespace whose files are damaged."`
+
+	Migrate migrateCmd `cmd:"" help:"Copy documents from the files to Redis, or back."`
+	Verify  verifyCmd  `cmd:"" help:"Compare the files with Redis."`
+	Export  exportCmd  `cmd:"" help:"Write documents to a file, as a backup."`
+	Import  importCmd  `cmd:"" help:"Store the documents of an export, or of a backup of nano-graphrag."`
+
 	Ping   pingCmd   `cmd:"" help:"See whether the backend answers."`
 	Config configCmd `cmd:"" help:"Show the settings in effect and where each comes from."`
 }
@@ -55,6 +61,8 @@ type streams struct {
 	in       io.Reader
 	out, err io.Writer
 	terminal bool // somebody may be typing on in
+
+	errTerminal bool // somebody may be looking at err
 }
 
 // run is the whole program but for the process, and returns its exit code.

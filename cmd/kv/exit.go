@@ -73,7 +73,7 @@ func exitCode(err error) int {
 
 // message adds to err what to do, where it does not say so itself.
 func message(err error, code int) string {
-	slow, call, name := (*slowError)(nil), (*os.SyscallError)(nil), (*net.DNSError)(nil)
+	slow, call, name, again := (*slowError)(nil), (*os.SyscallError)(nil), (*net.DNSError)(nil), (*resumable)(nil)
 	switch {
 	case code == exitInterrupted:
 		return "interrupted" + undecided(err)
@@ -83,12 +83,26 @@ func message(err error, code int) string {
 		return err.Error() + undecided(err)
 	case errors.As(err, &call) && call.Syscall == "connect", errors.As(err, &name):
 		return err.Error() + "; see whether it runs there, and whether kv config shows the right address"
+	case errors.As(err, &again) && errors.Is(err, kv.ErrUnavailable):
+		return err.Error() + undecided(err)
 	}
 	return err.Error()
 }
 
-// undecided warns of a write that was cut short.
+// A resumable error says how to go on after it, if the cause may pass.
+type resumable struct {
+	err  error
+	hint string
+}
+
+func (r *resumable) Error() string { return r.err.Error() }
+func (r *resumable) Unwrap() error { return r.err }
+
+// undecided warns of a write that was cut short, or says how to go on.
 func undecided(err error) string {
+	if r := (*resumable)(nil); errors.As(err, &r) {
+		return "; " + r.hint
+	}
 	if e := (*kv.Error)(nil); errors.As(err, &e) {
 		switch e.Op {
 		case "upsert", "insert", "delete", "drop":

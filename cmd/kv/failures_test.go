@@ -49,7 +49,8 @@ func TestHelp(t *testing.T) {
 	} {
 		require.Contains(t, help, text)
 	}
-	for _, command := range []string{"demo", "ls", "get", "put", "rm", "count", "stats", "doctor", "drop", "ping", "config"} {
+	for _, command := range []string{"demo", "ls", "get", "put", "rm", "count", "stats", "doctor", "drop", "repair",
+		"migrate", "verify", "export", "import", "ping", "config"} {
 		require.Contains(t, help, "\n  "+command+" ")
 		require.Contains(t, s.ok(command, "--help"), "\n    kv ", "an example of %s", command)
 	}

@@ -29,13 +29,15 @@ The environment says where the documents are:
     REDIS_PASSWORD        where REDIS_URL has none; or REDIS_PASSWORD_FILE
     REDIS_KEY_PREFIX      first part of every key, default nano_graphrag
 
-kv config lists the others. demo, ls, get, count, stats, doctor, ping and config take
-no lock and change nothing of yours; put, rm and drop on files need them to be closed elsewhere.
+kv config lists the others. demo, ls, get, count, stats, doctor, verify, export, ping and
+config take no lock and change nothing of yours; put, rm, drop, repair, import and migrate
+--to json on files need them to be closed elsewhere.
 
 Exit codes:
 
     0    done
-    1    not found, nothing removed or stored, not confirmed, or danger found
+    1    not found, nothing removed or stored, something left out, not confirmed,
+         or danger or differences found
     2    wrong usage, input or configuration
     3    the backend is unavailable, locked or slow, or another failure
     4    corrupt data
@@ -125,6 +127,49 @@ func (repairCmd) Help() string {
 
     kv repair text_chunks
     kv repair text_chunks --json`
+}
+
+func (migrateCmd) Help() string {
+	return `Copies documents between the files in STORAGE_WORKING_DIR and the Redis of REDIS_URL, with the times that they have left to live, and then compares both sides. It reads its source, and changes nothing in it, even while a service uses it; what is written there meanwhile may be missed, so stop the writers, or run it again.
+
+    kv migrate --to redis               before STORAGE_KV_BACKEND=redis
+    kv migrate --to json                before going back to files
+    kv migrate --to json --dry-run
+    kv migrate --to redis text_chunks --overwrite
+
+To Redis, documents without a time to live get that of their namespace. To files, all of a namespace changes in one step, and its document file of before is kept as kv_store_NAMESPACE.json.previous-TIME; no service may have the files open. After Ctrl-C or a failure the same command goes on. --timeout is for opening, not for copying.
+
+Other ways, one Redis to another for instance, lead over kv export and kv import.`
+}
+
+func (verifyCmd) Help() string {
+	return `Compares the files in STORAGE_WORKING_DIR with the Redis of REDIS_URL, document by document, and lists what differs. The exit code is 1 if anything does. White space and the escapes of strings do not count, nor does a time to live that Redis gave to a document that has none in the files.
+
+    kv verify
+    kv verify full_docs --json | jq .differences`
+}
+
+func (exportCmd) Help() string {
+	return `Writes one file with all documents and the moments at which they expire, with checksums: of each line, so that damage can be found, and of the whole. It gets its name when it is whole, and only its owner may read it.
+
+    kv export backup.ndjson
+    kv export backup.ndjson.zst full_docs text_chunks
+    kv export - | ssh host 'cat > backup.ndjson'
+
+Documents that are not JSON are left out and listed; the exit code is then 1.`
+}
+
+func (importCmd) Help() string {
+	return `Stores documents. What is read is checked as a whole before anything is written; a wrong checksum is refused.
+
+    kv import backup.ndjson.zst
+    kv import backup.ndjson full_docs --mode replace
+    kv import snapshot_2026-01-31T12-00-00Z.ngbak --dry-run
+    kv import full_docs.json
+
+Of nano-graphrag it reads a backup (.ngbak), the directory of an unpacked one, and a single kv/NAMESPACE.json of it. Backups of its JSON backend have lost the ids; those of full_docs, text_chunks and community_reports are computed again. What has none is listed by its place, and the exit code is 1.
+
+After Ctrl-C or a failure the same command completes it. --timeout is for reaching the server, not for copying.`
 }
 
 func (pingCmd) Help() string {

@@ -21,11 +21,13 @@ func main() {
 		out:      os.Stdout,
 		err:      os.Stderr,
 		terminal: isTerminal(os.Stdin),
+
+		errTerminal: isTerminal(os.Stderr),
 	}))
 }
 
-// isTerminal reports whether somebody may be typing. For /dev/null it is
-// wrong, and the first read says so.
+// isTerminal reports whether somebody may be typing or looking. For /dev/null
+// it is wrong, and the first read says so.
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0

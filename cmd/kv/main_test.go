@@ -26,6 +26,7 @@ type shell struct {
 	env      []string
 	in       io.Reader
 	terminal bool
+	looking  bool // at stderr
 }
 
 type result struct {
@@ -42,7 +43,7 @@ func (s shell) run(args ...string) result {
 		s.in = strings.NewReader("")
 	}
 	var out, err bytes.Buffer
-	code := run(s.ctx, args, s.env, streams{s.in, &out, &err, s.terminal})
+	code := run(s.ctx, args, s.env, streams{in: s.in, out: &out, err: &err, terminal: s.terminal, errTerminal: s.looking})
 	return result{code, out.String(), err.String()}
 }
 

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/ngraf/kv"
+)
+
+type migrateCmd struct {
+	Namespaces []string `arg:"" name:"namespace" optional:"" help:"Namespaces. Without one: all that the source has."`
+	To         string   `required:"" enum:"json,redis" placeholder:"BACKEND" help:"Where the documents go, json or redis; they come from the other one."`
+	Mirror     bool     `xor:"how" help:"Replace what differs, and remove what the source has not. The default for --to json."`
+	Merge      bool     `xor:"how" help:"Add what is absent, and leave the rest alone. The default for --to redis."`
+	Overwrite  bool     `xor:"how" help:"Add what is absent, and replace what differs."`
+	Fail       bool     `xor:"how" help:"Add what is absent, and stop at a document that differs."`
+	DryRun     bool     `name:"dry-run" help:"Write nothing, and say what would be done."`
+	NoVerify   bool     `name:"no-verify" help:"Do not compare both sides in the end."`
+	JSON       bool     `name:"json" help:"Print a JSON object for each namespace, on a line of its own."`
+}
+
+// A migration is one run of kv migrate.
+type migration struct {
+	*app
+	cmd      *migrateCmd
+	src, dst *side
+	reports  []kv.MigrateReport
+}
+
+func (c *migrateCmd) Run(ctx context.Context, a *app) (err error) {
+	m := &migration{app: a, cmd: c}
+	from, opts := "redis", []kv.Option{}
+	if c.To == "redis" {
+		from = "json"
+	}
+	if c.DryRun {
+		opts = append(opts, kv.WithReadOnly())
+	}
+	if m.src, err = a.side(from, kv.WithReadOnly()); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.src.close()) }()
+	if m.dst, err = a.side(c.To, opts...); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.dst.close()) }()
+	if c.DryRun {
+		if err := m.dst.needed(); err != nil {
+			return err
+		}
+	}
+	names, err := m.names(ctx)
+	if err != nil {
+		return err
+	}
+	failed := m.all(ctx, names)
+	return errors.Join(failed, m.print())
+}
+
+// names are the namespaces to copy.
+func (m *migration) names(ctx context.Context) ([]string, error) {
+	if err := m.src.needed(); err != nil {
+		return nil, err
+	}
+	if len(m.cmd.Namespaces) > 0 {
+		for _, name := range m.cmd.Namespaces {
+			m.exists(m.src.cfg, name)
+		}
+		return m.cmd.Namespaces, nil
+	}
+	names, err := m.src.namespaces(ctx)
+	if err != nil {
+		return nil, err
+	}
+	theirs, err := m.dst.namespaces(ctx)
+	if err != nil {
+		return nil, err
+	}
+	others := slices.DeleteFunc(theirs, func(name string) bool { return slices.Contains(names, name) })
+	if len(others) > 0 {
+		m.note("there is nothing of %s in %s; what there is in %s is left alone", strings.Join(others, ", "), m.src.called, m.dst.called)
+	}
+	if len(names) == 0 {
+		return nil, failf(exitNothing, "there is nothing to copy: no %s", place(m.src.cfg))
+	}
+	return names, nil
+}
+
+// all copies the namespaces in turn. One that fails does not keep back the
+// others.
+func (m *migration) all(ctx context.Context, names []string) (failed error) {
+	for _, name := range names {
+		err := m.one(ctx, name)
+		failed = errors.Join(failed, err)
+		if err != nil && hopeless(ctx, err) {
+			break
+		}
+	}
+	if failed != nil && !m.cmd.DryRun {
+		failed = &resumable{failed, "both sides are sound; the same command again goes on from here"}
+	}
+	return failed
+}
+
+func (m *migration) one(ctx context.Context, namespace string) error {
+	return both(ctx, namespace, m.src, m.dst, func(src, dst kv.Store) error {
+		opts := m.options(namespace)
+		if opts.Mirror {
+			if err := m.refuseEmpty(ctx, namespace, src, dst); err != nil {
+				return err
+			}
+		}
+		bar := m.progress(namespace)
+		verifying := false
+		opts.Progress = func(p kv.Progress) {
+			if p.Verifying && !verifying {
+				verifying = true
+				bar.end()
+				bar = m.progress("comparing " + namespace)
+			}
+			bar.at(int64(p.Documents), int64(p.Total))
+		}
+		report, err := kv.Migrate(ctx, dst, src, opts)
+		bar.end()
+		m.reports = append(m.reports, report)
+		return m.judge(report, err)
+	})
+}
+
+func (m *migration) options(namespace string) kv.MigrateOptions {
+	opts := kv.MigrateOptions{DryRun: m.cmd.DryRun, SkipVerify: m.cmd.NoVerify}
+	switch {
+	case m.cmd.Overwrite:
+		opts.OnConflict = kv.Overwrite
+	case m.cmd.Fail:
+		opts.OnConflict = kv.Fail
+	case m.cmd.Mirror, m.cmd.To == "json" && !m.cmd.Merge:
+		opts.Mirror = true
+	}
+	if m.cmd.To == "redis" { // What Python wrote has no time to live in its file.
+		opts.TTL = lifetime(m.src.cfg, namespace)
+	}
+	return opts
+}
+
+// refuseEmpty says in the words of the command line what the library would.
+func (m *migration) refuseEmpty(ctx context.Context, namespace string, src, dst kv.Store) error {
+	for _, s := range []kv.Store{src, dst} {
+		for _, err := range s.Keys(ctx) {
+			if err != nil || s == src {
+				return err
+			}
+			return failf(exitInvalid, "there is nothing of %s in %s, so that everything of it would be removed from %s; if that is meant: kv --backend %s drop %s",
+				namespace, m.src.called, m.dst.called, m.cmd.To, namespace)
+		}
+	}
+	return nil
+}
+
+// judge adds to what the library says of a namespace what the user can do.
+func (m *migration) judge(report kv.MigrateReport, err error) error {
+	namespace, n := report.Namespace, report.Refused
+	if e := (*kv.Error)(nil); m.cmd.Fail && errors.As(err, &e) && e.ID != "" && !ofKind(err) {
+		return failf(exitNothing, "the document %s of %s has another value in %s; it was left alone, and nothing more was copied", quoted(e.ID), namespace, m.dst.called)
+	}
+	if report.Skipped > 0 {
+		m.note("%d documents of %s have another value in %s, which was kept; kv verify %s lists them, --overwrite replaces them",
+			report.Skipped, namespace, m.dst.called, namespace)
+	}
+	if n > 0 {
+		err = errors.Join(err, failf(exitNothing, "%d documents of %s are not JSON and stay behind in %s; kv verify %s lists them",
+			n, namespace, m.src.called, namespace))
+	}
+	return err
+}
+
+// ofKind reports whether an error is something else than a conflict.
+func ofKind(err error) bool {
+	return slices.ContainsFunc([]error{kv.ErrUnavailable, kv.ErrInvalid, kv.ErrCorrupt, kv.ErrLocked, context.Canceled}, func(kind error) bool {
+		return errors.Is(err, kind)
+	})
+}
+
+func (m *migration) print() error {
+	if m.cmd.JSON {
+		enc := json.NewEncoder(m.out)
+		enc.SetEscapeHTML(false)
+		for _, r := range m.reports {
+			if err := enc.Encode(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(m.reports) == 0 {
+		return nil
+	}
+	w := tabwriter.NewWriter(m.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "NAMESPACE\tCOPIED\tSAME\tSKIPPED\tOVERWRITTEN\tREMOVED\tEXPIRED\tREFUSED\tVERIFIED")
+	for _, r := range m.reports {
+		verified := "no"
+		switch {
+		case m.cmd.DryRun, m.cmd.NoVerify:
+			verified = "-"
+		case r.Verified:
+			verified = "yes"
+		}
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", r.Namespace,
+			r.Copied, r.Same, r.Skipped, r.Overwritten, r.Removed, r.Expired, r.Refused, verified)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if m.cmd.DryRun {
+		fmt.Fprintln(m.out, "This was a dry run: nothing was written.")
+	}
+	for _, r := range m.reports {
+		if r.Previous != "" {
+			fmt.Fprintf(m.out, "The file of %s as it was before is %s.\n", r.Namespace, filepath.Join(workingDir(m.dst.cfg), r.Previous))
+		}
+	}
+	return nil
+}
