@@ -102,3 +102,17 @@ func TestImportPythonObjects(t *testing.T) {
 		assert.ErrorIs(t, err, ErrCorrupt, bad)
 	}
 }
+
+// Without a store, an export is only looked at.
+func TestImportPythonWithoutStore(t *testing.T) {
+	for text, want := range map[string]PythonReport{
+		`[{"content": "hello"}, null, 5]`: {ImportReport{Namespace: "full_docs", Documents: 1}, []string{}, []int{2}},
+		`{"a": {}, "b": NaN}`:             {ImportReport{Namespace: "full_docs", Documents: 1}, []string{"b"}, []int{}},
+	} {
+		report, err := ImportPython(t.Context(), strings.NewReader(text), nil, "full_docs", ImportMerge)
+		require.NoError(t, err)
+		require.Equal(t, want, report)
+	}
+	_, err := ImportPython(t.Context(), strings.NewReader(`{"a": {}`), nil, "full_docs", ImportMerge)
+	require.ErrorIs(t, err, ErrCorrupt)
+}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv/internal/redistest"
 )
 
 // The files of a nano-graphrag user, under git: looking changes nothing, and
@@ -76,4 +80,47 @@ func (s shell) git(args ...string) string {
 	out, err := cmd.Output()
 	require.NoError(s.t, err, stderr.String())
 	return string(out)
+}
+
+// The files of a nano-graphrag user go to Redis, back, into an export and into
+// another directory: the same bytes in the same order.
+func TestRealRoundTrip(t *testing.T) {
+	data := os.Getenv("KV_TEST_DATA")
+	if data == "" {
+		t.Skip("KV_TEST_DATA is not set")
+	}
+	server := redistest.Start(t)
+	for _, set := range []string{"dickens", "golden"} {
+		t.Run(set, func(t *testing.T) {
+			from := jsonShell(t)
+			from.env = append(from.env, "REDIS_URL="+server.URL(), "REDIS_KEY_PREFIX="+set)
+			names, err := filepath.Glob(filepath.Join(data, set, "kv_store_*.json"))
+			require.NoError(t, err)
+			require.NotEmpty(t, names)
+			for _, name := range names {
+				text, err := os.ReadFile(name)
+				require.NoError(t, err)
+				from.write(filepath.Base(name), string(text))
+			}
+			from.ok("migrate", "--to", "redis")
+			from.ok("verify")
+			from.ok("migrate", "--to", "json")
+			from.ok("verify")
+			file := filepath.Join(t.TempDir(), "all.zst")
+			from.ok("export", file)
+			to := jsonShell(t)
+			to.env = append(to.env, from.env[1:]...)
+			to.ok("import", file)
+			to.ok("verify")
+			for _, name := range names {
+				want, err := os.ReadFile(name)
+				require.NoError(t, err)
+				for _, dir := range []string{from.dir(), to.dir()} {
+					now, err := os.ReadFile(filepath.Join(dir, filepath.Base(name)))
+					require.NoError(t, err)
+					require.Equal(t, fmt.Sprintf("%x", sha256.Sum256(want)), fmt.Sprintf("%x", sha256.Sum256(now)), filepath.Base(name))
+				}
+			}
+		})
+	}
 }
