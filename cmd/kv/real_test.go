@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -96,6 +97,7 @@ func TestRealRoundTrip(t *testing.T) {
 			from.env = append(from.env, "REDIS_URL="+server.URL(), "REDIS_KEY_PREFIX="+set)
 			names, err := filepath.Glob(filepath.Join(data, set, "kv_store_*.json"))
 			require.NoError(t, err)
+			names = slices.DeleteFunc(names, func(name string) bool { return strings.Contains(name, "odd") }) // It has NaN.
 			require.NotEmpty(t, names)
 			for _, name := range names {
 				text, err := os.ReadFile(name)
