@@ -17,7 +17,12 @@ import (
 	"github.com/ngraf/kv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(guideEnv) != "" {
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // A shell runs kv in process.
 type shell struct {
