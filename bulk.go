@@ -56,7 +56,7 @@ func fetch(ctx context.Context, s Store, ids []string) ([]moved, error) {
 	var failed error
 	var running sync.WaitGroup
 	running.Go(func() { ttls, failed = lives(ctx, s, ids) })
-	values, err := s.GetMany(ctx, ids)
+	values, err := values(ctx, s, ids)
 	running.Wait()
 	if err != nil && (values == nil || !errors.Is(err, ErrCorrupt)) {
 		return nil, err
@@ -80,6 +80,25 @@ func fetch(ctx context.Context, s Store, ids []string) ([]moved, error) {
 		}
 	}
 	return docs, nil
+}
+
+// values is GetMany, which of a built-in store neither counts nor goes through
+// the client-side cache: nobody asked for these documents, and so they are no
+// part of a hit rate.
+func values(ctx context.Context, s Store, ids []string) ([]json.RawMessage, error) {
+	own, ok := s.(*store)
+	if !ok {
+		return s.GetMany(ctx, ids)
+	}
+	if err := own.begin(ctx); err != nil {
+		return nil, own.fail("getmany", err)
+	}
+	get := own.engine.getMany
+	if e, ok := own.engine.(*redisEngine); ok {
+		get = e.readMany
+	}
+	found, err := get(ctx, ids)
+	return found, own.fail("getmany", err)
 }
 
 // lives returns the times to live of ids, absent for those that are not there.

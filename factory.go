@@ -111,8 +111,8 @@ type Factory struct {
 
 	mu      sync.Mutex
 	closed  bool
-	keeps   bool // a reference to client
-	stores  map[Store]struct{}
+	keeps   bool             // a reference to client
+	stores  map[Store]string // that are open, and their namespaces
 	past    map[string]Stats // by namespace, of built-in stores that were closed
 	engines map[string]*shared[engine]
 	flights map[engine]*flights
@@ -130,7 +130,7 @@ func NewFactory(cfg Config, opts ...Option) (*Factory, error) {
 	}
 	f := &Factory{
 		cfg:     cfg,
-		stores:  make(map[Store]struct{}),
+		stores:  make(map[Store]string),
 		past:    make(map[string]Stats),
 		engines: make(map[string]*shared[engine]),
 		flights: make(map[engine]*flights),
@@ -164,7 +164,7 @@ func (f *Factory) Open(ctx context.Context, namespace string) (Store, error) {
 	f.mu.Lock()
 	closed := f.closed
 	if !closed {
-		f.stores[s] = struct{}{}
+		f.stores[s] = namespace
 	}
 	f.mu.Unlock()
 	if closed {
@@ -274,6 +274,7 @@ func (f *Factory) release(s *store, eng *shared[engine]) error {
 	err := eng.release()
 	f.mu.Lock()
 	delete(f.stores, s)
+	s.counters.fill(&last) // Calls that have ended meanwhile are in it.
 	past := f.past[s.namespace]
 	past.add(last)
 	f.past[s.namespace] = past
@@ -294,12 +295,8 @@ func (f *Factory) Stats(ctx context.Context) ([]Stats, error) {
 	total := maps.Clone(f.past)
 	f.mu.Unlock()
 	for _, s := range open {
-		statser, ok := As[Statser](s)
-		if !ok {
-			continue
-		}
-		stats, err := statser.Stats(ctx)
-		if errors.Is(err, ErrClosed) { // It is among the past the next time.
+		stats, err := statsOf(ctx, s)
+		if errors.Is(err, ErrClosed) {
 			continue
 		}
 		if err != nil {
@@ -316,6 +313,31 @@ func (f *Factory) Stats(ctx context.Context) ([]Stats, error) {
 	return list, nil
 }
 
+// statsOf returns the figures of a store that was open just now. A built-in
+// one has them after its Close, too, so that no sum goes back when it is closed
+// in between. A store that does not count is as one that is closed.
+func statsOf(ctx context.Context, s Store) (Stats, error) {
+	if own, ok := s.(*store); ok {
+		return own.stats(), nil
+	}
+	if statser, ok := As[Statser](s); ok {
+		return statser.Stats(ctx)
+	}
+	return Stats{}, ErrClosed
+}
+
+// Stores returns an open store of each namespace, by name. They belong to
+// those who opened them, who may close them at any time.
+func (f *Factory) Stores() map[string]Store {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	open := make(map[string]Store)
+	for s, namespace := range f.stores {
+		open[namespace] = s
+	}
+	return open
+}
+
 // Close closes every store that f has opened, and then what they shared.
 // Closing twice is fine.
 func (f *Factory) Close() error {
@@ -325,7 +347,6 @@ func (f *Factory) Close() error {
 	for s := range f.stores {
 		open = append(open, s)
 	}
-	clear(f.stores)
 	keeps := f.keeps
 	f.keeps = false
 	f.mu.Unlock()
@@ -337,6 +358,9 @@ func (f *Factory) Close() error {
 	if keeps {
 		errs = append(errs, f.client.release())
 	}
+	f.mu.Lock()
+	clear(f.stores) // Those of registered backends; the others are past.
+	f.mu.Unlock()
 	return errors.Join(errs...)
 }
 

@@ -54,6 +54,31 @@ type Checker interface {
 	Check(ctx context.Context) []Finding
 }
 
+// Healthy returns nil if s can serve, or why it cannot: the answer to a
+// readiness probe. It asks as little as it can, and waits as long as ctx lets
+// it: a [Pinger] is pinged, and another store is asked for an id. On Redis it
+// also fails where every write would, on a replica, unless the factory is
+// read-only. The json backend says whether it had to stop writing, without
+// input or output. The error holds no id, no value and no secret.
+func Healthy(ctx context.Context, s Store) error {
+	p, ok := As[Pinger](s)
+	if !ok {
+		_, err := s.Missing(ctx, []string{"kv-healthy"})
+		return err
+	}
+	if err := p.Ping(ctx); err != nil {
+		return err
+	}
+	own, ok := p.(*store)
+	if !ok || own.readonly {
+		return nil
+	}
+	if e, ok := own.engine.(*redisEngine); ok {
+		return own.fail("ping", e.writable(ctx))
+	}
+	return nil
+}
+
 // Check looks at the health of what is behind s, and returns what it found,
 // the gravest first: settings of a server that lose documents, a disk that is
 // about to be full, values that are not JSON. Nothing is changed. It takes

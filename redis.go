@@ -21,14 +21,20 @@ import (
 // cache that the stores of a factory share: each of these stores reports the
 // same.
 type RedisStats struct {
-	Connections     int   // open now
-	IdleConnections int   // of these, not in use
-	PoolTimeouts    int64 // calls that found no free connection in time
-	Retries         int64 // requests sent again after a failure, a pipeline counting as one
+	Connections      int   // open now
+	IdleConnections  int   // of these, not in use
+	ConnectionLimit  int   // to each server; 0: not known, of some clients of WithRedisClient
+	PoolTimeouts     int64 // calls that found no free connection in time
+	PoolWaits        int64 // calls that had to wait for a connection
+	PoolWaited       time.Duration
+	StaleConnections int64 // closed because they were old, idle for too long or broken
+
+	Retries int64 // requests sent again after a failure, a pipeline counting as one
 
 	Circuit string // "closed", "open", "half-open" (one call at a time is tried); empty: there is none
 
 	// All are 0 without [RedisConfig].ClientCache.
+	CacheLimit         int64 // bytes, see CacheBytes
 	CacheHits          int64 // ids of Get and GetMany that the cache answered
 	CacheMisses        int64 // those that the server had to be asked for
 	CacheEntries       int   // documents in the cache now
@@ -451,11 +457,15 @@ func (e *redisEngine) ping(ctx context.Context) error {
 func (e *redisEngine) stats(s *Stats) {
 	pool := e.client.PoolStats()
 	s.Redis = &RedisStats{
-		Connections:     int(pool.TotalConns),
-		IdleConnections: int(pool.IdleConns),
-		PoolTimeouts:    int64(pool.Timeouts),
-		Retries:         e.client.calls.repeated.Load(),
-		Circuit:         e.client.circuit.String(),
+		Connections:      int(pool.TotalConns),
+		IdleConnections:  int(pool.IdleConns),
+		ConnectionLimit:  e.client.pool,
+		PoolTimeouts:     int64(pool.Timeouts),
+		PoolWaits:        int64(pool.WaitCount),
+		PoolWaited:       time.Duration(pool.WaitDurationNs),
+		StaleConnections: int64(pool.StaleConns),
+		Retries:          e.client.calls.repeated.Load(),
+		Circuit:          e.client.circuit.String(),
 	}
 	e.client.cache.stats(s.Redis)
 	e.client.lane.count(s.Redis)

@@ -225,6 +225,7 @@ func (c *docFiller) stats(s *RedisStats) {
 	if c == nil {
 		return
 	}
+	s.CacheLimit = c.shards[0].limit * cacheShards
 	s.CacheHits, s.CacheMisses = c.hits.Load(), c.misses.Load()
 	s.CacheEvictions, s.CacheInvalidations = c.evictions.Load(), c.invalidations.Load()
 	s.CacheEntries, s.CacheBytes = c.size()

@@ -28,6 +28,7 @@ type redisClient struct {
 	redis.UniversalClient
 	where    string // host:port, for messages
 	wait     time.Duration
+	pool     int        // most connections to a server; 0: not known
 	sentinel bool       // Sentinels say which server it is
 	borrow   bool       // the caller of WithRedisClient closes it
 	calls    *calls     // shared by the clients of all nodes
@@ -85,6 +86,7 @@ func connectRedis(_ context.Context, cfg RedisConfig, opts options) (*redisClien
 			UniversalClient: opts.client,
 			where:           "the given client's server",
 			wait:            defaultTimeout,
+			pool:            poolSize(opts.client),
 			borrow:          true,
 			calls:           new(calls),
 			circuit:         breaker,
@@ -104,6 +106,7 @@ func connectRedis(_ context.Context, cfg RedisConfig, opts options) (*redisClien
 	c := &redisClient{
 		where:    strings.Join(s.addrs, ", "),
 		wait:     s.ConnectionTimeout,
+		pool:     s.MaxConnections,
 		sentinel: s.masterName != "",
 		calls:    new(calls),
 		circuit:  breaker,
@@ -121,6 +124,16 @@ func connectRedis(_ context.Context, cfg RedisConfig, opts options) (*redisClien
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, c.confirmed(s.WaitReplicas, opts)
+}
+
+func poolSize(client redis.UniversalClient) int {
+	switch c := client.(type) {
+	case *redis.Client:
+		return c.Options().PoolSize
+	case *redis.ClusterClient:
+		return c.Options().PoolSize
+	}
+	return 0
 }
 
 // sharing returns what lets single commands share round trips.

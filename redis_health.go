@@ -361,3 +361,24 @@ func (e *redisEngine) sampleFailed(ctx context.Context, r *report, err error) {
 	n.refused(ctx, "whether the values are JSON", "scan or get", err)
 	r.join(n.report)
 }
+
+// writable returns an error if the server that answers is a replica. The
+// client of a Cluster finds masters by itself, and a server that does not tell
+// what it is may well be one.
+func (e *redisEngine) writable(ctx context.Context) error {
+	if e.client.cluster() != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.client.wait)
+	defer cancel()
+	cmd, _, err := run(ctx, e.client.unguarded(), never, func() *redis.StringCmd {
+		return redis.NewStringCmd(ctx, "info", "replication")
+	})
+	if errors.Is(err, ErrUnavailable) || contextError(ctx) != nil {
+		return err
+	}
+	if err == nil && parseInfo(cmd.Val())["role"] == "slave" {
+		return unavailablef("the server is a replica, which takes no writes; point REDIS_URL to the master, or to the Sentinels")
+	}
+	return nil
+}

@@ -16,6 +16,7 @@ type Stats struct {
 
 	Gets    int64 // ids asked for by Get and GetMany
 	Hits    int64 // those of Gets that were present
+	Misses  int64 // those that were absent; the others' calls failed, or are under way
 	Upserts int64 // items stored by Upsert, Insert and UpsertTTL
 	Deletes int64 // documents removed by Delete
 	Errors  int64 // calls that failed, ErrNotFound apart
@@ -36,8 +37,8 @@ type Stats struct {
 
 // CallStats are the figures of one method.
 type CallStats struct {
-	// Results counts calls by how they ended: "ok", "not_found", "canceled",
-	// "timeout", "unknown_outcome", "unavailable", "corrupt", "invalid",
+	// Results counts calls by how they ended, as [Result] says: "ok",
+	// "not_found", "canceled", "timeout", "unknown_outcome", "unavailable", "corrupt", "invalid",
 	// "closed", "locked" and, for what matches none of the errors of this
 	// package, "error".
 	Results map[string]int64
@@ -98,6 +99,10 @@ var classes = [...]struct {
 	{"error", nil},
 }
 
+// Result returns the name under which [CallStats] counts a call that returned
+// err: one of a few, so that it can be a label of a metric or of a trace.
+func Result(err error) string { return classes[classOf(err)].name }
+
 // classOf returns the index of an error among the classes.
 func classOf(err error) int {
 	if err == nil {
@@ -113,9 +118,9 @@ func classOf(err error) int {
 
 // counters are the figures of a store. Counting allocates nothing.
 type counters struct {
-	gets, hits, upserts, deletes atomic.Int64
-	read, written                atomic.Int64 // bytes
-	methods                      [methodCount]struct {
+	gets, hits, misses, upserts, deletes atomic.Int64
+	read, written                        atomic.Int64 // bytes
+	methods                              [methodCount]struct {
 		results [len(classes)]atomic.Int64
 		latency meter
 		batch   meter
@@ -142,10 +147,10 @@ func (c *counters) end(s span, err error) {
 
 // fill puts the figures into stats.
 func (c *counters) fill(stats *Stats) {
-	stats.Gets, stats.Hits = c.gets.Load(), c.hits.Load()
+	stats.Gets, stats.Hits, stats.Misses = c.gets.Load(), c.hits.Load(), c.misses.Load()
 	stats.Upserts, stats.Deletes = c.upserts.Load(), c.deletes.Load()
 	stats.BytesRead, stats.BytesWritten = c.read.Load(), c.written.Load()
-	stats.Calls = make(map[string]CallStats)
+	stats.Errors, stats.Calls = 0, make(map[string]CallStats)
 	for i := range c.methods {
 		m := &c.methods[i]
 		counts := make(map[string]int64)
@@ -171,6 +176,7 @@ func (s *Stats) add(o Stats) {
 	s.Backend, s.Namespace = o.Backend, o.Namespace
 	s.Gets += o.Gets
 	s.Hits += o.Hits
+	s.Misses += o.Misses
 	s.Upserts += o.Upserts
 	s.Deletes += o.Deletes
 	s.Errors += o.Errors

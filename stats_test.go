@@ -3,6 +3,7 @@ package kv
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"math"
 	"testing"
 	"time"
@@ -82,6 +83,7 @@ func TestStatsOfCalls(t *testing.T) {
 	assert.Equal(t, float64(2), stats.Calls["upsert"].Batch.Sum)
 	assert.Equal(t, float64(3), stats.Calls["getmany"].Batch.Sum)
 	assert.Equal(t, int64(2), stats.Errors)
+	assert.Equal(t, []int64{5, 3, 2}, []int64{stats.Gets, stats.Hits, stats.Misses})
 	assert.Equal(t, int64(11), stats.BytesWritten)
 	assert.Equal(t, int64(10+11), stats.BytesRead)
 	assert.Zero(t, stats.LastFlush.At)
@@ -103,6 +105,14 @@ func TestCountersDoNotAllocate(t *testing.T) {
 	}))
 }
 
+// Each call is counted by what Result says of its error.
+func TestResult(t *testing.T) {
+	assert.Equal(t, "ok", Result(nil))
+	assert.Equal(t, "not_found", Result(&Error{Op: "get", Err: &withID{"a", ErrNotFound}}))
+	assert.Equal(t, "unavailable", Result(unavailablef("no answer")))
+	assert.Equal(t, "error", Result(errors.New("else")))
+}
+
 // Inspect counts what is there, of both backends alike, and names no id
 // unless asked to.
 func TestInspect(t *testing.T) {
@@ -117,6 +127,7 @@ func TestInspect(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 2002, all.Documents)
 	assert.Equal(t, 2002, all.Sampled)
+	assert.Zero(t, s.(*store).stats().Gets, "nobody asked for these documents")
 	assert.Equal(t, 2001, all.Unexpected)
 	assert.Equal(t, 2001, all.Permanent)
 	assert.Equal(t, uint64(1), all.TTL.Count)
@@ -167,4 +178,48 @@ func TestFactoryStats(t *testing.T) {
 	assert.Equal(t, "b", all[1].Namespace)
 	assert.Equal(t, int64(2), all[1].Gets)
 	assert.Equal(t, "json", all[1].Backend)
+}
+
+// No figure of a factory goes back while stores are closed and opened: what
+// watches it takes that for a restart.
+func TestFactoryStatsNeverGoBack(t *testing.T) {
+	f, err := NewFactory(Config{WorkingDir: t.TempDir()})
+	require.NoError(t, err)
+	defer f.Close()
+	keeper, err := f.Open(t.Context(), "a")
+	require.NoError(t, err)
+	assert.Contains(t, f.Stores(), "a")
+	done := make(chan error, 1)
+	go func() {
+		for range 300 {
+			s, err := f.Open(t.Context(), "a")
+			if err == nil {
+				_, err = s.Missing(t.Context(), []string{"x"})
+			}
+			if err == nil {
+				err = s.Close()
+			}
+			if err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- keeper.Close()
+	}()
+	last := int64(0)
+	for running := true; running; {
+		select {
+		case err := <-done:
+			require.NoError(t, err)
+			running = false
+		default:
+		}
+		all, err := f.Stats(t.Context())
+		require.NoError(t, err)
+		now := all[0].Calls["missing"].Results["ok"]
+		require.GreaterOrEqual(t, now, last)
+		last = now
+	}
+	assert.Equal(t, int64(300), last)
+	assert.Empty(t, f.Stores())
 }

@@ -91,6 +91,9 @@ func (s *store) Get(ctx context.Context, id string) (value json.RawMessage, err 
 	s.counters.gets.Add(1)
 	value, err = s.engine.get(ctx, id)
 	if err != nil {
+		if errors.Is(err, ErrNotFound) {
+			s.counters.misses.Add(1)
+		}
 		return nil, &withID{id, err}
 	}
 	s.counters.hits.Add(1)
@@ -116,9 +119,10 @@ func (s *store) GetMany(ctx context.Context, ids []string, fields ...string) (va
 	if err != nil && !errors.Is(err, ErrCorrupt) {
 		return nil, err
 	}
-	hits, read := int64(0), 0
+	hits, misses, read := int64(0), int64(0), 0
 	for i, value := range values {
 		if value == nil {
+			misses++
 			continue
 		}
 		hits++
@@ -128,6 +132,9 @@ func (s *store) GetMany(ctx context.Context, ids []string, fields ...string) (va
 		}
 	}
 	s.counters.hits.Add(hits)
+	if err == nil { // Else some of them are corrupt.
+		s.counters.misses.Add(misses)
+	}
 	s.counters.read.Add(int64(read))
 	return values, err
 }
