@@ -73,7 +73,11 @@ func TestContractRedisCached(t *testing.T) {
 func serverHarness(t *testing.T, cache int64) kvtest.Harness {
 	server := redistest.Start(t, redistest.AppendFsyncAlways())
 	cfg := kv.Config{Backend: "redis", Redis: kv.RedisConfig{URL: kv.RedisURL(server.URL()), ClientCache: cache}, MaxValueBytes: roomy}
-	h := kvtest.Harness{Open: newOpener(t, cfg, same).open, Persistent: true, MaxValueBytes: roomy}
+	return harnessOf(t, server, newOpener(t, cfg, same))
+}
+
+func harnessOf(t *testing.T, server *redistest.Server, o *opener) kvtest.Harness {
+	h := kvtest.Harness{Open: o.open, Persistent: true, MaxValueBytes: o.cfg.MaxValueBytes}
 	h.Plant = func(namespace string, raw map[string][]byte) error {
 		for id, value := range raw {
 			if err := server.Client().Set(t.Context(), "nano_graphrag:"+namespace+":"+id, value, 0).Err(); err != nil {
@@ -135,15 +139,15 @@ func (o *opener) open(namespace string, ttl time.Duration) (kv.Store, error) {
 }
 
 func newOpener(t *testing.T, cfg kv.Config, wrap func(kv.Store) kv.Store, opts ...kv.Option) *opener {
-	opts = append(opts, kv.WithLogger(slog.New(slog.DiscardHandler)))
+	opts = append([]kv.Option{kv.WithLogger(slog.New(slog.DiscardHandler))}, opts...)
 	return &opener{t: t, cfg: cfg, opts: opts, wrap: wrap, factories: make(map[string]*kv.Factory)}
 }
 
-func jsonHarness(t *testing.T, limit int64, wrap func(kv.Store) kv.Store) kvtest.Harness {
+func jsonHarness(t *testing.T, limit int64, wrap func(kv.Store) kv.Store, opts ...kv.Option) kvtest.Harness {
 	dir := t.TempDir()
 	var ahead atomic.Int64
 	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	o := newOpener(t, kv.Config{WorkingDir: dir, MaxValueBytes: limit}, wrap, kv.WithClock(now))
+	o := newOpener(t, kv.Config{WorkingDir: dir, MaxValueBytes: limit}, wrap, append(opts, kv.WithClock(now))...)
 	return kvtest.Harness{
 		Open:          o.open,
 		Persistent:    true,

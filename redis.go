@@ -55,6 +55,7 @@ type redisEngine struct {
 	release func() error // gives the client back
 	warned  sync.Once    // that a scan cannot be certain
 	plain   atomic.Bool  // the server has no MSETEX for us
+	asked   atomic.Bool  // it has one
 }
 
 func newRedisEngine(client *redisClient, cfg Config, namespace string, logger *slog.Logger, release func() error) *redisEngine {

@@ -3,6 +3,7 @@ package kv
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -12,6 +13,11 @@ import (
 // by trying, which needs no command to ask with: it executes nothing then, and
 // is sent a SET for each from now on.
 func (e *redisEngine) setTogetherFor(ctx context.Context, b *batch, from int, items []item) {
+	if !e.knowsMSETEX(ctx) {
+		e.plain.Store(true)
+		e.setEach(ctx, b, from, items)
+		return
+	}
 	args := make([]any, 2, 4+2*len(items))
 	args[0], args[1] = "msetex", len(items)
 	keys, values := e.keysOfItems(items), lend(ctx, items)
@@ -27,4 +33,22 @@ func (e *redisEngine) setTogetherFor(ctx context.Context, b *batch, from int, it
 		return
 	}
 	b.note(from, len(items), f, err)
+}
+
+// knowsMSETEX sends the bare name once. A server repeats the arguments of a
+// command that it does not know in its error, and that is what a client with
+// instrumentation of its own shows: ids and values.
+func (e *redisEngine) knowsMSETEX(ctx context.Context) bool {
+	if e.asked.Load() {
+		return true
+	}
+	_, f, err := run(ctx, e.client, never, func() *redis.IntCmd { return redis.NewIntCmd(ctx, "msetex") })
+	if err == nil || !declined(f, err) {
+		return true // The batch will meet what this has met.
+	}
+	if strings.Contains(err.Error(), "unknown command") {
+		return false
+	}
+	e.asked.Store(true)
+	return true
 }

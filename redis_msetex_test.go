@@ -2,6 +2,7 @@ package kv
 
 import (
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +19,10 @@ func TestRedisMSETEX(t *testing.T) {
 	var mu sync.Mutex // Two chunks are under way at a time.
 	var sent [][]string
 	require.NoError(t, m.Server().Register("MSETEX", func(c *server.Peer, _ string, args []string) {
+		if len(args) == 0 {
+			c.WriteError("ERR wrong number of arguments for 'msetex' command")
+			return
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		sent = append(sent, slices.Clone(args))
@@ -57,7 +62,12 @@ func TestRedisWithoutMSETEX(t *testing.T) {
 	} {
 		m := miniredis.RunT(t)
 		tries := 0
-		require.NoError(t, m.Server().Register("MSETEX", func(c *server.Peer, _ string, _ []string) {
+		require.NoError(t, m.Server().Register("MSETEX", func(c *server.Peer, _ string, args []string) {
+			if unknown := strings.HasPrefix(reply, "ERR unknown"); unknown != (len(args) == 0) {
+				require.False(t, unknown, "a server tells what it was sent with a command that it does not know")
+				c.WriteError("ERR wrong number of arguments for 'msetex' command")
+				return
+			}
 			if tries++; reply == "" {
 				c.WriteInt(0)
 				return
