@@ -32,9 +32,13 @@ import (
 // password stands in the configuration, and must be seen nowhere.
 const password = "GEHEIM-und-lang"
 
-// piece is how long a part of an id or value is looked for. Any longer excerpt
-// than twice that holds one whole.
-const piece = 12
+// What is shorter than least is not looked for, since it would be found in
+// words; from piece on an id or value is looked for in pieces of that length,
+// so that any excerpt of twice that holds one whole.
+const least, piece = 6, 12
+
+// A short piece that is made of letters is a word, which the text of an error may hold.
+const letters = "abcdefghijklmnopqrstuvwxyz"
 
 // A watch knows every id and value that went through its stores, and all that
 // was said of them: log lines, spans, metrics and errors.
@@ -53,9 +57,13 @@ func newWatch() *watch {
 func (w *watch) hide(text string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for ; len(text) >= piece && len(w.secret) < 1_000_000; text = text[piece:] {
-		if p := text[:piece]; strings.Count(p, p[:1]) < piece-1 {
+	for n := min(len(text), piece); n >= least && len(w.secret) < 1_000_000; n = piece {
+		p := text[:n]
+		if same := strings.Count(p, p[:1]) >= n-1; !same && (n == piece || strings.Trim(p, letters) != "") {
 			w.secret[strings.Clone(p)] = true
+		}
+		if text = text[n:]; len(text) < piece {
+			break
 		}
 	}
 }
@@ -111,14 +119,22 @@ func (w *watch) leaks() []string {
 	defer w.mu.Unlock()
 	var found []string
 	for _, text := range slices.Sorted(maps.Keys(w.said)) {
-		for i := 0; i+piece <= len(text); i++ {
-			if w.secret[text[i:i+piece]] {
-				found = append(found, fmt.Sprintf("%q in %.300q", text[i:i+piece], text))
-				break
-			}
+		if p := w.leak(text); p != "" {
+			found = append(found, fmt.Sprintf("%q in %.300q", p, text))
 		}
 	}
 	return found
+}
+
+func (w *watch) leak(text string) string {
+	for i := range len(text) {
+		for n := least; n <= piece && i+n <= len(text); n++ {
+			if w.secret[text[i:i+n]] {
+				return text[i : i+n]
+			}
+		}
+	}
+	return ""
 }
 
 // A watched store tells its watch of each id and value, and of each error.
@@ -273,6 +289,7 @@ func (o *telling) finish(t *testing.T) {
 // line does either, at any level, nor a span, nor a metric. This is the run of
 // the contract on the store that kvotel wraps, too.
 func TestNothingLeaksJSON(t *testing.T) {
+	t.Parallel()
 	o := newTelling(t)
 	kvtest.Run(t, func(t *testing.T) kvtest.Harness {
 		return jsonHarness(t, tight, func(s kv.Store) kv.Store { return o.wrap(t, s) }, kv.WithLogger(o.logger()))
@@ -283,6 +300,7 @@ func TestNothingLeaksJSON(t *testing.T) {
 // The same on Redis, on a server that has a password and goes away: by kv's
 // own client, and by one with instrumentation of its own in turn.
 func TestNothingLeaksRedis(t *testing.T) {
+	t.Parallel()
 	o := newTelling(t)
 	own := false
 	kvtest.Run(t, func(t *testing.T) kvtest.Harness {
@@ -290,7 +308,7 @@ func TestNothingLeaksRedis(t *testing.T) {
 		cfg := kv.Config{Backend: "redis", Redis: kv.RedisConfig{URL: kv.RedisURL(server.URL())}, MaxValueBytes: tight}
 		opts := []kv.Option{kv.WithLogger(o.logger())}
 		if own = !own; !own {
-			client := redis.NewClient(&redis.Options{Addr: server.Addr, Password: password, ContextTimeoutEnabled: true, MaxRetries: -1})
+			client := redis.NewClient(&redis.Options{Addr: server.Addr, Password: password, ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1})
 			t.Cleanup(func() { _ = client.Close() })
 			require.NoError(t, redisotel.InstrumentTracing(client, redisotel.WithDBStatement(false), redisotel.WithTracerProvider(o.spans)))
 			opts = append(opts, kv.WithRedisClient(client))
