@@ -59,7 +59,8 @@ type options struct {
 }
 
 // WithLogger sends what the library has to say to l in place of
-// slog.Default(). It is never an id, a value or a secret.
+// slog.Default(). It is never an id, a value or a secret, and a warning that
+// repeats is passed on once in ten seconds. docs/monitoring.md lists all.
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
 // WithRedisClient makes the redis backend use this client, which the caller
@@ -142,7 +143,7 @@ func NewFactory(cfg Config, opts ...Option) (*Factory, error) {
 	if f.opts.client != nil && cfg.backend() == "redis" && cfg.Redis.ClientCache != 0 {
 		return nil, &Error{Op: "configure", Err: invalidf("REDIS_CLIENT_CACHE: the client of WithRedisClient comes with its own settings; leave the cache off")}
 	}
-	f.opts.logger = orDefault(f.opts.logger, slog.Default())
+	f.opts.logger = withoutRepeats(orDefault(f.opts.logger, slog.Default()))
 	for _, warning := range cfg.warnings() {
 		f.opts.logger.Warn("kv: " + warning)
 	}
@@ -244,7 +245,7 @@ func (f *Factory) openRedis(ctx context.Context, namespace string) (engine, erro
 	if err != nil {
 		return nil, err
 	}
-	e := newRedisEngine(client, f.cfg, namespace, f.opts.logger, f.client.release)
+	e := newRedisEngine(client, f.cfg, namespace, f.opts.logger.With("namespace", namespace), f.client.release)
 	err = e.ping(ctx)
 	if err == nil {
 		err = e.checkCache(ctx)

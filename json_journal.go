@@ -119,7 +119,7 @@ func (e *jsonEngine) removeJournals(last uint64) error {
 	for len(e.obsolete) > 0 {
 		err := ignoreMissing(e.files.Remove(e.obsolete[0]))
 		if err != nil {
-			e.logger.Warn("kv: an old journal could not be removed: " + err.Error())
+			e.logger.Warn("kv: an old journal could not be removed", "error", err)
 			break
 		}
 		e.obsolete = e.obsolete[1:]
@@ -189,7 +189,7 @@ func (e *jsonEngine) fail(j *journal, cause error) error {
 		e.path(j.name), cause)
 	j.failed.Store(true)
 	if e.commits.failure.CompareAndSwap(nil, &err) {
-		e.logger.Error("kv: " + err.Error())
+		e.logger.Error("kv: writes are refused until the namespace is reopened", "error", err)
 	}
 	return e.health()
 }

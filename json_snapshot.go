@@ -31,7 +31,7 @@ func (e *jsonEngine) maybeCompact() {
 		e.compactAfter.Store(0)
 		if err := e.compact(context.Background(), true); err != nil {
 			e.compactAfter.Store(2 * e.journalBytes.Load()) // What fails is not tried at every write.
-			e.logger.Error("kv: compaction failed, the journal is kept: " + err.Error())
+			e.logger.Error("kv: compaction failed, the journal is kept", "error", err)
 		}
 	})
 }

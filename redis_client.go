@@ -80,7 +80,7 @@ func (c *calls) ended() bool {
 
 // connectRedis makes the client. Nothing is dialled yet.
 func connectRedis(_ context.Context, cfg RedisConfig, opts options) (*redisClient, error) {
-	breaker := newCircuit(cfg.CircuitFailures, orDefault(cfg.CircuitCooldown, defaultCooldown), opts.logger)
+	breaker := newCircuit(cfg.CircuitFailures, orDefault(cfg.CircuitCooldown, defaultCooldown), withRepeats(opts.logger))
 	if opts.client != nil {
 		c := &redisClient{
 			UniversalClient: opts.client,
@@ -363,9 +363,10 @@ func (c *redisClient) await(ctx context.Context, call func() error) error {
 	}
 }
 
-// redisLogger passes on what go-redis has to say about connections.
+// redisLogger passes on what go-redis has to say about connections. The format
+// is the message, so that the same is known as the same.
 type redisLogger struct{ *slog.Logger }
 
 func (l redisLogger) Printf(ctx context.Context, format string, args ...any) {
-	l.DebugContext(ctx, "kv: go-redis: "+fmt.Sprintf(format, args...))
+	l.DebugContext(ctx, "kv: go-redis: "+format, "text", fmt.Sprintf(format, args...))
 }

@@ -260,12 +260,12 @@ func (r *importRun) finish() error {
 	r.logger.Info("kv: imported the files into Redis; they are left as they are", "imported", sum.Imported, "equal", sum.Equal,
 		"conflicts", sum.Conflicts, "left", sum.Left, "expired", sum.Expired, "took", time.Since(r.began).Round(time.Millisecond))
 	if sum.Conflicts > 0 {
-		r.logger.Warn(fmt.Sprintf("kv: %d documents have another value in Redis than in the files; Redis's is kept: "+
-			"kv verify lists them, kv migrate --overwrite takes the files' values", sum.Conflicts))
+		r.logger.Warn("kv: documents have another value in Redis than in the files; Redis's is kept: "+
+			"kv verify lists them, kv migrate --overwrite takes the files' values", "documents", sum.Conflicts)
 	}
 	if sum.Left > 0 {
-		r.logger.Warn(fmt.Sprintf("kv: %d documents of the files are not in Redis, because they are not JSON (NaN, for instance) "+
-			"or over the limits of an id or a value; they stay in the files: kv doctor lists them", sum.Left))
+		r.logger.Warn("kv: documents of the files are not in Redis, because they are not JSON (NaN, for instance) "+
+			"or over the limits of an id or a value; they stay in the files: kv doctor lists them", "documents", sum.Left)
 	}
 	return nil
 }
