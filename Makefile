@@ -2,8 +2,11 @@
 # make lint   what CI lints
 # make soak   the long proofs: a hundred thousand kills, ten minutes a fuzz target
 # make demo   kv demo
+# make dashboards  the dashboard for Grafana, from internal/dashboard
+# make prometheus  what the proof of the dashboard needs (Debian); without it
+#                  that test is skipped
 
-.PHONY: test soak redis lint demo
+.PHONY: test soak redis lint demo dashboards prometheus
 
 # The second run has the numbers of docs/reliability.md; under the race
 # detector the proofs of the json backend try a part of them, and memory is not
@@ -36,6 +39,20 @@ redis:
 		DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -qq --no-install-recommends redis-server >/dev/null; \
 	elif command -v brew >/dev/null; then brew install redis; \
 	else echo "redis-server is missing and cannot be installed by this user: tests that need it are skipped"; fi
+
+dashboards:
+	go run ./monitoring/generate
+
+# prometheus installs Debian's Prometheus and redis_exporter, 25 MB. Their
+# services are not wanted, and are stopped where systemd has started them.
+prometheus:
+	@command -v prometheus >/dev/null && command -v prometheus-redis-exporter >/dev/null && exit 0; \
+	as=; [ "$$(id -u)" = 0 ] || as="sudo -n"; \
+	if command -v apt-get >/dev/null && $$as true 2>/dev/null; then \
+		$$as apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -qq --no-install-recommends prometheus prometheus-redis-exporter >/dev/null && \
+		{ [ ! -d /run/systemd/system ] || $$as systemctl disable --now prometheus prometheus-redis-exporter; }; \
+	else echo "prometheus is missing and cannot be installed by this user: the proof of the dashboard is skipped"; fi
 
 GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
