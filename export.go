@@ -103,6 +103,7 @@ func (e *exporter) namespace(ctx context.Context, namespace string, s Store) (Ex
 		if err != nil {
 			return r, err
 		}
+		began := time.Now() // What reads the stream may keep it waiting for long.
 		docs, err := fetch(ctx, s, ids)
 		if err != nil {
 			return r, err
@@ -112,7 +113,7 @@ func (e *exporter) namespace(ctx context.Context, namespace string, s Store) (Ex
 			case errors.Is(d.err, ErrCorrupt):
 				r.Refused = append(r.Refused, d.id)
 			case d.err == nil:
-				if err := e.document(d.item); err != nil {
+				if err := e.document(d.item, began); err != nil {
 					return r, err
 				}
 				r.Documents++
@@ -123,12 +124,13 @@ func (e *exporter) namespace(ctx context.Context, namespace string, s Store) (Ex
 	return r, nil
 }
 
-func (e *exporter) document(it item) error {
+// document writes a document whose time to live counts from the time read.
+func (e *exporter) document(it item, read time.Time) error {
 	e.buf = append(e.buf[:0], `{"id":`...)
 	e.buf = jsonscan.AppendString(e.buf, it.id)
 	if it.expires() {
 		e.buf = append(e.buf, `,"expires":`...)
-		e.buf = strconv.AppendInt(e.buf, time.Now().Add(it.ttl).UnixMilli(), 10)
+		e.buf = strconv.AppendInt(e.buf, read.Add(it.ttl).UnixMilli(), 10)
 	}
 	e.buf = append(e.buf, `,"value":`...)
 	e.buf = jsonscan.AppendCompact(e.buf, it.value)

@@ -227,7 +227,7 @@ func FuzzImport(f *testing.F) {
 	e := newExporter(&b)
 	_ = e.line(`{"kv":"export","version":1`)
 	_ = e.line(`{"namespace":"ns"`)
-	_ = e.document(item{id: "a", value: json.RawMessage(`{"b":[1]}`)})
+	_ = e.document(item{id: "a", value: json.RawMessage(`{"b":[1]}`)}, time.Now())
 	_ = e.end()
 	f.Add(b.Bytes())
 	f.Add([]byte(`{"kv":"export","version":2,"sum":"00000000"}` + "\n"))

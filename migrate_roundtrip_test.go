@@ -2,9 +2,14 @@ package kv
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"fmt"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -186,4 +191,45 @@ func roundTrip(t *testing.T, tr *traveller, dir, first, second string) {
 	if len(tr.corrupt) == 0 {
 		require.Equal(t, string(fileOf(t, copied, tr.namespace)), string(fileOf(t, dir, tr.namespace)))
 	}
+}
+
+// A doomed store's documents all end at one moment.
+type doomed struct {
+	*plainStore
+	end time.Time
+}
+
+func (s doomed) TTL(context.Context, string) (time.Duration, error) { return time.Until(s.end), nil }
+
+func (s doomed) UpsertTTL(ctx context.Context, items map[string]json.RawMessage, _ time.Duration) error {
+	return s.Upsert(ctx, items)
+}
+
+// slowWriter takes long for every write, as a pipe to a slow host does.
+type slowWriter struct{ bytes.Buffer }
+
+func (w *slowWriter) Write(p []byte) (int, error) {
+	time.Sleep(time.Minute)
+	return w.Buffer.Write(p)
+}
+
+// An export that its reader keeps waiting has the moments at which documents
+// expire, and not those moments and the waiting.
+func TestExportToASlowReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := doomed{newPlain(nil), time.Now().Add(24 * time.Hour)}
+		for i := range 500 {
+			s.docs[fmt.Sprint("id-", i)] = json.RawMessage(`"` + strings.Repeat("x", 4<<10) + `"`)
+		}
+		var stream slowWriter
+		_, err := Export(t.Context(), &stream, func(context.Context, string) (Store, error) { return s, nil }, "docs")
+		require.NoError(t, err)
+		require.Greater(t, time.Until(s.end), time.Hour)
+		require.Less(t, time.Until(s.end), 24*time.Hour-4*time.Minute)
+		expires := regexp.MustCompile(`"expires":(\d+)`).FindAllStringSubmatch(stream.String(), -1)
+		require.Len(t, expires, 500)
+		for _, m := range expires {
+			require.Equal(t, fmt.Sprint(s.end.UnixMilli()), m[1])
+		}
+	})
 }
