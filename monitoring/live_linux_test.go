@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -74,6 +75,9 @@ func TestLive(t *testing.T) {
 			require.True(t, prom.hasData(name), "%s: nobody exports %s", r.Alert, name)
 		}
 	}
+	for _, query := range keyQueries(t) {
+		prom.await(query, func() bool { return prom.hasData(query) })
+	}
 	if file := os.Getenv("KV_TEST_FIGURES"); file != "" {
 		prom.writeFigures(file)
 	}
@@ -83,6 +87,22 @@ func TestLive(t *testing.T) {
 		prom.await(expr, func() bool { return prom.hasData(expr) })
 	}
 	require.False(t, prom.hasData(`kv_up{backend="json"} == 0`))
+}
+
+// keyQueries are those of the four key metrics in docs/monitoring.md.
+func keyQueries(t *testing.T) (queries []string) {
+	doc, err := os.ReadFile("../docs/monitoring.md")
+	require.NoError(t, err)
+	_, section, ok := strings.Cut(string(doc), "## The four key metrics\n")
+	require.True(t, ok)
+	rows := regexp.MustCompile(`(?m)^\|[^|]*\|([^|]*`+"`"+`[^|]*)\|`).FindAllStringSubmatch(section, -1)
+	require.Len(t, rows, 4)
+	for _, row := range rows {
+		for _, q := range regexp.MustCompile("`([^`]*)`").FindAllStringSubmatch(row[1], -1) {
+			queries = append(queries, strings.ReplaceAll(q[1], "[5m]", "[10s]"))
+		}
+	}
+	return queries
 }
 
 // A promServer is a Prometheus that runs.
@@ -303,7 +323,7 @@ func (p *promServer) writeFigures(file string) {
 						Values []sample
 					}
 				}
-				p.get("/api/v1/query_range", url.Values{"query": {filled(q.Expr)}, "step": {"1"},
+				p.get("/api/v1/query_range", url.Values{"query": {filled(q.Expr)}, "step": {"3"},
 					"start": {strconv.FormatInt(until.Add(-75*time.Second).Unix(), 10)}, "end": {strconv.FormatInt(until.Unix(), 10)}}, &data)
 				for _, r := range data.Result {
 					legend := q.Legend

@@ -74,7 +74,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-const documents, chunksOf, questions = 500, 8, 2000
+const documents, chunksOf, questions = 500, 8, 20_000
 
 // work is one request to the service: mostly questions.
 func (s *stores) work(ctx context.Context) {

@@ -51,7 +51,7 @@ func run(ctx context.Context, listen string, workers int, inspect time.Duration)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(cfg.WorkingDir)) }()
 	cfg.Redis.KeyPrefix = fmt.Sprintf("kv_demo_%08x", rand.Uint32())
-	cfg.TTL = map[string]time.Duration{"llm_response_cache": 2 * time.Minute, "community_reports": 0}
+	cfg.TTL = map[string]time.Duration{"llm_response_cache": 30 * time.Second, "community_reports": 0}
 
 	factory, err := kv.NewFactory(cfg)
 	if err != nil {
