@@ -109,7 +109,7 @@ func (w *watch) OnEnd(s trace.ReadOnlySpan) {
 
 func (w *watch) sayAll(attrs []attribute.KeyValue) {
 	for _, a := range attrs {
-		w.say(string(a.Key) + "=" + a.Value.Emit())
+		w.say(string(a.Key) + "=" + a.Value.String())
 	}
 }
 

@@ -52,6 +52,20 @@ func describe(s trace.ReadOnlySpan) string {
 
 var one = map[string]json.RawMessage{"a": json.RawMessage(`1`)}
 
+// durations returns how many calls the histogram has counted, by attributes.
+func durations(t *testing.T, reader *metric.ManualReader) map[string]uint64 {
+	var all metricdata.ResourceMetrics
+	require.NoError(t, reader.Collect(t.Context(), &all))
+	require.Len(t, all.ScopeMetrics, 1)
+	m := all.ScopeMetrics[0].Metrics[0]
+	assert.Equal(t, []string{"db.client.operation.duration", "s"}, []string{m.Name, m.Unit})
+	counts := make(map[string]uint64)
+	for _, p := range m.Data.(metricdata.Histogram[float64]).DataPoints {
+		counts[p.Attributes.Encoded(attribute.DefaultEncoder())] = p.Count
+	}
+	return counts
+}
+
 // Each call is a span with what the semantic conventions ask for, and a value
 // of the histogram of durations. That a document is absent is no failure.
 func TestSpans(t *testing.T) {
@@ -106,15 +120,7 @@ func TestSpans(t *testing.T) {
 		"get docs [internal] " + db + "name=get,db.system.name=kv.json,error.type=closed: kv: get docs: store is closed",
 	}, got)
 
-	var all metricdata.ResourceMetrics
-	require.NoError(t, reader.Collect(ctx, &all))
-	require.Len(t, all.ScopeMetrics, 1)
-	m := all.ScopeMetrics[0].Metrics[0]
-	assert.Equal(t, []string{"db.client.operation.duration", "s"}, []string{m.Name, m.Unit})
-	counts := make(map[string]uint64)
-	for _, p := range m.Data.(metricdata.Histogram[float64]).DataPoints {
-		counts[p.Attributes.Encoded(attribute.DefaultEncoder())] = p.Count
-	}
+	counts := durations(t, reader)
 	assert.Equal(t, uint64(2), counts[db+"name=get,db.system.name=kv.json"])
 	assert.Equal(t, uint64(1), counts[db+"name=get,db.system.name=kv.json,error.type=invalid"])
 	assert.Len(t, counts, 13)

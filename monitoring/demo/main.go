@@ -67,7 +67,7 @@ func run(ctx context.Context, listen string, workers int, inspect time.Duration)
 	}
 
 	collector := kvprom.NewCollector(factory, kvprom.WithInspect(inspect, 500))
-	defer collector.Close()
+	defer func() { err = errors.Join(err, collector.Close()) }()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector)
 
@@ -76,7 +76,7 @@ func run(ctx context.Context, listen string, workers int, inspect time.Duration)
 		return err
 	}
 	server := &http.Server{Handler: handler(registry, stores), ReadHeaderTimeout: time.Second}
-	defer server.Close()
+	defer func() { _ = server.Close() }()
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	fmt.Printf("http://%s/metrics\n", listener.Addr())
