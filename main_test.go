@@ -28,7 +28,11 @@ import (
 
 // No goroutine is left when all tests are done. A server of redistest holds
 // one until the end of its test, so nothing has to be ignored.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A pool of go-redis that could not dial tries again in a goroutine, which ends
+// up to a second after the pool was closed.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
 
 // fromMap is FromLookup of an environment that is a map.
 func fromMap(vars map[string]string) (Config, error) {

@@ -26,7 +26,11 @@ import (
 	"github.com/ngraf/kv/kvotel"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A pool of go-redis that could not dial tries again in a goroutine, which ends
+// up to a second after the pool was closed.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
 
 // recording returns options that keep spans and metrics.
 func recording(t *testing.T) (*tracetest.SpanRecorder, *metric.ManualReader, []kvotel.Option) {

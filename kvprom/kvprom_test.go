@@ -24,7 +24,11 @@ import (
 )
 
 // Close has ended what WithInspect started.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A pool of go-redis that could not dial tries again in a goroutine, which ends
+// up to a second after the pool was closed.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
 
 var quiet = kv.WithLogger(slog.New(slog.DiscardHandler))
 
