@@ -24,16 +24,18 @@ type cli struct {
 	Timeout span        `default:"30s" placeholder:"30s" help:"How long to wait for the backend: seconds, or a duration such as 2m. 0: for ever."`
 	Version versionFlag `help:"Show the version and exit."`
 
-	Demo   demoCmd   `cmd:"" help:"Show in a second what kv does; needs nothing."`
-	Ls     lsCmd     `cmd:"" help:"List the ids of a namespace, or the namespaces."`
-	Get    getCmd    `cmd:"" help:"Print documents."`
-	Put    putCmd    `cmd:"" help:"Store a document."`
-	Rm     rmCmd     `cmd:"" help:"Remove documents."`
-	Count  countCmd  `cmd:"" help:"Count the documents of a namespace."`
-	Stats  statsCmd  `cmd:"" help:"Show documents and bytes by namespace."`
-	Doctor doctorCmd `cmd:"" help:"Look for what loses documents: settings of the server, full disks, damaged values."`
-	Drop   dropCmd   `cmd:"" help:"Remove all documents of a namespace."`
-	Repair repairCmd `cmd:"" help:"Salvage a namespace whose files are damaged."`
+	Demo    demoCmd    `cmd:"" help:"Show in a second what kv does; needs nothing."`
+	Ls      lsCmd      `cmd:"" help:"List the ids of a namespace, or the namespaces."`
+	Get     getCmd     `cmd:"" help:"Print documents."`
+	Put     putCmd     `cmd:"" help:"Store a document."`
+	Rm      rmCmd      `cmd:"" help:"Remove documents."`
+	Count   countCmd   `cmd:"" help:"Count the documents of a namespace."`
+	Stats   statsCmd   `cmd:"" help:"Show documents and bytes by namespace."`
+	Top     topCmd     `cmd:"" help:"Watch the server, the namespaces and a service, live."`
+	Inspect inspectCmd `cmd:"" help:"Show what a namespace holds: sizes, times to live, the biggest."`
+	Doctor  doctorCmd  `cmd:"" help:"Look for what loses documents: settings of the server, full disks, damaged values."`
+	Drop    dropCmd    `cmd:"" help:"Remove all documents of a namespace."`
+	Repair  repairCmd  `cmd:"" help:"Salvage a namespace whose files are damaged."`
 
 	Migrate migrateCmd `cmd:"" help:"Copy documents from the files to Redis, or back."`
 	Verify  verifyCmd  `cmd:"" help:"Compare the files with Redis."`
@@ -61,6 +63,8 @@ type streams struct {
 	in       io.Reader
 	out, err io.Writer
 	terminal bool // somebody may be typing on in
+
+	screen func() (width, height int, ok bool) // of the terminal that out is; nil: it is none
 
 	errTerminal bool // somebody may be looking at err
 }

@@ -143,7 +143,7 @@ func TestLsNamespaces(t *testing.T) {
 		require.NoError(t, server.Set(key, "1"))
 	}
 	require.Equal(t, "a\nb\n", s.ok("ls"))
-	require.Equal(t, "NAMESPACE  DOCUMENTS\na          1\nb          2\n", s.ok("stats"))
+	require.Equal(t, "NAMESPACE  DOCUMENTS  BYTES  EXPIRE\na          1          1 B    0\nb          2          6 B    0\n", s.ok("stats"))
 }
 
 func TestRm(t *testing.T) {
@@ -208,8 +208,8 @@ func TestStats(t *testing.T) {
 	s := jsonShell(t)
 	s.ok("put", "a", "x", "1")
 	s.service("b", map[string]json.RawMessage{"x": []byte("1"), "y": []byte("2")})
-	require.Regexp(t, `(?m)^NAMESPACE  DOCUMENTS  FILE  JOURNAL\na  +1  +12 B  +0 B\nb  +2  +0 B  +[1-9]\d+ B\n$`, s.ok("stats"))
-	require.Equal(t, `{"namespace":"a","backend":"json","documents":1,"file_bytes":12,"journal_bytes":0}`+"\n", s.ok("stats", "a", "--json"))
+	require.Regexp(t, `(?m)^NAMESPACE  DOCUMENTS  BYTES  EXPIRE  FILE  JOURNAL\na  +1  +\d+ B  +0  +12 B  +0 B\nb  +2  +\d+ B  +0  +0 B  +[1-9]\d+ B\n$`, s.ok("stats"))
+	require.Equal(t, `{"namespace":"a","backend":"json","documents":1,"bytes":2,"expiring":0,"file_bytes":12,"journal_bytes":0}`+"\n", s.ok("stats", "a", "--json"))
 	s.write("kv_store_bad.json", "[")
 	r := s.run("stats")
 	require.Equal(t, exitCorrupt, r.code)
@@ -217,5 +217,5 @@ func TestStats(t *testing.T) {
 
 	s, _ = redisShell(t)
 	s.ok("put", "a", "x", "1")
-	require.Equal(t, `{"namespace":"a","backend":"redis","documents":1}`+"\n", s.ok("stats", "a", "--json"))
+	require.Equal(t, `{"namespace":"a","backend":"redis","documents":1,"bytes":2,"expiring":0}`+"\n", s.ok("stats", "a", "--json"))
 }

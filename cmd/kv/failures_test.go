@@ -22,7 +22,7 @@ import (
 func TestUsage(t *testing.T) {
 	s := jsonShell(t)
 	for text, args := range map[string]string{
-		"unexpected argument foo; see kv --help":             "foo",
+		"unexpected argument nonsense; see kv --help":        "nonsense",
 		`expected "<namespace> <id> ..."; see kv get --help`: "get",
 		`expected "<id> ..."`:                                "rm ns",
 		"unknown flag --nope":                                "ls --nope",
@@ -49,7 +49,7 @@ func TestHelp(t *testing.T) {
 	} {
 		require.Contains(t, help, text)
 	}
-	for _, command := range []string{"demo", "ls", "get", "put", "rm", "count", "stats", "doctor", "drop", "repair",
+	for _, command := range []string{"demo", "ls", "get", "put", "rm", "count", "stats", "top", "inspect", "doctor", "drop", "repair",
 		"migrate", "verify", "export", "import", "ping", "config"} {
 		require.Contains(t, help, "\n  "+command+" ")
 		require.Contains(t, s.ok(command, "--help"), "\n    kv ", "an example of %s", command)

@@ -29,8 +29,8 @@ The environment says where the documents are:
     REDIS_PASSWORD        where REDIS_URL has none; or REDIS_PASSWORD_FILE
     REDIS_KEY_PREFIX      first part of every key, default nano_graphrag
 
-kv config lists the others. demo, ls, get, count, stats, doctor, verify, export, ping and
-config take no lock and change nothing of yours; put, rm, drop, repair, import and migrate
+kv config lists the others. demo, ls, get, count, stats, top, inspect, doctor, verify, export,
+ping and config take no lock and change nothing of yours; put, rm, drop, repair, import and migrate
 --to json on files need them to be closed elsewhere.
 
 Exit codes:
@@ -99,10 +99,31 @@ func (countCmd) Help() string {
 }
 
 func (statsCmd) Help() string {
-	return `Shows for each namespace how many documents it has, and how large its document file and its journal (the writes since) are. Without NAMESPACE it shows all. On Redis there are no files.
+	return `Shows for each namespace how many documents it has, how many bytes their ids and values have, how many of them expire, and how large its document file and its journal (the writes since) are. Of a namespace with more than 1000 documents a sample of these is read, and ~ marks what it says of the whole. Without NAMESPACE it shows all. On Redis there are no files.
+
+Hits and misses are a service's figures, and the server's: see kv top.
 
     kv stats
     kv stats full_docs --json | jq .documents`
+}
+
+func (topCmd) Help() string {
+	return `Shows again and again what the server and the namespaces do. On a terminal each look takes the place of the last, until Ctrl-C; elsewhere they follow each other.
+
+    kv top
+    kv top full_docs llm_response_cache --every 1s
+    kv top --metrics http://localhost:9464/metrics
+    kv top -n 2 | tail -20
+
+Of Redis it shows what INFO says: calls, hits of all keys, memory, expired and evicted keys, clients. Of each namespace it shows what a glance at a sample says, as kv stats does. What a service hits and misses, how long its calls take and how full its pool is, only the service knows: --metrics reads that where it serves metrics for Prometheus (see docs/monitoring.md). Rates and quantiles are those since the last look, and the first look's those since the start.`
+}
+
+func (inspectCmd) Help() string {
+	return `Reads the documents of a namespace and shows how large they are, how long those that expire have left to live, and which are the biggest. It changes nothing. Ids are shown as the first 16 digits of their SHA-256 unless --show-ids. A --sample lists all ids and reads so many documents, spread over the list.
+
+    kv inspect llm_response_cache
+    kv inspect text_chunks --sample 1000 --show-ids
+    kv inspect full_docs --json | jq .biggest`
 }
 
 func (doctorCmd) Help() string {

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"golang.org/x/term"
 )
 
 func main() {
@@ -23,7 +25,14 @@ func main() {
 		terminal: isTerminal(os.Stdin),
 
 		errTerminal: isTerminal(os.Stderr),
+		screen:      screen,
 	}))
+}
+
+// screen returns the size of the terminal that stdout is, if it is one.
+func screen() (width, height int, ok bool) {
+	width, height, err := term.GetSize(int(os.Stdout.Fd()))
+	return width, height, err == nil
 }
 
 // isTerminal reports whether somebody may be typing or looking. For /dev/null

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"text/tabwriter"
+
+	"github.com/ngraf/kv"
 )
 
 type statsCmd struct {
@@ -19,6 +21,9 @@ type figures struct {
 	Namespace    string `json:"namespace"`
 	Backend      string `json:"backend"`
 	Documents    int    `json:"documents"`
+	Bytes        int64  `json:"bytes"`             // of ids and values
+	Sampled      int    `json:"sampled,omitempty"` // documents that Bytes and Expiring were taken from, if not all
+	Expiring     int    `json:"expiring"`
 	FileBytes    *int64 `json:"file_bytes,omitempty"`
 	JournalBytes *int64 `json:"journal_bytes,omitempty"`
 }
@@ -41,12 +46,11 @@ func (c *statsCmd) Run(ctx context.Context, a *app) error {
 	var all []figures
 	var failed error // One that cannot be read does not hide the others.
 	for _, name := range names {
-		n, err := a.count(ctx, cfg, name)
+		figure, err := a.glance(ctx, cfg, name)
 		if err != nil {
 			failed = errors.Join(failed, err)
 			continue
 		}
-		figure := figures{Namespace: name, Backend: inEffect(cfg, "STORAGE_KV_BACKEND"), Documents: n}
 		if isJSON(cfg) {
 			file, journals, err := sizes(workingDir(cfg), name)
 			failed = errors.Join(failed, err)
@@ -55,6 +59,40 @@ func (c *statsCmd) Run(ctx context.Context, a *app) error {
 		all = append(all, figure)
 	}
 	return errors.Join(failed, c.print(a, all))
+}
+
+// glanced is how many documents of a namespace are read for a glance at it.
+const glanced = 1000
+
+// glance looks at a namespace, by a sample where it is large.
+func (a *app) glance(ctx context.Context, cfg kv.Config, namespace string) (f figures, err error) {
+	err = a.look(ctx, cfg, namespace, func(ctx context.Context, s kv.Store) error {
+		found, err := kv.Inspect(ctx, s, kv.InspectOptions{Sample: glanced, Biggest: 1})
+		f = figures{Namespace: namespace, Backend: inEffect(cfg, "STORAGE_KV_BACKEND"), Documents: found.Documents,
+			Bytes: found.Bytes, Expiring: int(found.TTL.Count)}
+		if found.Sampled < found.Documents {
+			f.Sampled = found.Sampled
+			f.Expiring = int(share(found.TTL.Count, uint64(found.Sampled)) * float64(found.Documents))
+		}
+		return err
+	})
+	return f, err
+}
+
+// share is the part that n is of all.
+func share(n, all uint64) float64 {
+	if all == 0 {
+		return 0
+	}
+	return float64(n) / float64(all)
+}
+
+// about marks what is taken from a sample.
+func (f figures) about(text string) string {
+	if f.Sampled > 0 {
+		return "~" + text
+	}
+	return text
 }
 
 func (c *statsCmd) print(a *app, all []figures) error {
@@ -72,12 +110,12 @@ func (c *statsCmd) print(a *app, all []figures) error {
 	}
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	files := all[0].FileBytes != nil
-	fmt.Fprint(w, "NAMESPACE\tDOCUMENTS")
+	fmt.Fprint(w, "NAMESPACE\tDOCUMENTS\tBYTES\tEXPIRE")
 	if files {
 		fmt.Fprint(w, "\tFILE\tJOURNAL")
 	}
 	for _, f := range all {
-		fmt.Fprintf(w, "\n%s\t%d", f.Namespace, f.Documents)
+		fmt.Fprintf(w, "\n%s\t%d\t%s\t%s", f.Namespace, f.Documents, f.about(size(f.Bytes)), f.about(fmt.Sprint(f.Expiring)))
 		if files {
 			fmt.Fprintf(w, "\t%s\t%s", size(*f.FileBytes), size(*f.JournalBytes))
 		}
