@@ -34,12 +34,9 @@ func (e *redisEngine) check(ctx context.Context, r *report) {
 	parts := make([]*report, len(nodes))
 	var asked sync.WaitGroup
 	for i, node := range nodes {
-		n := &redisNode{engine: e, client: e.client.on(node), report: r.at(e.client.where)}
-		if c, ok := node.(*redis.Client); ok {
-			n.pool = c.Options().PoolSize
-			if e.client.cluster() != nil {
-				n.report.where = c.Options().Addr
-			}
+		n := &redisNode{engine: e, client: e.client.on(node), report: r.at(e.client.where), pool: e.client.pool}
+		if c, ok := node.(*redis.Client); ok && e.client.cluster() != nil {
+			n.report.where = c.Options().Addr
 		}
 		parts[i] = n.report
 		asked.Go(func() { n.check(bounded) })
