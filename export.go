@@ -56,7 +56,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // they expire, in the order in which Keys lists them. Values that are not JSON
 // are left out and reported. What is written to a namespace meanwhile may or
 // may not be seen; each document is whole. The reports are those of the
-// namespaces that are complete. Nothing is buffered after it returns.
+// namespaces that are complete. Nothing is buffered after it returns. Memory is
+// bounded by some pages of about 8 MiB, or a few values where they are larger.
 func Export(ctx context.Context, w io.Writer, open Opener, namespaces ...string) ([]ExportReport, error) {
 	e := newExporter(w)
 	var reports []ExportReport
@@ -99,21 +100,17 @@ func (e *exporter) namespace(ctx context.Context, namespace string, s Store) (Ex
 	if err := e.line(`{"namespace":%q`, namespace); err != nil {
 		return r, err
 	}
-	for ids, err := range pages(ctx, s) {
+	for p, err := range readAhead(ctx, s, pages(ctx, s)) {
 		if err != nil {
 			return r, err
 		}
-		began := time.Now() // What reads the stream may keep it waiting for long.
-		docs, err := fetch(ctx, s, ids)
-		if err != nil {
-			return r, err
-		}
-		for _, d := range docs {
+		for _, d := range p.docs {
 			switch {
 			case errors.Is(d.err, ErrCorrupt):
 				r.Refused = append(r.Refused, d.id)
 			case d.err == nil:
-				if err := e.document(d.item, began); err != nil {
+				// What reads the stream may keep it waiting for long.
+				if err := e.document(d.item, p.at); err != nil {
 					return r, err
 				}
 				r.Documents++

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -237,3 +238,47 @@ func FuzzImport(f *testing.F) {
 		}
 	})
 }
+
+// A weighed store notes the most bytes that it was asked for at a time.
+type weighed struct {
+	Store
+	most int
+}
+
+func (w *weighed) GetMany(ctx context.Context, ids []string, fields ...string) ([]json.RawMessage, error) {
+	values, err := w.Store.GetMany(ctx, ids, fields...)
+	sum := 0
+	for _, value := range values {
+		sum += len(value)
+	}
+	w.most = max(w.most, sum)
+	return values, err
+}
+
+// Export and Inspect hold pages of a bounded size, however large the values.
+func TestBulkReadsAreBounded(t *testing.T) {
+	s := openDir(t, t.TempDir(), "ns")
+	large := json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`)
+	items := make(map[string]json.RawMessage)
+	for i := range 40 {
+		items[fmt.Sprint(i)] = large
+	}
+	require.NoError(t, s.Upsert(t.Context(), items))
+	for name, read := range map[string]func(w *weighed) error{
+		"export": func(w *weighed) error {
+			_, err := Export(t.Context(), io.Discard, func(context.Context, string) (Store, error) { return unclosed{w}, nil }, "ns")
+			return err
+		},
+		"inspect": func(w *weighed) error { _, err := Inspect(t.Context(), w, InspectOptions{}); return err },
+	} {
+		w := &weighed{Store: s}
+		require.NoError(t, read(w), name)
+		assert.Greater(t, w.most, len(large), name)
+		assert.LessOrEqual(t, w.most, 2*readBytes, name)
+	}
+}
+
+// An unclosed store stays open for the next.
+type unclosed struct{ Store }
+
+func (unclosed) Close() error { return nil }

@@ -51,11 +51,11 @@ type Big struct {
 }
 
 // Inspect walks a namespace and says what is in it. It costs a read of every
-// document, or of the sample, in pages; a done context ends it, and what has
-// been seen until then comes with the error. Documents that are written or
-// removed meanwhile may or may not be counted.
+// document, or of the sample, in pages of about 8 MiB; a done context ends it,
+// and what has been seen until then comes with the error. Documents that are
+// written or removed meanwhile may or may not be counted.
 func Inspect(ctx context.Context, s Store, opts InspectOptions) (Inspection, error) {
-	in := inspector{opts: opts, result: Inspection{Biggest: []Big{}}}
+	in := inspector{opts: opts, reader: newReader(s), result: Inspection{Biggest: []Big{}}}
 	in.opts.Biggest = orDefault(opts.Biggest, 10)
 	err := in.walk(ctx, s)
 	if in.result.Sampled > 0 && in.result.Sampled < in.result.Documents {
@@ -67,6 +67,7 @@ func Inspect(ctx context.Context, s Store, opts InspectOptions) (Inspection, err
 
 type inspector struct {
 	opts   InspectOptions
+	reader *reader
 	result Inspection
 	sizes  meter
 	ttls   meter
@@ -88,7 +89,7 @@ func (in *inspector) walk(ctx context.Context, s Store) error {
 		if err != nil {
 			return err
 		}
-		if err := in.page(ctx, s, ids, every); err != nil {
+		if err := in.page(ctx, ids, every); err != nil {
 			return err
 		}
 		if in.opts.Progress != nil {
@@ -99,7 +100,7 @@ func (in *inspector) walk(ctx context.Context, s Store) error {
 }
 
 // page looks at each of ids whose number is divided by every.
-func (in *inspector) page(ctx context.Context, s Store, ids []string, every int) error {
+func (in *inspector) page(ctx context.Context, ids []string, every int) error {
 	var chosen []string
 	for _, id := range ids {
 		if in.result.Documents%every == 0 && (in.opts.Sample == 0 || in.result.Sampled+len(chosen) < in.opts.Sample) {
@@ -107,36 +108,39 @@ func (in *inspector) page(ctx context.Context, s Store, ids []string, every int)
 		}
 		in.result.Documents++
 	}
-	if len(chosen) == 0 {
-		return nil
-	}
-	docs, err := fetch(ctx, s, chosen)
-	if err != nil {
-		return err
-	}
-	for _, d := range docs {
-		switch {
-		case errors.Is(d.err, ErrNotFound):
-			in.result.Documents-- // Gone since it was listed.
-			continue
-		case d.err != nil:
-			in.result.Corrupt++
-		case d.expires():
-			in.ttls.time(d.ttl)
-		default:
-			in.result.Permanent++
-			if in.opts.Expected > 0 {
-				in.result.Unexpected++
-			}
+	for p, err := range in.reader.read(ctx, chosen) {
+		if err != nil {
+			return err
 		}
-		in.result.Sampled++
-		if d.err == nil {
-			in.result.Bytes += int64(d.size())
-			in.sizes.number(len(d.value))
-			in.big(d.item)
+		for _, d := range p.docs {
+			in.look(d)
 		}
 	}
 	return nil
+}
+
+// look counts a document.
+func (in *inspector) look(d moved) {
+	switch {
+	case errors.Is(d.err, ErrNotFound):
+		in.result.Documents-- // Gone since it was listed.
+		return
+	case d.err != nil:
+		in.result.Corrupt++
+	case d.expires():
+		in.ttls.time(d.ttl)
+	default:
+		in.result.Permanent++
+		if in.opts.Expected > 0 {
+			in.result.Unexpected++
+		}
+	}
+	in.result.Sampled++
+	if d.err == nil {
+		in.result.Bytes += int64(d.size())
+		in.sizes.number(len(d.value))
+		in.big(d.item)
+	}
 }
 
 // big keeps the biggest documents, in order.
