@@ -55,32 +55,59 @@ func skipPlain(b []byte, i int) int {
 	return i
 }
 
+// blockSize is how many bytes marks looks at.
+const blockSize = 64
+
 // scanString scans the rest of a string from i, a position behind its opening
 // quotation mark and between two characters, and returns the position behind
 // its closing one. After errUTF8, the position is that of the first byte at
 // fault, and scanning may go on one byte further: no byte from 0x80 on can be
 // mistaken for the end of the string.
 func scanString(b []byte, i int) (int, code) {
+	for hasMarks && len(b)-i >= blockSize {
+		start := i
+		i += blockSize
+		for m := marks((*[blockSize]byte)(b[start:])); m != 0; {
+			at := start + bits.TrailingZeros64(m)
+			if b[at] == '"' {
+				return at + 1, errNone
+			}
+			next, c := scanSpecial(b, at)
+			if c != errNone {
+				return next, c
+			}
+			if next >= i {
+				i = next
+				break
+			}
+			m = m >> (next - start) << (next - start)
+		}
+	}
 	for {
 		i = skipPlain(b, i)
 		if i >= len(b) {
 			return len(b), errEnd
 		}
-		var c code
-		switch ch := b[i]; {
-		case ch == '"':
+		if b[i] == '"' {
 			return i + 1, errNone
-		case ch == '\\':
-			i, c = scanEscape(b, i)
-		case ch < 0x20:
-			return i, errControl
-		default:
-			i, c = scanUTF8(b, i)
 		}
-		if c != errNone {
+		var c code
+		if i, c = scanSpecial(b, i); c != errNone {
 			return i, c
 		}
 	}
+}
+
+// scanSpecial scans what begins with a byte that is neither plain nor a
+// quotation mark.
+func scanSpecial(b []byte, i int) (int, code) {
+	switch ch := b[i]; {
+	case ch == '\\':
+		return scanEscape(b, i)
+	case ch < 0x20:
+		return i, errControl
+	}
+	return scanUTF8(b, i)
 }
 
 // scanEscape scans the escape whose reverse solidus is b[i].
