@@ -69,10 +69,14 @@ func scanString(b []byte, i int) (int, code) {
 		i += blockSize
 		for m := marks((*[blockSize]byte)(b[start:])); m != 0; {
 			at := start + bits.TrailingZeros64(m)
-			if b[at] == '"' {
+			next, c := at+2, errNone
+			switch ch := b[at]; {
+			case ch == '\\' && next <= len(b) && simpleEscape[b[at+1]]: // Nearly all are.
+			case ch == '"':
 				return at + 1, errNone
+			default:
+				next, c = scanSpecial(b, at)
 			}
-			next, c := scanSpecial(b, at)
 			if c != errNone {
 				return next, c
 			}
@@ -115,22 +119,25 @@ func scanEscape(b []byte, i int) (int, code) {
 	if i+1 >= len(b) {
 		return len(b), errEnd
 	}
-	switch b[i+1] {
-	case 'n', '"', '\\', '/', 'b', 'f', 'r', 't':
+	if simpleEscape[b[i+1]] {
 		return i + 2, errNone
-	case 'u':
-		for j := i + 2; j < i+6; j++ {
-			if j >= len(b) {
-				return len(b), errEnd
-			}
-			if hex[b[j]] < 0 {
-				return i, errEscape
-			}
-		}
-		return i + 6, errNone
 	}
-	return i, errEscape
+	if b[i+1] != 'u' {
+		return i, errEscape
+	}
+	for j := i + 2; j < i+6; j++ {
+		if j >= len(b) {
+			return len(b), errEnd
+		}
+		if hex[b[j]] < 0 {
+			return i, errEscape
+		}
+	}
+	return i + 6, errNone
 }
+
+// simpleEscape holds the characters of escapes of two.
+var simpleEscape = [256]bool{'n': true, '"': true, '\\': true, '/': true, 'b': true, 'f': true, 'r': true, 't': true}
 
 // hex holds the values of the hexadecimal digits and -1 for all other bytes.
 var hex = func() (t [256]int8) {
