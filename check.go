@@ -97,7 +97,11 @@ func checkAll(items []item, maxBytes int64) error {
 }
 
 func checkEach(items []item, maxBytes int64) error {
-	for _, it := range items {
+	for i, it := range items {
+		if next := items[i+1:]; len(next) > 0 {
+			jsonscan.Prefetch(next[0].value)
+			jsonscan.Prefetch(next[min(1, len(next)-1)].id)
+		}
 		if err := checkID(it.id); err != nil {
 			return err
 		}

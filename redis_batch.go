@@ -45,9 +45,9 @@ func chunks[T any](list []T, size func(T) int) iter.Seq2[int, []T] {
 	}
 }
 
-// inFlight is how many chunks of one call are under way at a time: while the
-// server works on one, the next is made and the last one's replies are read.
-const inFlight = 2
+// inFlight is how many chunks of one call are under way at a time: the server
+// works on one, the next is on its way, and the last one's replies are read.
+const inFlight = 3
 
 // eachChunk calls do for the chunks of a list, some at a time, until one of
 // the calls returns false.

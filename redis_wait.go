@@ -100,9 +100,10 @@ func (c *redisClient) unlessConfirmed() []fate {
 // do sends one command.
 func (c *redisClient) do(ctx context.Context, cmd redis.Cmder) error {
 	if c.confirm == nil {
-		return c.Process(ctx, cmd)
+		_ = c.Process(ctx, cmd) // The command has it.
+	} else {
+		c.confirm.send(ctx, c, []redis.Cmder{cmd})
 	}
-	c.confirm.send(ctx, c, []redis.Cmder{cmd})
 	return cmd.Err()
 }
 

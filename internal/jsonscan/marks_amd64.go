@@ -1,5 +1,7 @@
 package jsonscan
 
+import "unsafe"
+
 const hasMarks = true
 
 // marks has a bit for each byte of a block that is not a plain ASCII character
@@ -8,3 +10,19 @@ const hasMarks = true
 //
 //go:noescape
 func marks(block *[blockSize]byte) uint64
+
+// mostPrefetched is how much of a text Prefetch asks for. The processor itself
+// notices where a longer one leads.
+const mostPrefetched = 2 << 10
+
+// Prefetch has the processor fetch the beginning of a text into its cache,
+// without waiting for it. Whoever checks many small texts that are scattered
+// over the memory, such as those of a map, waits for each otherwise.
+func Prefetch[T ~string | ~[]byte](text T) {
+	if len(text) > 0 {
+		prefetch(unsafe.StringData(*(*string)(unsafe.Pointer(&text))), min(len(text), mostPrefetched))
+	}
+}
+
+//go:noescape
+func prefetch(p *byte, n int)

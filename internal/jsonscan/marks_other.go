@@ -6,3 +6,6 @@ package jsonscan
 const hasMarks = false
 
 func marks(*[blockSize]byte) uint64 { panic("jsonscan: there are no marks") }
+
+// Prefetch does nothing on this system.
+func Prefetch[T ~string | ~[]byte](T) {}

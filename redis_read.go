@@ -1,0 +1,133 @@
+package kv
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ngraf/kv/internal/jsonscan"
+)
+
+func (e *redisEngine) read(ctx context.Context, id string) (json.RawMessage, error) {
+	cmd, _, err := share(ctx, e.client, repeatable, func() *redis.StringCmd {
+		get := &struct { // One allocation for all.
+			key  string
+			args [2]any
+		}{key: e.key(id)}
+		get.args = [...]any{"get", &get.key}
+		return redis.NewStringCmd(ctx, get.args[:]...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return stored(cmd)
+}
+
+// stored returns what a GET was answered with. The bytes are those of a
+// string that nothing but the reply refers to, so the caller may have them.
+func stored(cmd *redis.StringCmd) (json.RawMessage, error) {
+	value, err := cmd.Bytes()
+	if err != nil { // redis.Nil; run and pipeline have dealt with the others.
+		return nil, ErrNotFound
+	}
+	return value, checkStored(value)
+}
+
+// checkStored refuses what another program has put under our prefix.
+func checkStored(value []byte) error {
+	if err := jsonscan.Check(value, maxDepth); err != nil {
+		return notJSON(ErrCorrupt, err)
+	}
+	return nil
+}
+
+func (e *redisEngine) readMany(ctx context.Context, ids []string) ([]json.RawMessage, error) {
+	values := make([]json.RawMessage, len(ids))
+	get := e.getEach
+	if e.client.cluster() == nil {
+		get = e.getTogether
+	}
+	var mu sync.Mutex
+	var failed, corrupt error
+	eachChunk(ids, nil, func(from int, part []string) bool {
+		bad, err := get(ctx, part, values[from:from+len(part)])
+		mu.Lock()
+		defer mu.Unlock()
+		if failed == nil {
+			failed = err
+		}
+		corrupt = errors.Join(corrupt, bad)
+		return err == nil
+	})
+	if failed != nil {
+		return nil, failed
+	}
+	return values, corrupt
+}
+
+// getTogether reads values with one MGET. It answers nil for a key that holds
+// another type, too, so those without an answer are counted afterwards.
+func (e *redisEngine) getTogether(ctx context.Context, ids []string, values []json.RawMessage) (corrupt, err error) {
+	args := command("mget", e.keysOf(ids))
+	cmd, _, err := run(ctx, e.client, repeatable, func() *valuesCmd { return newValuesCmd(ctx, values, args...) })
+	if err != nil {
+		return nil, err
+	}
+	for _, bad := range cmd.reply.corrupt {
+		corrupt = errors.Join(corrupt, &withID{ids[bad.at], bad.err})
+	}
+	var none []int
+	for i, value := range values {
+		if value == nil && (corrupt == nil || cmd.reply.corruption(i) == nil) {
+			none = append(none, i)
+		}
+	}
+	if len(none) == 0 {
+		return corrupt, nil
+	}
+	absent := make([]string, len(none))
+	for i, at := range none {
+		absent[i] = ids[at]
+	}
+	args = command("exists", e.keysOf(absent))
+	there, _, err := run(ctx, e.client, repeatable, func() *redis.IntCmd { return redis.NewIntCmd(ctx, args...) })
+	if err != nil || there.Val() == 0 {
+		return corrupt, err
+	}
+	found := make([]json.RawMessage, len(absent))
+	bad, err := e.getEach(ctx, absent, found)
+	for i, at := range none {
+		values[at] = found[i]
+	}
+	return errors.Join(corrupt, bad), err
+}
+
+// getEach reads values with a GET for each.
+func (e *redisEngine) getEach(ctx context.Context, ids []string, values []json.RawMessage) (corrupt, err error) {
+	keys := e.keysOf(ids)
+	p, err := pipeline(ctx, e.client, repeatable, len(ids), func(i int) *redis.StringCmd {
+		return redis.NewStringCmd(ctx, "get", &keys[i])
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, r := range p {
+		value, err := json.RawMessage(nil), r.err
+		if err == nil {
+			value, err = stored(r.cmd)
+		}
+		switch {
+		case errors.Is(err, ErrCorrupt):
+			corrupt = errors.Join(corrupt, &withID{ids[i], err})
+		case errors.Is(err, ErrNotFound):
+		case err != nil:
+			return nil, err
+		default:
+			values[i] = value
+		}
+	}
+	return corrupt, nil
+}
