@@ -38,8 +38,10 @@ type redisClient struct {
 	circuit *circuit // shared by the clients of all nodes, too; nil: there is none
 
 	// together executes a command along with those of other callers, and
-	// returns its error. nil: every command goes by itself.
+	// returns its error. nil: every command goes by itself. The combiner is
+	// what does it, except in a Cluster.
 	together func(ctx context.Context, cmd redis.Cmder) error
+	combiner *combiner
 
 	writes  *redisClient // the one to write with; nil: this one
 	confirm *confirmer   // waits for replicas; nil: the master's word is enough
@@ -120,7 +122,7 @@ func connectRedis(_ context.Context, cfg RedisConfig, opts options) (*redisClien
 	if cache != nil {
 		c.cache = newDocFiller(cache, c, opts.logger)
 	}
-	if c.together, err = c.sharing(opts); err != nil {
+	if err := c.share(opts); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, c.confirmed(s.WaitReplicas, opts)
@@ -136,19 +138,22 @@ func poolSize(client redis.UniversalClient) int {
 	return 0
 }
 
-// sharing returns what lets single commands share round trips.
-func (c *redisClient) sharing(opts options) (func(context.Context, redis.Cmder) error, error) {
+// share lets single commands share round trips.
+func (c *redisClient) share(opts options) error {
 	if opts.unshared {
-		return nil, nil
+		return nil
 	}
 	if c.cluster() == nil {
-		return newCombiner(sendTo(c.UniversalClient), c.calls, c.lane).do, nil
+		c.combiner = newCombiner(sendTo(c.UniversalClient), c.calls, c.lane)
+		c.together = c.combiner.do
+		return nil
 	}
 	auto, err := c.cluster().AsyncAutoPipeline()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return autoPipelined(auto), nil
+	c.together = autoPipelined(auto)
+	return nil
 }
 
 // newLane returns a lane to the server of o.

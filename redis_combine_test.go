@@ -2,6 +2,7 @@ package kv
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -72,7 +73,7 @@ func joined(t *testing.T, c *combiner, n int) {
 	require.Eventually(t, func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return c.next != nil && len(c.next.cmds) == n
+		return c.next != nil && c.next.callers == n
 	}, slack, 100*time.Microsecond)
 }
 
@@ -111,6 +112,85 @@ func TestCombinerGroups(t *testing.T) {
 			c.calls.running.Wait()
 		})
 	}
+}
+
+// Reads that come while groups are on their way become one MGET, and each
+// caller gets his own value. Of one that MGET has no value for, it is not said
+// that it is not there.
+func TestCombinerReads(t *testing.T) {
+	c, g, running := gatedCombiner(t)
+	ids := []string{"1", "absent", "2", "3", "1"}
+	ctx, cancel := context.WithCancel(t.Context())
+	quit := make(chan error, 1)
+	for i, id := range ids {
+		running.Go(func() {
+			got, err := c.read([]context.Context{t.Context(), context.Background()}[i%2], "", id)
+			want := readResult{json.RawMessage("value " + id), true}
+			if id == "absent" {
+				want = readResult{}
+			}
+			if err != nil || got.sure != want.sure || string(got.value) != string(want.value) {
+				t.Errorf("%s is %q, %v, %v", id, got.value, got.sure, err)
+			}
+		})
+		joined(t, c, i+1)
+	}
+	running.Go(func() {
+		_, err := c.read(ctx, "", "4")
+		quit <- err
+	})
+	joined(t, c, len(ids)+1)
+	cancel()
+	require.ErrorIs(t, <-quit, context.Canceled)
+	close(g.open)
+	running.Wait()
+	require.Empty(t, g.sizes, "a pipeline was sent, not an MGET alone")
+	c.calls.running.Wait()
+}
+
+// Get finds out what is no document by itself, in whatever company: what is
+// absent, what is of another type, and what is not JSON; also for a user who
+// may use GET, but not MGET.
+func TestRedisReadsInCompany(t *testing.T) {
+	server := redistest.Start(t)
+	admin := server.Client()
+	for i := range 50 {
+		require.NoError(t, admin.Set(t.Context(), fmt.Sprint("nano_graphrag:docs:", i), i, 0).Err())
+	}
+	require.NoError(t, admin.RPush(t.Context(), "nano_graphrag:docs:list", 1).Err())
+	require.NoError(t, admin.Set(t.Context(), "nano_graphrag:docs:broken", "{", 0).Err())
+	require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "poor", "on", ">poor", "~*", "+@all", "-mget").Err())
+	for name, user := range map[string]string{"may use MGET": "", "may not use MGET": "poor"} {
+		t.Run(name, func(t *testing.T) {
+			cfg := redisCfg(server.URL())
+			cfg.Redis.Username, cfg.Redis.Password = user, Secret(user)
+			s := openRedisStore(t, cfg, "docs")
+			want := map[string]error{"list": ErrCorrupt, "broken": ErrCorrupt, "absent": ErrNotFound}
+			together(t, 64, func(worker int) {
+				for i := range 200 / len(want) {
+					for id, kind := range want {
+						if _, err := s.Get(t.Context(), id); !errors.Is(err, kind) {
+							t.Errorf("%s: %v", id, err)
+						}
+					}
+					id := fmt.Sprint((worker + i) % 50)
+					if value, err := s.Get(t.Context(), id); err != nil || string(value) != id {
+						t.Errorf("%s is %s, %v", id, value, err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// together runs do that many times at once.
+func together(t *testing.T, n int, do func(worker int)) {
+	t.Helper()
+	var running sync.WaitGroup
+	for worker := range n {
+		running.Go(func() { do(worker) })
+	}
+	running.Wait()
 }
 
 // A panic in the goroutine of one caller is no acknowledgement for the others.

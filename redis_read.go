@@ -11,14 +11,33 @@ import (
 	"github.com/ngraf/kv/internal/jsonscan"
 )
 
+// read returns a document. Single reads of many callers share round trips.
 func (e *redisEngine) read(ctx context.Context, id string) (json.RawMessage, error) {
+	if e.client.combiner == nil {
+		return e.readAlone(ctx, id)
+	}
+	f, err := retry(ctx, e.client, repeatable, func() (f readResult, fate fate, err error) {
+		fate, err = e.client.attempt(ctx, func() (err error) {
+			f, err = e.client.combiner.read(ctx, e.prefix, id)
+			return err
+		})
+		return f, fate, err
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case !f.sure:
+		return e.readAlone(ctx, id)
+	case f.value == nil:
+		return nil, ErrNotFound
+	}
+	return f.value, checkStored(f.value)
+}
+
+// readAlone reads a document with a GET of its own.
+func (e *redisEngine) readAlone(ctx context.Context, id string) (json.RawMessage, error) {
 	cmd, _, err := share(ctx, e.client, repeatable, func() *redis.StringCmd {
-		get := &struct { // One allocation for all.
-			key  string
-			args [2]any
-		}{key: e.key(id)}
-		get.args = [...]any{"get", &get.key}
-		return redis.NewStringCmd(ctx, get.args[:]...)
+		return redis.NewStringCmd(ctx, "get", e.key(id))
 	})
 	if err != nil {
 		return nil, err
@@ -72,7 +91,11 @@ func (e *redisEngine) readMany(ctx context.Context, ids []string) ([]json.RawMes
 // another type, too, so those without an answer are counted afterwards.
 func (e *redisEngine) getTogether(ctx context.Context, ids []string, values []json.RawMessage) (corrupt, err error) {
 	args := command("mget", e.keysOf(ids))
-	cmd, _, err := run(ctx, e.client, repeatable, func() *valuesCmd { return newValuesCmd(ctx, values, args...) })
+	cmd, _, err := run(ctx, e.client, repeatable, func() *valuesCmd {
+		cmd := newValuesCmd(ctx, values, args...)
+		cmd.reply.check = true
+		return cmd
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -37,14 +37,14 @@ func (c *valuesCmd) Err() error {
 // A valuesReply is the reply to a GET or an MGET as it comes from the
 // connection: go-redis writes to it what it reads ([redis.RawWriteToCmd]), and
 // each value goes from the socket's buffer into memory of its own, of its
-// exact size, where it is checked to be JSON. Nothing else of it is ever in
-// memory.
+// exact size. Nothing else of it is ever in memory.
 //
 // The reply is RESP 2 or 3: "$5\r\nvalue\r\n" or one of "$-1\r\n" and "_\r\n"
 // for what is not there, for an MGET behind "*2\r\n", or "-ERR text\r\n".
 type valuesReply struct {
-	values  []json.RawMessage // nil where the server has no string, or one that is not JSON
-	corrupt []corruptValue    // what is not JSON
+	values  []json.RawMessage // nil where the server has no string, or a corrupt one
+	check   bool              // that values are JSON, while they are in the processor's cache
+	corrupt []corruptValue    // what is not
 	err     error             // of the server, instead of values
 
 	few   [2]byte  // the end of a value, as it comes
@@ -116,8 +116,12 @@ func (r *valuesReply) ReadFrom(src io.Reader) (n int64, err error) {
 // filled notes that n more bytes of a value have come.
 func (r *valuesReply) filled(n int) {
 	if r.at += n; r.at == len(r.value) {
-		if err := checkStored(r.value); err != nil {
-			r.corrupt = append(r.corrupt, corruptValue{r.seen, err})
+		var bad error
+		if r.check {
+			bad = checkStored(r.value)
+		}
+		if bad != nil {
+			r.corrupt = append(r.corrupt, corruptValue{r.seen, bad})
 		} else {
 			r.values[r.seen] = r.value
 		}

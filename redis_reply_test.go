@@ -83,7 +83,7 @@ func (c chunked) Read(p []byte) (int, error) { return c.src.Read(p[:min(c.size, 
 // What is not JSON is reported, and not given out; an error of the connection
 // ends the reading.
 func TestValuesReplyTrouble(t *testing.T) {
-	r := &valuesReply{values: make([]json.RawMessage, 3)}
+	r := &valuesReply{values: make([]json.RawMessage, 3), check: true}
 	_, err := r.Write([]byte("*3\r\n$1\r\n1\r\n$3\r\n{a}\r\n$0\r\n\r\n"))
 	require.NoError(t, err)
 	require.NoError(t, r.result())

@@ -70,10 +70,11 @@ func (c *redisClient) confirmed(want Replicas, opts options) error {
 		return invalidf("REDIS_WAIT_REPLICAS: the given client is neither a *redis.Client nor a *redis.ClusterClient")
 	}
 	w := *c
-	w.together = nil
+	w.together, w.combiner = nil, nil
 	w.confirm = &confirmer{want: want, most: make(map[string]int)}
 	if !opts.unshared {
-		w.together = newCombiner(w.executeConfirmed, w.calls, nil).do
+		w.combiner = newCombiner(w.executeConfirmed, w.calls, nil)
+		w.together = w.combiner.do
 	}
 	c.writes = &w
 	return nil
