@@ -187,32 +187,23 @@ func fill(ctx context.Context, s Store, items []item, replace bool) (int, error)
 	return n, nil
 }
 
-func (s *store) fill(ctx context.Context, items []item, replace bool) (n int, err error) {
+func (s *store) fill(ctx context.Context, list []item, replace bool) (n int, err error) {
 	c := begun(methodInsert)
 	if replace {
 		c.method = methodUpsert
 	}
 	defer s.end(c, &err)
-	if err := s.beginWrite(ctx); err != nil {
+	items := itemsOf(list...)
+	bytes, err := s.checkItems(ctx, items)
+	if err != nil || items.len() == 0 {
 		return 0, err
 	}
-	for _, it := range items {
-		if err := checkID(it.id); err != nil {
-			return 0, err
-		}
-		if err := checkValue(it.id, it.value, s.maxValue); err != nil {
-			return 0, err
-		}
-	}
-	if len(items) == 0 {
-		return 0, nil
-	}
-	s.counters.methods[c.method].batch.number(len(items))
+	s.counters.methods[c.method].batch.number(items.len())
 	if !replace {
 		n, err = s.engine.insert(ctx, items)
 	} else if err = s.engine.upsert(ctx, items); err == nil {
-		n = len(items)
+		n = items.len()
 	}
-	s.stored(items, n)
+	s.stored(items, bytes, n)
 	return n, err
 }

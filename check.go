@@ -72,44 +72,38 @@ func checkValue(id string, v json.RawMessage, maxBytes int64) error {
 	return nil
 }
 
-// checkShare is from how many bytes on it pays to check items on one more
-// processor.
-const checkShare = 1 << 20
+// perCheck bounds what is checked by one processor at a time.
+var perCheck = limits{256, 256 << 10}
 
-// checkAll checks items, many of them on all processors.
-func checkAll(items []item, maxBytes int64) error {
-	size := 0
-	for _, it := range items {
-		size += it.size()
-	}
-	parts := min(runtime.GOMAXPROCS(0), 1+size/checkShare, max(len(items), 1))
-	if parts == 1 {
-		return checkEach(items, maxBytes)
-	}
-	errs := make([]error, parts)
-	var running sync.WaitGroup
-	for i := range errs {
-		part := items[i*len(items)/parts : (i+1)*len(items)/parts]
-		running.Go(func() { errs[i] = checkEach(part, maxBytes) })
-	}
-	running.Wait()
-	return cmp.Or(errs...)
+// checkAll checks items, many of them on all processors, and returns how many
+// bytes their values have.
+func checkAll(items items, maxBytes int64) (written int64, err error) {
+	var mu sync.Mutex
+	eachPart(items.parts(perCheck), items.len(), runtime.GOMAXPROCS(0), func(_ int, part []item) {
+		bytes, bad := checkEach(part, maxBytes)
+		mu.Lock()
+		defer mu.Unlock()
+		written += bytes
+		err = cmp.Or(err, bad)
+	})
+	return written, err
 }
 
-func checkEach(items []item, maxBytes int64) error {
+func checkEach(items []item, maxBytes int64) (written int64, err error) {
 	for i, it := range items {
 		if next := items[i+1:]; len(next) > 0 {
 			jsonscan.Prefetch(next[0].value)
 			jsonscan.Prefetch(next[min(1, len(next)-1)].id)
 		}
 		if err := checkID(it.id); err != nil {
-			return err
+			return 0, err
 		}
 		if err := checkValue(it.id, it.value, maxBytes); err != nil {
-			return err
+			return 0, err
 		}
+		written += int64(len(it.value))
 	}
-	return nil
+	return written, nil
 }
 
 // notJSON says under the sentinel why and where a value is not JSON.

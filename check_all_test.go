@@ -13,15 +13,17 @@ import (
 // TestCheckAll: a batch that is large enough to be checked on all processors
 // is refused for one bad item, wherever it stands, with the id of that item.
 func TestCheckAll(t *testing.T) {
-	items := make([]item, 4*checkShare>>10)
+	items := make([]item, 4*perCheck.count)
 	for i := range items {
 		items[i] = item{fmt.Sprint(i), json.RawMessage(`"` + strings.Repeat("x", 1<<10) + `"`), 0}
 	}
-	require.NoError(t, checkAll(items, 1<<20))
+	bytes, err := checkAll(itemsOf(items...), 1<<20)
+	require.NoError(t, err)
+	assert.EqualValues(t, len(items)*(1<<10+2), bytes)
 	for _, bad := range []int{0, len(items)/2 - 1, len(items) / 2, len(items) - 1} {
 		good := items[bad].value
 		items[bad].value = json.RawMessage(`{`)
-		err := checkAll(items, 1<<20)
+		_, err := checkAll(itemsOf(items...), 1<<20)
 		require.ErrorIs(t, err, ErrInvalid)
 		var with *withID
 		require.ErrorAs(t, err, &with)

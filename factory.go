@@ -229,7 +229,6 @@ func (f *Factory) open(ctx context.Context, namespace string) (Store, error) {
 		namespace: namespace,
 		ttl:       f.cfg.ttlFor(namespace),
 		maxValue:  f.cfg.maxValue(),
-		ordered:   f.cfg.backend() == "json",
 		readonly:  f.opts.readonly,
 		flights:   f.flightsOf(e),
 	}

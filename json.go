@@ -266,12 +266,12 @@ func (e *jsonEngine) keysFrom(page []string, from, to int, epoch uint64) []strin
 	return page
 }
 
-func (e *jsonEngine) upsert(ctx context.Context, items []item) error {
-	return e.commit(ctx, &write{op: opUpsert, items: items})
+func (e *jsonEngine) upsert(ctx context.Context, items items) error {
+	return e.commit(ctx, &write{op: opUpsert, items: items.sorted()})
 }
 
-func (e *jsonEngine) insert(ctx context.Context, items []item) (int, error) {
-	w := &write{op: opUpsert, items: items, absent: true}
+func (e *jsonEngine) insert(ctx context.Context, items items) (int, error) {
+	w := &write{op: opUpsert, items: items.sorted(), absent: true}
 	err := e.commit(ctx, w)
 	return w.n, err
 }

@@ -28,7 +28,7 @@ import (
 func memStore(t *testing.T, files *crashfs.FS, policy Fsync) (*jsonEngine, *store) {
 	e := newJSONEngine("dir", "t", files, policy, slog.New(slog.DiscardHandler))
 	require.NoError(t, e.recover(t.Context()))
-	return e, &store{engine: e, namespace: "t", ordered: true, maxValue: defaultMaxValueBytes, release: e.close}
+	return e, &store{engine: e, namespace: "t", maxValue: defaultMaxValueBytes, release: e.close}
 }
 
 // A tally is what 64 goroutines did to the ids that they share.

@@ -89,7 +89,7 @@ func (r *rig) open(files fsys.FS) (*jsonEngine, *store, error) {
 	if err := e.recover(context.Background()); err != nil {
 		return nil, nil, errors.Join(err, e.discard())
 	}
-	return e, &store{engine: e, namespace: "t", ordered: true, maxValue: defaultMaxValueBytes, release: e.close}, nil
+	return e, &store{engine: e, namespace: "t", maxValue: defaultMaxValueBytes, release: e.close}, nil
 }
 
 // observe reads everything there is.

@@ -38,7 +38,7 @@ func openMem(files *crashfs.FS) (e *jsonEngine, s *store, warnings int64, err er
 	if err := e.recover(context.Background()); err != nil {
 		return nil, nil, c.warnings.Load(), errors.Join(err, e.discard())
 	}
-	s = &store{engine: e, namespace: "t", ordered: true, maxValue: defaultMaxValueBytes, release: e.close}
+	s = &store{engine: e, namespace: "t", maxValue: defaultMaxValueBytes, release: e.close}
 	return e, s, c.warnings.Load(), nil
 }
 

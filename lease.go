@@ -109,11 +109,11 @@ func localLeasesOf(e engine) *localLeases {
 	return &localLeases{
 		get: e.get,
 		insert: func(ctx context.Context, id string, value json.RawMessage, ttl time.Duration) (bool, error) {
-			n, err := e.insert(ctx, []item{{id, value, ttl}})
+			n, err := e.insert(ctx, itemsOf(item{id, value, ttl}))
 			return n > 0, err
 		},
 		upsert: func(ctx context.Context, id string, value json.RawMessage, ttl time.Duration) error {
-			return e.upsert(ctx, []item{{id, value, ttl}})
+			return e.upsert(ctx, itemsOf(item{id, value, ttl}))
 		},
 	}
 }

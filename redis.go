@@ -125,18 +125,21 @@ func (e *redisEngine) present(ctx context.Context, ids []string) ([]bool, error)
 	return present, nil
 }
 
-func (e *redisEngine) upsert(ctx context.Context, items []item) error {
+func (e *redisEngine) upsert(ctx context.Context, items items) error {
 	defer e.forgetItems(items)
-	b := newBatch(items)
-	eachChunk(items, item.size, func(from int, part []item) bool {
-		e.way(part)(ctx, b, from, part)
-		return b.result() == nil // Else the server is in no state to take the rest.
+	b := &batch{items: items}
+	eachPart(items.parts(perChunk), items.len(), inFlight, func(_ int, part []item) {
+		if err := b.failed(); err != nil {
+			b.note(part, refused, err)
+			return
+		}
+		e.way(part)(ctx, b, part)
 	})
 	return b.result()
 }
 
 // way returns what stores items best.
-func (e *redisEngine) way(items []item) func(context.Context, *batch, int, []item) {
+func (e *redisEngine) way(items []item) func(context.Context, *batch, []item) {
 	life := items[0].ttl
 	other := func(it item) bool { return it.ttl != life }
 	switch {
@@ -152,54 +155,57 @@ func (e *redisEngine) way(items []item) func(context.Context, *batch, int, []ite
 }
 
 // setTogether stores items with one MSET, which knows no time to live.
-func (e *redisEngine) setTogether(ctx context.Context, b *batch, from int, items []item) {
+func (e *redisEngine) setTogether(ctx context.Context, b *batch, items []item) {
 	args := make([]any, 1, 1+2*len(items))
 	args[0] = "mset"
-	keys, values := e.keysOfItems(items), lend(ctx, items)
+	keys, loan := e.keysOfItems(items), lend(ctx, items)
 	for i := range items {
-		args = append(args, &keys[i], &values[i])
+		args = append(args, &keys[i], &loan.values[i])
 	}
-	_, f, err := run(ctx, e.writer, repeatable, func() *redis.StatusCmd { return redis.NewStatusCmd(ctx, args...) })
-	b.note(from, len(items), f, err)
+	_, f, err := run(ctx, e.writer.carrying(items, loan), repeatable, func() *redis.StatusCmd { return redis.NewStatusCmd(ctx, args...) })
+	b.note(items, f, err)
 }
 
 // setEach stores items with a SET for each.
-func (e *redisEngine) setEach(ctx context.Context, b *batch, from int, items []item) {
-	set := e.set(ctx, items)
-	p, err := pipeline(ctx, e.writer.carrying(items), repeatable, len(items), func(i int) *redis.StatusCmd {
+func (e *redisEngine) setEach(ctx context.Context, b *batch, items []item) {
+	loan := lend(ctx, items)
+	set := e.set(items, loan)
+	p, err := pipeline(ctx, e.writer.carrying(items, loan), repeatable, len(items), func(i int) *redis.StatusCmd {
 		return redis.NewStatusCmd(ctx, set(i)...)
 	})
 	if err != nil {
-		b.note(from, len(items), lost, err)
+		b.note(items, lost, err)
 		return
 	}
 	for i, r := range p {
-		b.note(from+i, 1, r.fate, r.err)
+		b.note(items[i:i+1], r.fate, r.err)
 	}
 }
 
 // insert never repeats a command that may have been executed: the second
 // attempt would find the id present, and say so.
-func (e *redisEngine) insert(ctx context.Context, items []item) (int, error) {
+func (e *redisEngine) insert(ctx context.Context, items items) (int, error) {
 	defer e.forgetItems(items)
-	b := newBatch(items)
+	b := &batch{items: items}
 	n := 0
-	for from, part := range chunks(items, item.size) {
-		set := e.set(ctx, part, "nx")
-		p, err := pipeline(ctx, e.writer.carrying(part), once, len(part), func(i int) *redis.StatusCmd {
+	for _, part := range items.parts(perChunk) {
+		if err := b.failed(); err != nil {
+			b.note(part, refused, err)
+			continue
+		}
+		loan := lend(ctx, part)
+		set := e.set(part, loan, "nx")
+		p, err := pipeline(ctx, e.writer.carrying(part, loan), once, len(part), func(i int) *redis.StatusCmd {
 			return redis.NewStatusCmd(ctx, set(i)...)
 		})
 		if err != nil {
-			b.note(from, len(part), lost, err)
+			b.note(part, lost, err)
 		}
 		for i, r := range p {
-			b.note(from+i, 1, r.fate, r.err)
+			b.note(part[i:i+1], r.fate, r.err)
 			if r.err == nil && r.cmd.Err() == nil { // Else redis.Nil: it was there.
 				n++
 			}
-		}
-		if b.result() != nil {
-			break
 		}
 	}
 	if b.lost() {
@@ -210,14 +216,14 @@ func (e *redisEngine) insert(ctx context.Context, items []item) (int, error) {
 
 // set returns what makes the arguments of the SET of each item, with its time
 // to live in the same command.
-func (e *redisEngine) set(ctx context.Context, items []item, more ...any) func(i int) []any {
-	keys, values := e.keysOfItems(items), lend(ctx, items)
+func (e *redisEngine) set(items []item, loan *loan, more ...any) func(i int) []any {
+	keys := e.keysOfItems(items)
 	all := make([]any, 0, len(items)*(5+len(more)))
 	var life any // of the item before, in milliseconds; most have the same
 	var lives time.Duration
 	return func(i int) []any {
 		at := len(all)
-		all = append(append(all, "set", &keys[i], &values[i]), more...)
+		all = append(append(all, "set", &keys[i], &loan.values[i]), more...)
 		if ttl := items[i].ttl; ttl > 0 {
 			if ttl != lives {
 				life, lives = ttl.Milliseconds(), ttl

@@ -8,89 +8,58 @@ import (
 	"iter"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// Bounds of one pipeline. Larger ones are hardly faster, and the commands and
-// replies of one are in memory together.
+// perChunk bounds one pipeline. Larger ones are hardly faster, and the commands
+// and replies of one are in memory together.
+var perChunk = limits{chunkCommands, 1 << 20}
+
 const (
 	chunkCommands = 500
-	chunkBytes    = 1 << 20
 	scanCount     = 1000
 )
 
-// chunks cuts a list into parts of a bounded number and, where size is given,
-// of a bounded number of bytes. It yields each with the index of its first
-// element. A part has at least one.
+// chunks cuts a list into parts for a pipeline each.
 func chunks[T any](list []T, size func(T) int) iter.Seq2[int, []T] {
-	return func(yield func(int, []T) bool) {
-		for from := 0; from < len(list); {
-			to, bytes := from, 0
-			for to < len(list) && to-from < chunkCommands {
-				if size != nil {
-					bytes += size(list[to])
-				}
-				if bytes > chunkBytes && to > from {
-					break
-				}
-				to++
-			}
-			if !yield(from, list[from:to]) {
-				return
-			}
-			from = to
-		}
-	}
+	return chunksBy(perChunk, list, size)
 }
 
 // inFlight is how many chunks of one call are under way at a time: the server
 // works on one, the next is on its way, and the last one's replies are read.
 const inFlight = 3
 
-// eachChunk calls do for the chunks of a list, some at a time, until one of
-// the calls returns false.
-func eachChunk[T any](list []T, size func(T) int, do func(from int, part []T) bool) {
-	var (
-		running sync.WaitGroup
-		turn    = make(chan struct{}, inFlight)
-		stopped atomic.Bool
-	)
-	for from, part := range chunks(list, size) {
-		if from == 0 && len(part) == len(list) {
+// eachPart calls do for the parts of something with that many elements, some
+// at a time.
+func eachPart[T any](parts iter.Seq2[int, []T], total, atATime int, do func(from int, part []T)) {
+	var running sync.WaitGroup
+	turn := make(chan struct{}, atATime)
+	for from, part := range parts {
+		if len(part) == total {
 			do(from, part)
 			return
 		}
 		turn <- struct{}{}
-		if stopped.Load() {
-			break
-		}
 		running.Go(func() {
 			defer func() { <-turn }()
-			if !do(from, part) {
-				stopped.Store(true)
-			}
+			do(from, part)
 		})
 	}
 	running.Wait()
 }
 
-func (i item) size() int { return len(i.id) + len(i.value) }
-
-func (i item) expires() bool { return i.ttl > 0 }
-
 // sharedBytes is the size up to which an item travels with the commands of
 // other callers, who have to wait for all of it.
 const sharedBytes = 32 << 10
 
-// carrying returns the client for sending items.
-func (c *redisClient) carrying(items []item) *redisClient {
-	if len(items) > 1 || items[0].size() <= sharedBytes {
+// carrying returns the client for sending items that were lent.
+func (c *redisClient) carrying(items []item, loan *loan) *redisClient {
+	if len(items) == 1 && items[0].size() <= sharedBytes {
 		return c
 	}
 	alone := *c
-	alone.together = nil
+	alone.together, alone.loan = nil, loan
 	return &alone
 }
 
@@ -100,27 +69,51 @@ type valueArg json.RawMessage
 
 func (v *valueArg) MarshalBinary() ([]byte, error) { return *v, nil }
 
-// lend returns the values of items for a pipeline that may outlive its
-// caller, who owns them: copies, if the call can be left behind.
-func lend(ctx context.Context, items []item) []valueArg {
-	values := make([]valueArg, len(items))
+// A loan is the values of a pipeline that may outlive its caller, who owns
+// them: copies, if the call can be left behind.
+type loan struct {
+	values []valueArg
+	copies *[]byte // of lenders; nil: none
+}
+
+// lenders keep the memory of large copies, which live for one call.
+var lenders = sync.Pool{New: func() any { return new([]byte) }}
+
+func lend(ctx context.Context, items []item) *loan {
+	l := &loan{values: make([]valueArg, len(items))}
 	for i, it := range items {
-		values[i] = valueArg(it.value)
+		l.values[i] = valueArg(it.value)
 	}
 	if ctx.Done() == nil {
-		return values
+		return l
 	}
 	size := 0
-	for _, value := range values {
+	for _, value := range l.values {
 		size += len(value)
 	}
-	all := make([]byte, 0, size)
-	for i, value := range values {
+	var all []byte
+	if size > sharedBytes {
+		l.copies = lenders.Get().(*[]byte)
+		*l.copies = slices.Grow((*l.copies)[:0], size)
+		all = *l.copies
+	} else {
+		all = make([]byte, 0, size)
+	}
+	for i, value := range l.values {
 		at := len(all)
 		all = append(all, value...)
-		values[i] = all[at:]
+		l.values[i] = all[at:]
 	}
-	return values
+	return l
+}
+
+// end is called when nothing reads the values any more, so that other calls
+// may have the memory. Without it the memory is the collector's.
+func (l *loan) end() {
+	if l != nil && l.copies != nil && cap(*l.copies) <= 2*perChunk.bytes {
+		lenders.Put(l.copies)
+		l.copies = nil
+	}
 }
 
 // When a command may be sent again.
@@ -286,54 +279,64 @@ func settle[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, re
 }
 
 // A batch collects what became of the items of a write. It is safe for
-// concurrent use.
+// concurrent use, and remembers nothing of what went well.
 type batch struct {
-	items []item
+	items items
 
-	mu    sync.Mutex
-	fates []fate // of each item, in a byte; refused is also for those not sent
-	err   error  // the first
+	mu         sync.Mutex
+	err        error // the first
+	notApplied []string
+	unknown    []string
 }
 
-// applied is the fate of what was stored.
-const applied fate = -1
-
-func newBatch(items []item) *batch { return &batch{items: items, fates: make([]fate, len(items))} }
-
-// note says what became of n items from the index from on.
-func (b *batch) note(from, n int, f fate, err error) {
+// note says what became of some items.
+func (b *batch) note(part []item, f fate, err error) {
+	if err == nil {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err == nil {
-		f = applied
-	} else if b.err == nil {
+	if b.err == nil {
 		b.err = err
 	}
-	for i := range n {
-		b.fates[from+i] = f
+	list := &b.notApplied
+	if f >= lost {
+		list = &b.unknown
 	}
+	for _, it := range part {
+		*list = append(*list, it.id)
+	}
+}
+
+// failed returns the first error. The server is then in no state to take the
+// rest, which is noted with the same error.
+func (b *batch) failed() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
 }
 
 // result is nil, or the error of the batch, with a list of ids if it has more
-// than one item. Items that were never sent have not been applied.
+// than one item.
 func (b *batch) result() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.err == nil {
 		return nil
 	}
-	if len(b.items) == 1 {
-		return &withID{b.items[0].id, b.err}
+	others := make(map[string]struct{}, len(b.notApplied)+len(b.unknown))
+	for _, list := range [][]string{b.notApplied, b.unknown} {
+		for _, id := range list {
+			others[id] = struct{}{}
+		}
 	}
-	e := &BatchError{Err: b.err}
-	for i, it := range b.items {
-		switch b.fates[i] {
-		case applied:
+	e := &BatchError{Err: b.err, NotApplied: b.notApplied, Unknown: b.unknown}
+	for it := range b.items.all() {
+		if b.items.len() == 1 {
+			return &withID{it.id, b.err}
+		}
+		if _, ok := others[it.id]; !ok {
 			e.Applied = append(e.Applied, it.id)
-		case lost, alone:
-			e.Unknown = append(e.Unknown, it.id)
-		default:
-			e.NotApplied = append(e.NotApplied, it.id)
 		}
 	}
 	return e
@@ -343,7 +346,7 @@ func (b *batch) result() error {
 func (b *batch) lost() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.ContainsFunc(b.fates, func(f fate) bool { return f >= lost })
+	return len(b.unknown) > 0
 }
 
 // unknown marks an error after which the answer of a call cannot be had by

@@ -180,8 +180,11 @@ func (e *redisEngine) forget(id string) {
 	}
 }
 
-func (e *redisEngine) forgetItems(items []item) {
-	for _, it := range items {
+func (e *redisEngine) forgetItems(items items) {
+	if e.client.cache == nil {
+		return
+	}
+	for it := range items.all() {
 		e.forget(it.id)
 	}
 }

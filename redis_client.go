@@ -43,6 +43,8 @@ type redisClient struct {
 	together func(ctx context.Context, cmd redis.Cmder) error
 	combiner *combiner
 
+	loan *loan // what a call has been lent that may outlive its caller
+
 	writes  *redisClient // the one to write with; nil: this one
 	confirm *confirmer   // waits for replicas; nil: the master's word is enough
 }
@@ -358,7 +360,9 @@ func (c *redisClient) await(ctx context.Context, call func() error) error {
 	}
 	go func() {
 		defer c.calls.running.Done()
-		done <- call()
+		err := call()
+		c.loan.end()
+		done <- err
 	}()
 	select {
 	case err := <-done:

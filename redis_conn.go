@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"net"
+	"os"
 	"syscall"
+	"time"
 )
 
 // A freshConn tells what breaks before the first reply: go-redis has sent its
@@ -17,6 +19,21 @@ type freshConn struct {
 	raw    syscall.Conn
 	heard  bool  // something; set while only the greeting is under way
 	broken error // before that; go-redis may pass over it the first time
+	until  time.Time
+}
+
+// SetWriteDeadline is for Write to know, too. The system's network poller
+// notices some time after a stopped process goes on that a deadline has passed,
+// and until then writes would succeed that nobody waits for any more.
+func (c *freshConn) SetWriteDeadline(t time.Time) error {
+	c.until = t
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// SetDeadline sets both.
+func (c *freshConn) SetDeadline(t time.Time) error {
+	c.until = t
+	return c.Conn.SetDeadline(t)
 }
 
 // SyscallConn lets go-redis see whether an idle connection is still there.
@@ -43,6 +60,9 @@ func (c *freshConn) Read(p []byte) (int, error) {
 }
 
 func (c *freshConn) Write(p []byte) (int, error) {
+	if !c.until.IsZero() && !time.Now().Before(c.until) {
+		return 0, &net.OpError{Op: "write", Net: "tcp", Addr: c.RemoteAddr(), Err: os.ErrDeadlineExceeded}
+	}
 	n, err := c.Conn.Write(p)
 	if err != nil && !c.heard {
 		err = &unreadyError{err}

@@ -198,9 +198,9 @@ func (r *importRun) take(part []importDoc, now int64, sum *imported) []item {
 
 // store adds the items that Redis lacks, and compares the others.
 func (r *importRun) store(ctx context.Context, items []item, sum *imported) error {
-	n, err := r.redis.insert(ctx, items)
+	n, err := r.redis.insert(ctx, itemsOf(items...))
 	for try := 0; try < 3 && errors.Is(err, ErrOutcomeUnknown); try++ {
-		n, err = r.redis.insert(ctx, items) // What the first has added is then found equal.
+		n, err = r.redis.insert(ctx, itemsOf(items...)) // What the first has added is then found equal.
 	}
 	if err != nil {
 		return err

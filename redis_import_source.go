@@ -185,7 +185,7 @@ func (s *streamSource) survey(ctx context.Context) (bool, error) {
 func (s *streamSource) parts(ctx context.Context, first int) iter.Seq2[[]importDoc, error] {
 	return func(yield func([]importDoc, error) bool) {
 		place, size := 0, 0
-		docs := make([]importDoc, 0, chunkCommands)
+		docs := make([]importDoc, 0, perChunk.count)
 		for m, err := range s.members(ctx) {
 			if err != nil {
 				yield(nil, err)
@@ -195,7 +195,7 @@ func (s *streamSource) parts(ctx context.Context, first int) iter.Seq2[[]importD
 				continue
 			}
 			more := len(m.Name) + len(m.Value)
-			if len(docs) == chunkCommands || len(docs) > 0 && size+more > chunkBytes {
+			if len(docs) == perChunk.count || len(docs) > 0 && size+more > perChunk.bytes {
 				if !yield(docs, nil) {
 					return
 				}

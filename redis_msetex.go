@@ -12,27 +12,27 @@ import (
 // Valkey 9.1. A server that does not know it, or does not let us, is found out
 // by trying, which needs no command to ask with: it executes nothing then, and
 // is sent a SET for each from now on.
-func (e *redisEngine) setTogetherFor(ctx context.Context, b *batch, from int, items []item) {
+func (e *redisEngine) setTogetherFor(ctx context.Context, b *batch, items []item) {
 	if !e.knowsMSETEX(ctx) {
 		e.plain.Store(true)
-		e.setEach(ctx, b, from, items)
+		e.setEach(ctx, b, items)
 		return
 	}
 	args := make([]any, 2, 4+2*len(items))
 	args[0], args[1] = "msetex", len(items)
-	keys, values := e.keysOfItems(items), lend(ctx, items)
+	keys, loan := e.keysOfItems(items), lend(ctx, items)
 	for i := range items {
-		args = append(args, &keys[i], &values[i])
+		args = append(args, &keys[i], &loan.values[i])
 	}
 	args = append(args, "px", items[0].ttl.Milliseconds())
-	cmd, f, err := run(ctx, e.writer, repeatable, func() *redis.IntCmd { return redis.NewIntCmd(ctx, args...) })
+	cmd, f, err := run(ctx, e.writer.carrying(items, loan), repeatable, func() *redis.IntCmd { return redis.NewIntCmd(ctx, args...) })
 	notOurs := declined(f, err) && !errors.Is(err, ErrUnavailable) // OOM and the like would meet SET, too.
 	if notOurs || err == nil && cmd.Val() != 1 {
 		e.plain.Store(true)
-		e.setEach(ctx, b, from, items)
+		e.setEach(ctx, b, items)
 		return
 	}
-	b.note(from, len(items), f, err)
+	b.note(items, f, err)
 }
 
 // knowsMSETEX sends the bare name once. A server repeats the arguments of a

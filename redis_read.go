@@ -71,7 +71,13 @@ func (e *redisEngine) readMany(ctx context.Context, ids []string) ([]json.RawMes
 	}
 	var mu sync.Mutex
 	var failed, corrupt error
-	eachChunk(ids, nil, func(from int, part []string) bool {
+	eachPart(chunks(ids, nil), len(ids), inFlight, func(from int, part []string) {
+		mu.Lock()
+		stop := failed != nil
+		mu.Unlock()
+		if stop {
+			return
+		}
 		bad, err := get(ctx, part, values[from:from+len(part)])
 		mu.Lock()
 		defer mu.Unlock()
@@ -79,7 +85,6 @@ func (e *redisEngine) readMany(ctx context.Context, ids []string) ([]json.RawMes
 			failed = err
 		}
 		corrupt = errors.Join(corrupt, bad)
-		return err == nil
 	})
 	if failed != nil {
 		return nil, failed

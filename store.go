@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -24,9 +22,9 @@ type engine interface {
 	// present reports for each id whether it is there.
 	present(ctx context.Context, ids []string) ([]bool, error)
 	keys(ctx context.Context) iter.Seq2[string, error]
-	// upsert and insert store items in the order given.
-	upsert(ctx context.Context, items []item) error
-	insert(ctx context.Context, items []item) (int, error)
+	// upsert and insert store a list in its order, and a map in any.
+	upsert(ctx context.Context, items items) error
+	insert(ctx context.Context, items items) (int, error)
 	delete(ctx context.Context, ids []string) (int, error)
 	drop(ctx context.Context) error
 	// ttls returns how long each id has left: 0 for ever, absent if it is not
@@ -40,14 +38,6 @@ type engine interface {
 	close() error
 }
 
-// An item is one document on its way in. Its value is the caller's memory,
-// which may be read only until the call returns.
-type item struct {
-	id    string
-	value json.RawMessage
-	ttl   time.Duration // 0: for ever
-}
-
 // absent is the time to live of what is not there.
 const absent time.Duration = -1
 
@@ -59,7 +49,6 @@ type store struct {
 	namespace string
 	ttl       time.Duration // of new documents
 	maxValue  int64
-	ordered   bool // the order of documents shows, so that of a map is by id
 	readonly  bool
 	flights   *flights // of Compute, shared by all stores of the engine
 
@@ -206,40 +195,38 @@ func (s *store) UpsertTTL(ctx context.Context, items map[string]json.RawMessage,
 	return s.upsert(ctx, c.method, items, roundTTL(ttl))
 }
 
-func (s *store) upsert(ctx context.Context, m method, items map[string]json.RawMessage, ttl time.Duration) error {
-	list, err := s.checkItems(ctx, items, ttl)
-	if err != nil || len(list) == 0 {
+func (s *store) upsert(ctx context.Context, m method, byID map[string]json.RawMessage, ttl time.Duration) error {
+	items := items{byID: byID, ttl: ttl}
+	bytes, err := s.checkItems(ctx, items)
+	if err != nil || items.len() == 0 {
 		return err
 	}
-	s.counters.methods[m].batch.number(len(list))
-	if err := s.engine.upsert(ctx, list); err != nil {
+	s.counters.methods[m].batch.number(items.len())
+	if err := s.engine.upsert(ctx, items); err != nil {
 		return err
 	}
-	s.stored(list, len(list))
+	s.stored(items, bytes, items.len())
 	return nil
 }
 
-// stored counts the n items of a list that were stored. Which they are is not
+// stored counts the n of some items that were stored. Which they are is not
 // known of an Insert, so their bytes are then a guess.
-func (s *store) stored(list []item, n int) {
-	written := 0
-	for _, it := range list {
-		written += len(it.value)
-	}
+func (s *store) stored(items items, bytes int64, n int) {
 	s.counters.upserts.Add(int64(n))
-	s.counters.written.Add(int64(written) * int64(n) / int64(len(list)))
+	s.counters.written.Add(bytes * int64(n) / int64(items.len()))
 }
 
-func (s *store) Insert(ctx context.Context, items map[string]json.RawMessage) (n int, err error) {
+func (s *store) Insert(ctx context.Context, byID map[string]json.RawMessage) (n int, err error) {
 	c := begun(methodInsert)
 	defer s.end(c, &err)
-	list, err := s.checkItems(ctx, items, s.ttl)
-	if err != nil || len(list) == 0 {
+	items := items{byID: byID, ttl: s.ttl}
+	bytes, err := s.checkItems(ctx, items)
+	if err != nil || items.len() == 0 {
 		return 0, err
 	}
-	s.counters.methods[methodInsert].batch.number(len(list))
-	n, err = s.engine.insert(ctx, list)
-	s.stored(list, n)
+	s.counters.methods[methodInsert].batch.number(items.len())
+	n, err = s.engine.insert(ctx, items)
+	s.stored(items, bytes, n)
 	return n, err
 }
 
@@ -350,19 +337,13 @@ func (s *store) beginWrite(ctx context.Context) error {
 	return s.begin(ctx)
 }
 
-// checkItems checks everything before anything is written.
-func (s *store) checkItems(ctx context.Context, items map[string]json.RawMessage, ttl time.Duration) ([]item, error) {
+// checkItems checks everything before anything is written, and returns the
+// bytes of all values.
+func (s *store) checkItems(ctx context.Context, items items) (int64, error) {
 	if err := s.beginWrite(ctx); err != nil {
-		return nil, err
+		return 0, err
 	}
-	list := make([]item, 0, len(items))
-	for id, value := range items {
-		list = append(list, item{id, value, ttl})
-	}
-	if s.ordered {
-		slices.SortFunc(list, func(a, b item) int { return strings.Compare(a.id, b.id) })
-	}
-	return list, checkAll(list, s.maxValue)
+	return checkAll(items, s.maxValue)
 }
 
 // end counts a call, and makes an *Error of what it returns; nil stays nil.
