@@ -57,9 +57,9 @@ func (r *redisBench) load(b *testing.B) {
 	}
 }
 
-func (r *redisBench) open(b *testing.B, cfg kv.Config) kv.Store {
+func (r *redisBench) open(b *testing.B, cfg kv.Config, opts ...kv.Option) kv.Store {
 	cfg.Redis.URL = kv.RedisURL(r.server.URL())
-	s, err := kv.Open(b.Context(), cfg, namespace, kv.WithLogger(slog.New(slog.DiscardHandler)))
+	s, err := kv.Open(b.Context(), cfg, namespace, append(opts, kv.WithLogger(slog.New(slog.DiscardHandler)))...)
 	if err != nil {
 		b.Fatal(err)
 	}
