@@ -26,7 +26,7 @@ type moved struct {
 	err error
 }
 
-// pages lists the ids of s, some at a time.
+// pages lists the ids of s, some at a time. Who gets a page may keep it.
 func pages(ctx context.Context, s Store) iter.Seq2[[]string, error] {
 	return func(yield func([]string, error) bool) {
 		page := make([]string, 0, bulkPage)
@@ -40,7 +40,7 @@ func pages(ctx context.Context, s Store) iter.Seq2[[]string, error] {
 				if !yield(page, nil) {
 					return
 				}
-				page = page[:0]
+				page = make([]string, 0, bulkPage)
 			}
 		}
 		if len(page) > 0 {

@@ -138,13 +138,34 @@ func (e *jsonEngine) count() int {
 	return len(e.index.position)
 }
 
-// readAhead reads the documents of ids page by page, one page ahead of who
-// uses them. Its goroutine ends with the loop.
+// readAhead reads the documents of ids page by page, ahead of who uses them,
+// and lists ids ahead of reading.
 func readAhead(ctx context.Context, s Store, ids iter.Seq2[[]string, error]) iter.Seq2[pageOf, error] {
-	return func(yield func(pageOf, error) bool) {
+	return ahead(ctx, func(ctx context.Context) iter.Seq2[pageOf, error] {
+		return func(yield func(pageOf, error) bool) {
+			r := newReader(s)
+			for page, err := range ahead(ctx, func(context.Context) iter.Seq2[[]string, error] { return ids }) {
+				if err != nil {
+					yield(pageOf{}, err)
+					return
+				}
+				for p, err := range r.read(ctx, page) {
+					if !yield(p, err) || err != nil {
+						return
+					}
+				}
+			}
+		}
+	})
+}
+
+// ahead yields what another sequence does, which is made in a goroutine of its
+// own, one element ahead. The goroutine ends with the loop.
+func ahead[T any](ctx context.Context, elements func(ctx context.Context) iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
 		type result struct {
-			page pageOf
-			err  error
+			element T
+			err     error
 		}
 		ctx, cancel := context.WithCancel(ctx)
 		results := make(chan result)
@@ -153,34 +174,25 @@ func readAhead(ctx context.Context, s Store, ids iter.Seq2[[]string, error]) ite
 		defer cancel()
 		running.Go(func() {
 			defer close(results)
-			r := newReader(s)
-			send := func(p pageOf, err error) bool {
+			for element, err := range elements(ctx) {
 				select {
-				case results <- result{p, err}:
-					return err == nil
+				case results <- result{element, err}:
 				case <-ctx.Done():
-					return false
-				}
-			}
-			for page, err := range ids {
-				if err != nil {
-					send(pageOf{}, err)
 					return
 				}
-				for p, err := range r.read(ctx, page) {
-					if !send(p, err) {
-						return
-					}
+				if err != nil {
+					return
 				}
 			}
 		})
 		for r := range results {
-			if !yield(r.page, r.err) || r.err != nil {
+			if !yield(r.element, r.err) || r.err != nil {
 				return
 			}
 		}
 		if err := ctx.Err(); err != nil {
-			yield(pageOf{}, err)
+			var none T
+			yield(none, err)
 		}
 	}
 }

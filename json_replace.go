@@ -35,7 +35,9 @@ type replacement struct {
 //     the last one, and the directory synced. This is the step that counts:
 //     recovery finds the journal whole or not at all.
 //
-// The next compaction then writes the document file, as after any write.
+// The next compaction then writes the document file, as after any write. If
+// there are no documents, the changes go into the document file at once; see
+// fillFirst.
 func (e *jsonEngine) replace(ctx context.Context, changes iter.Seq2[replacement, error]) (previous string, err error) {
 	select {
 	case <-e.compacting:
@@ -48,6 +50,9 @@ func (e *jsonEngine) replace(ctx context.Context, changes iter.Seq2[replacement,
 	}
 	if err := e.compactNow(ctx, true); err != nil {
 		return "", err
+	}
+	if e.count() == 0 {
+		return "", e.fillFirst(ctx, changes)
 	}
 	w := &replacementWriter{engine: e, generation: 1}
 	if e.commits.active != nil { // Who has the token may look.
@@ -73,6 +78,26 @@ func (e *jsonEngine) replace(ctx context.Context, changes iter.Seq2[replacement,
 		previous = e.names.document() + suffix
 	}
 	return previous, err
+}
+
+// errWritten is why a replacement was not made.
+var errWritten = errors.New("documents were written to the namespace while it was being replaced; nothing was changed, try again")
+
+// replaceable returns why the documents cannot be replaced now. It is asked
+// while nobody writes.
+func (e *jsonEngine) replaceable() error {
+	e.commits.mu.Lock()
+	stopped := e.commits.stopped
+	e.commits.mu.Unlock()
+	switch {
+	case stopped:
+		return ErrClosed
+	case e.health() != nil:
+		return e.health()
+	case e.commits.pending.Load() > 0:
+		return unavailablef("%w", errWritten)
+	}
+	return e.checkUnchanged()
 }
 
 // A replacementWriter writes the journal of a replace.
@@ -152,18 +177,7 @@ func (w *replacementWriter) spill(enc *wal.Encoder) error {
 // writes meanwhile.
 func (w *replacementWriter) commit() (switched bool, err error) {
 	e := w.engine
-	e.commits.mu.Lock()
-	stopped := e.commits.stopped
-	e.commits.mu.Unlock()
-	switch {
-	case stopped:
-		return false, ErrClosed
-	case e.health() != nil:
-		return false, e.health()
-	case e.commits.pending.Load() > 0:
-		return false, unavailablef("documents were written to the namespace while it was being replaced; nothing was changed, try again")
-	}
-	if err := e.checkUnchanged(); err != nil {
+	if err := e.replaceable(); err != nil {
 		return false, err
 	}
 	if err := e.files.Rename(w.temp(), w.journal.name); err != nil {

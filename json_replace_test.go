@@ -90,6 +90,9 @@ func replaceScript() []func(*rig) {
 		doReplace(0, "d", "a", "new"), doReopen, doUpsert(short, "a"), doUpsert(0, "e"), doFlush,
 		doReplace(0, "e", "a"), doWait(11 * time.Second), doReplace(short, "f"), doReplace(0, "g"), doFlush, doReopen,
 		doReplace(0), doUpsert(0, "x"), doReplace(long, "x", "y"), doUpsert(0, "y"), doReopen, doReplace(0, "z"),
+		// Into what has been emptied, with journals and times to live of before.
+		doReplace(0), doReplace(long, "p", "q"), doUpsert(0, "p"), doReopen, doDrop, doReplace(short, "r", "q"), doFlush,
+		doDelete("r", "q"), doReplace(0, "q"), doUpsert(long, "s"),
 	}
 }
 

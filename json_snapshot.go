@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"sync"
+	"sync/atomic"
 
 	"github.com/ngraf/kv/internal/fsys"
 	"github.com/ngraf/kv/internal/jsonscan"
@@ -150,12 +152,21 @@ type snapshotWriter struct {
 	first  bool
 	ttls   *wal.Encoder
 	info   fs.FileInfo
+
+	syncing sync.WaitGroup
+	busy    atomic.Bool // a sync is under way
+	synced  int64       // where the last one began
+	failure atomic.Pointer[error]
 }
+
+// syncBytes is how much is written before the disk is set to work. It then
+// has less left to do in the end, when everybody waits for it.
+const syncBytes = 16 << 20
 
 const snapshotPage = 512
 
-// write writes the temporary files.
-func (w *snapshotWriter) write() (err error) {
+// begin makes the temporary file.
+func (w *snapshotWriter) begin() (err error) {
 	e := w.engine
 	name := e.names.temp(e.names.document())
 	w.file, err = e.files.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -164,6 +175,15 @@ func (w *snapshotWriter) write() (err error) {
 	}
 	w.first = true
 	w.ttls = wal.NewEncoder(newSalt())
+	return nil
+}
+
+// write writes the temporary files.
+func (w *snapshotWriter) write() error {
+	if err := w.begin(); err != nil {
+		return err
+	}
+	e := w.engine
 	e.mu.RLock()
 	w.epoch = e.index.epoch
 	end := len(e.index.docs)
@@ -198,7 +218,7 @@ func (w *snapshotWriter) page(page []doc, from, to int) []doc {
 	return append(page, w.engine.index.docs[from:to]...)
 }
 
-// document writes one member of the object. Expired documents are left out,
+// document writes a document of the index. Expired ones are left out,
 // but their times to live are not, in case the old document file survives.
 func (w *snapshotWriter) document(position int, d doc) error {
 	e := w.engine
@@ -213,17 +233,24 @@ func (w *snapshotWriter) document(position int, d doc) error {
 			return nil
 		}
 	}
+	w.places[position], err = w.member(d.id, value, d.foreign)
+	return err
+}
+
+// member writes one member of the object, and returns where its value stands,
+// in a segment that is still to be made.
+func (w *snapshotWriter) member(id string, value []byte, foreign bool) (place, error) {
 	if w.first {
 		w.out = append(w.out, "{\n  "...)
 	} else {
 		w.out = append(w.out, ",\n  "...)
 	}
 	w.first = false
-	w.out = jsonscan.AppendString(w.out, d.id)
+	w.out = jsonscan.AppendString(w.out, id)
 	w.out = append(w.out, ": "...)
 	start := len(w.out)
 	switch {
-	case d.foreign:
+	case foreign:
 		w.out = append(w.out, value...)
 	case bloats(value):
 		w.out = jsonscan.AppendCompact(w.out, value)
@@ -231,11 +258,11 @@ func (w *snapshotWriter) document(position int, d doc) error {
 		w.out = jsonscan.AppendIndent(w.out, value, "  ")
 	}
 	written := w.out[start:]
-	w.places[position] = place{offset: w.at + int64(start), size: uint32(len(written)), sum: wal.Sum(written)}
+	at := place{offset: w.at + int64(start), size: uint32(len(written)), sum: wal.Sum(written)}
 	if len(w.out) < encodeBytes {
-		return nil
+		return at, nil
 	}
-	return w.spill()
+	return at, w.spill()
 }
 
 // bloats reports whether a value would take far more room when it is laid
@@ -256,6 +283,15 @@ func (w *snapshotWriter) spill() error {
 	w.at += int64(len(w.out))
 	w.sum = wal.Extend(w.sum, w.out)
 	w.out = w.out[:0]
+	if w.at-w.synced >= syncBytes && w.busy.CompareAndSwap(false, true) {
+		w.synced = w.at
+		w.syncing.Go(func() {
+			if err := w.file.Sync(); err != nil {
+				w.failure.Store(&err)
+			}
+			w.busy.Store(false)
+		})
+	}
 	return nil
 }
 
@@ -268,12 +304,25 @@ func (w *snapshotWriter) finish() error {
 	if err := w.spill(); err != nil {
 		return err
 	}
+	// A sync that has failed is not made good by another.
+	if err := w.settled(); err != nil {
+		return unavailablef("%w", err)
+	}
 	if err := w.file.Sync(); err != nil {
 		return unavailablef("%w", err)
 	}
 	var err error
 	if w.info, err = w.file.Stat(); err != nil {
 		return unavailablef("%w", err)
+	}
+	return nil
+}
+
+// settled waits for the sync that is under way, and returns why one failed.
+func (w *snapshotWriter) settled() error {
+	w.syncing.Wait()
+	if failure := w.failure.Load(); failure != nil {
+		return *failure
 	}
 	return nil
 }
@@ -395,6 +444,7 @@ func (w *snapshotWriter) discard() error {
 	if w.file == nil {
 		return nil
 	}
+	w.syncing.Wait()
 	temp := w.engine.names.temp(w.engine.names.document())
 	return errors.Join(w.file.Close(), ignoreMissing(w.engine.files.Remove(temp)))
 }

@@ -132,7 +132,7 @@ func (m *migration) changes(ctx context.Context, e *jsonEngine, ids map[string]s
 				yield(replacement{}, onSide("the source", err))
 				return
 			}
-			if !m.changesOf(ctx, p, m.dst.(*store).maxValue, yield) {
+			if !m.changesOf(ctx, p, yield) {
 				return
 			}
 			m.advance(p)
@@ -141,10 +141,10 @@ func (m *migration) changes(ctx context.Context, e *jsonEngine, ids map[string]s
 }
 
 // changesOf yields those of a page that dst has not, or has otherwise.
-func (m *migration) changesOf(ctx context.Context, p pageOf, maxValue int64, yield func(replacement, error) bool) bool {
+func (m *migration) changesOf(ctx context.Context, p pageOf, yield func(replacement, error) bool) bool {
 	docs := m.sound(p)
 	for _, d := range docs {
-		if err := checkValue(d.id, d.value, maxValue); err != nil {
+		if err := m.accepts(d.item); err != nil {
 			yield(replacement{}, onSide("the destination", err))
 			return false
 		}

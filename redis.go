@@ -109,9 +109,7 @@ func (e *redisEngine) present(ctx context.Context, ids []string) ([]bool, error)
 	present := make([]bool, 0, len(ids))
 	for _, part := range chunks(ids, nil) {
 		keys := e.keysOf(part)
-		p, err := pipeline(ctx, e.client, repeatable, len(part), func(i int) *redis.IntCmd {
-			return redis.NewIntCmd(ctx, "exists", &keys[i])
-		})
+		p, err := pipeline(ctx, e.client, repeatable, len(part), e.client.onKeys(ctx, "exists", keys))
 		if err != nil {
 			return nil, err
 		}
@@ -170,9 +168,7 @@ func (e *redisEngine) setTogether(ctx context.Context, b *batch, items []item) {
 func (e *redisEngine) setEach(ctx context.Context, b *batch, items []item) {
 	loan := lend(ctx, items)
 	set := e.set(items, loan)
-	p, err := pipeline(ctx, e.writer.carrying(items, loan), repeatable, len(items), func(i int) *redis.StatusCmd {
-		return redis.NewStatusCmd(ctx, set(i)...)
-	})
+	p, err := pipeline(ctx, e.writer.carrying(items, loan), repeatable, len(items), e.client.sets(ctx, len(items), set))
 	if err != nil {
 		b.note(items, lost, err)
 		return
@@ -195,9 +191,7 @@ func (e *redisEngine) insert(ctx context.Context, items items) (int, error) {
 		}
 		loan := lend(ctx, part)
 		set := e.set(part, loan, "nx")
-		p, err := pipeline(ctx, e.writer.carrying(part, loan), once, len(part), func(i int) *redis.StatusCmd {
-			return redis.NewStatusCmd(ctx, set(i)...)
-		})
+		p, err := pipeline(ctx, e.writer.carrying(part, loan), once, len(part), e.client.sets(ctx, len(part), set))
 		if err != nil {
 			b.note(part, lost, err)
 		}
@@ -241,9 +235,7 @@ func (e *redisEngine) delete(ctx context.Context, ids []string) (int, error) {
 	n := 0
 	for _, part := range chunks(ids, nil) {
 		keys := e.keysOf(part)
-		p, err := pipeline(ctx, e.writer, once, len(part), func(i int) *redis.IntCmd {
-			return redis.NewIntCmd(ctx, "unlink", &keys[i])
-		})
+		p, err := pipeline(ctx, e.writer, once, len(part), e.client.onKeys(ctx, "unlink", keys))
 		if err != nil {
 			return n, unknown(err)
 		}
@@ -269,9 +261,7 @@ func (e *redisEngine) ttls(ctx context.Context, ids []string) ([]time.Duration, 
 	ttls := make([]time.Duration, 0, len(ids))
 	for _, part := range chunks(ids, nil) {
 		keys := e.keysOf(part)
-		p, err := pipeline(ctx, e.client, repeatable, len(part), func(i int) *redis.IntCmd {
-			return redis.NewIntCmd(ctx, "pttl", &keys[i])
-		})
+		p, err := pipeline(ctx, e.client, repeatable, len(part), e.client.onKeys(ctx, "pttl", keys))
 		if err != nil {
 			return nil, err
 		}

@@ -1,0 +1,66 @@
+package kv
+
+import (
+	"context"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// The commands of a pipeline, in one piece of memory. A command of go-redis
+// keeps its arguments to itself, and so has to be made one by one; these have
+// arguments of their own, which is what go-redis writes and shows. Only a
+// Cluster's client looks at the others, to find the slot of a key.
+
+// An intCmd is a command that is answered with a number.
+type intCmd interface {
+	redis.Cmder
+	Val() int64
+}
+
+type keyCmd struct {
+	redis.IntCmd
+	args [2]any
+}
+
+func (c *keyCmd) Args() []any      { return c.args[:] }
+func (c *keyCmd) Name() string     { return c.args[0].(string) }
+func (c *keyCmd) FullName() string { return c.Name() }
+func (c *keyCmd) NoRetry() bool    { return true }
+
+// onKeys makes a command for each key.
+func (c *redisClient) onKeys(ctx context.Context, name string, keys []string) func(i int) intCmd {
+	if c.cluster() != nil {
+		return func(i int) intCmd { return redis.NewIntCmd(ctx, name, &keys[i]) }
+	}
+	cmds, first := make([]keyCmd, len(keys)), any(name)
+	return func(i int) intCmd {
+		cmd := &cmds[i]
+		cmd.args = [...]any{first, &keys[i]}
+		cmd.SetErr(nil) // That of an attempt before.
+		return cmd
+	}
+}
+
+type setCmd struct {
+	redis.StatusCmd
+	args []any
+}
+
+func (c *setCmd) Args() []any      { return c.args }
+func (c *setCmd) Name() string     { return "set" }
+func (c *setCmd) FullName() string { return c.Name() }
+func (c *setCmd) NoRetry() bool    { return true }
+
+// sets makes n commands of SET, with these arguments.
+func (c *redisClient) sets(ctx context.Context, n int, args func(i int) []any) func(i int) redis.Cmder {
+	if c.cluster() != nil {
+		return func(i int) redis.Cmder { return redis.NewStatusCmd(ctx, args(i)...) }
+	}
+	cmds := make([]setCmd, n)
+	return func(i int) redis.Cmder {
+		cmd := &cmds[i]
+		cmd.args = args(i)
+		cmd.SetErr(nil) // That of an attempt before.
+		return cmd
+	}
+}
