@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"math"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -20,7 +21,8 @@ import (
 // next file is a new one.
 func TestJSONSyncWhileWriting(t *testing.T) {
 	files := crashfs.New()
-	_, s := memStore(t, files, FsyncNo)
+	e, s := memStore(t, files, FsyncNo)
+	e.compactAfter.Store(math.MaxInt64) // Only Flush writes the file.
 	items := make(map[string]json.RawMessage)
 	for i := range syncBytes>>20 + 4 {
 		items[fmt.Sprint(i)] = json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`)
