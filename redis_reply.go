@@ -107,7 +107,7 @@ func (r *valuesReply) ReadFrom(src io.Reader) (n int64, err error) {
 		}
 		n += int64(taken)
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = nil
 	}
 	return n, err
