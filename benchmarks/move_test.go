@@ -98,10 +98,14 @@ func moves(b *testing.B, c corpus) {
 }
 
 // processorTime is what this process and a server have used.
-func processorTime(b *testing.B, server *redistest.Server) (used time.Duration) {
+func processorTime(b *testing.B, server *redistest.Server) time.Duration {
 	var mine syscall.Rusage
 	check(b, syscall.Getrusage(syscall.RUSAGE_SELF, &mine))
-	used = time.Duration(mine.Utime.Nano() + mine.Stime.Nano())
+	return time.Duration(mine.Utime.Nano()+mine.Stime.Nano()) + serverTime(b, server)
+}
+
+// serverTime is what a server has used.
+func serverTime(b *testing.B, server *redistest.Server) (used time.Duration) {
 	info, err := server.Client().InfoMap(context.Background(), "cpu").Result()
 	check(b, err)
 	for _, name := range []string{"used_cpu_sys", "used_cpu_user"} {

@@ -56,6 +56,7 @@ func (r *results) others(name string) string {
 		{"keys/s", "%.0f keys/s"},
 		{"peak-bytes", "heap grows by %.0f bytes"},
 		{"peak-bytes/document", "%.0f bytes a document"},
+		{"server-ms", "%.1f ms of the server's processor"},
 	} {
 		if v := r.median(name, u.unit); !math.IsNaN(v) {
 			list = append(list, fmt.Sprintf(u.format, v))
