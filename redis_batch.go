@@ -176,7 +176,12 @@ func (c *redisClient) attempt(ctx context.Context, send func() error) (fate, err
 	if err != nil {
 		return refused, err
 	}
-	f, err := c.classify(ctx, notNil(send()))
+	return c.attempted(ctx, turn, send())
+}
+
+// attempted says what came of an attempt.
+func (c *redisClient) attempted(ctx context.Context, turn pass, err error) (fate, error) {
+	f, err := c.classify(ctx, notNil(err))
 	if c.circuit != nil {
 		c.circuit.leave(turn, judge(ctx, f, err), err)
 	}

@@ -170,14 +170,24 @@ const (
 func retry[T any](ctx context.Context, c *redisClient, again []fate, call func() (T, fate, error)) (T, error) {
 	for attempt := 1; ; attempt++ {
 		result, f, err := call()
-		if err == nil || attempt == retryAttempts || !slices.Contains(again, f) || contextError(ctx) != nil || c.circuit.open() {
+		if err == nil || !c.onceMore(ctx, again, attempt, f, &err) {
 			return result, err
 		}
-		if err := pause(ctx, attempt); err != nil {
-			return result, err
-		}
-		c.calls.repeated.Add(1)
 	}
+}
+
+// onceMore waits after a failed attempt, and reports whether there is to be
+// another. If ctx ends the wait, err becomes its error.
+func (c *redisClient) onceMore(ctx context.Context, again []fate, attempt int, f fate, err *error) bool {
+	if attempt == retryAttempts || !slices.Contains(again, f) || contextError(ctx) != nil || c.circuit.open() {
+		return false
+	}
+	if ended := pause(ctx, attempt); ended != nil {
+		*err = ended
+		return false
+	}
+	c.calls.repeated.Add(1)
+	return true
 }
 
 // pause waits after a failed attempt, the first being 1.
