@@ -25,7 +25,6 @@ type keyCmd struct {
 func (c *keyCmd) Args() []any      { return c.args[:] }
 func (c *keyCmd) Name() string     { return c.args[0].(string) }
 func (c *keyCmd) FullName() string { return c.Name() }
-func (c *keyCmd) NoRetry() bool    { return true }
 
 // onKeys makes a command for each key.
 func (c *redisClient) onKeys(ctx context.Context, name string, keys []string) func(i int) intCmd {
@@ -49,7 +48,6 @@ type setCmd struct {
 func (c *setCmd) Args() []any      { return c.args }
 func (c *setCmd) Name() string     { return "set" }
 func (c *setCmd) FullName() string { return c.Name() }
-func (c *setCmd) NoRetry() bool    { return true }
 
 // sets makes n commands of SET, with these arguments.
 func (c *redisClient) sets(ctx context.Context, n int, args func(i int) []any) func(i int) redis.Cmder {
