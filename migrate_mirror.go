@@ -85,8 +85,12 @@ func (m *migration) replace(ctx context.Context, e *jsonEngine) error {
 		}
 		return nil
 	}
-	var err error
-	m.report.Previous, err = e.replace(ctx, m.changes(ctx, e, ids))
+	before := m.report
+	previous, err := e.replace(ctx, m.changes(ctx, e, ids))
+	if err != nil {
+		m.report = before // It was all or nothing.
+	}
+	m.report.Previous = previous
 	return err
 }
 
