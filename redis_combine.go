@@ -112,8 +112,7 @@ func (c *combiner) read(ctx context.Context, prefix, id string) (readResult, err
 		get = redis.NewStringCmd(ctx, "get", prefix+id)
 		return get
 	}) {
-		value, err := get.Bytes()
-		return readResult{value, true}, notNil(err)
+		return readOne(get)
 	}
 	at := 0
 	seat := c.join(ctx, func(g *group) {
@@ -125,8 +124,7 @@ func (c *combiner) read(ctx context.Context, prefix, id string) (readResult, err
 		return readResult{}, err
 	}
 	if one := seat.group.one; one != nil {
-		value, err := one.Bytes()
-		return readResult{value, true}, notNil(err)
+		return readOne(one)
 	}
 	many := seat.group.many
 	if err := many.Err(); err != nil && many.reply.err == nil {
@@ -134,6 +132,16 @@ func (c *combiner) read(ctx context.Context, prefix, id string) (readResult, err
 	}
 	value := many.reply.values[at]
 	return readResult{value, value != nil}, nil
+}
+
+// readOne returns what a GET was answered with. An empty string is a value,
+// though no JSON.
+func readOne(get *redis.StringCmd) (readResult, error) {
+	value, err := get.Bytes()
+	if err == nil && value == nil {
+		value = []byte{}
+	}
+	return readResult{value, true}, notNil(err)
 }
 
 // A seat is a caller's place in a group.

@@ -159,13 +159,20 @@ func TestRedisReadsInCompany(t *testing.T) {
 	}
 	require.NoError(t, admin.RPush(t.Context(), "nano_graphrag:docs:list", 1).Err())
 	require.NoError(t, admin.Set(t.Context(), "nano_graphrag:docs:broken", "{", 0).Err())
+	require.NoError(t, admin.Set(t.Context(), "nano_graphrag:docs:empty", "", 0).Err())
 	require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "poor", "on", ">poor", "~*", "+@all", "-mget").Err())
 	for name, user := range map[string]string{"may use MGET": "", "may not use MGET": "poor"} {
 		t.Run(name, func(t *testing.T) {
 			cfg := redisCfg(server.URL())
 			cfg.Redis.Username, cfg.Redis.Password = user, Secret(user)
 			s := openRedisStore(t, cfg, "docs")
-			want := map[string]error{"list": ErrCorrupt, "broken": ErrCorrupt, "absent": ErrNotFound}
+			want := map[string]error{"list": ErrCorrupt, "broken": ErrCorrupt, "empty": ErrCorrupt, "absent": ErrNotFound}
+			for id, kind := range want { // Alone, on the lane and off it.
+				_, err := s.Get(t.Context(), id)
+				require.ErrorIs(t, err, kind, id)
+				_, err = s.Get(context.Background(), id)
+				require.ErrorIs(t, err, kind, id)
+			}
 			together(t, 64, func(worker int) {
 				for i := range 200 / len(want) {
 					for id, kind := range want {
