@@ -3,9 +3,10 @@ package kv
 import (
 	"cmp"
 	"encoding/json"
-	"errors"
+	"math"
 	"runtime"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/ngraf/kv/internal/jsonscan"
@@ -106,21 +107,12 @@ func checkEach(items []item, maxBytes int64) (written int64, err error) {
 	return written, nil
 }
 
-// notJSON says under the sentinel why and where a value is not JSON.
-func notJSON(sentinel, err error) error {
-	var syntax *jsonscan.Error
-	if errors.As(err, &syntax) {
-		return &notJSONError{sentinel, syntax}
+// roundTTL rounds up to the millisecond, the unit of PX, so that a short time
+// to live never becomes 0, which would mean for ever.
+func roundTTL(ttl time.Duration) time.Duration {
+	whole := ttl.Truncate(time.Millisecond)
+	if whole < ttl && whole < math.MaxInt64-time.Millisecond {
+		whole += time.Millisecond
 	}
-	return err
+	return whole
 }
-
-type notJSONError struct {
-	sentinel error
-	cause    *jsonscan.Error
-}
-
-func (e *notJSONError) Error() string {
-	return e.sentinel.Error() + ": a value is not JSON: " + e.cause.Error()
-}
-func (e *notJSONError) Unwrap() []error { return []error{e.sentinel, e.cause} }

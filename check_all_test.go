@@ -27,7 +27,7 @@ func TestCheckAll(t *testing.T) {
 		require.ErrorIs(t, err, ErrInvalid)
 		var with *withID
 		require.ErrorAs(t, err, &with)
-		assert.Equal(t, items[bad].id, with.id)
+		assert.Equal(t, items[bad].id, with.ID)
 		items[bad].value = good
 	}
 }

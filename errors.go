@@ -5,31 +5,6 @@ import (
 	"fmt"
 )
 
-// The kinds of failure. Errors of this package are [*Error] values that match
-// one of these with errors.Is, or the error of the context that ended the
-// call, or neither if the cause speaks for itself.
-var (
-	// ErrNotFound: there is no document with this id.
-	ErrNotFound = errors.New("not found")
-	// ErrClosed: the store or its factory has been closed.
-	ErrClosed = errors.New("store is closed")
-	// ErrUnavailable: the backend cannot serve now; the same call may succeed
-	// later.
-	ErrUnavailable = errors.New("backend unavailable")
-	// ErrCorrupt: what is stored is not what this package or its Python
-	// original would have stored. Nothing was changed.
-	ErrCorrupt = errors.New("corrupt data")
-	// ErrInvalid: the input or the configuration breaks a rule. Nothing was
-	// written.
-	ErrInvalid = errors.New("invalid")
-	// ErrLocked: another process, or another factory of this one, has the
-	// namespace open.
-	ErrLocked = errors.New("locked")
-	// ErrOutcomeUnknown: the write may or may not have been applied, and
-	// repeating it may give another answer.
-	ErrOutcomeUnknown = errors.New("outcome unknown")
-)
-
 // An Error says which call failed, on which namespace, and why. Its text
 // names neither ids nor values nor secrets, so that it can be logged.
 type Error struct {
@@ -80,26 +55,15 @@ func (e *BatchError) Unwrap() error { return e.Err }
 // GoString keeps the ids out of %#v, too.
 func (e *BatchError) GoString() string { return fmt.Sprintf("&kv.BatchError{%q}", e.Error()) }
 
-// invalidf is an error that matches ErrInvalid.
-func invalidf(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
+// public makes the types of this package of what an engine reports; nil stays
+// nil.
+func public(err error) error {
+	p := (*partial)(nil)
+	if !errors.As(err, &p) {
+		return err
+	}
+	if errors.Is(err, ErrOutcomeUnknown) && !errors.Is(p.Err, ErrOutcomeUnknown) {
+		return unknown((*BatchError)(p))
+	}
+	return (*BatchError)(p)
 }
-
-// A veiled error has a text of its own in place of its cause's, which may
-// hold documents, ids or secrets. The cause stays reachable.
-type veiled struct {
-	text  string
-	cause error
-}
-
-func (e *veiled) Error() string    { return e.text }
-func (e *veiled) GoString() string { return fmt.Sprintf("kv.veiled{%q}", e.text) }
-func (e *veiled) Unwrap() error    { return e.cause }
-
-// withID names the document that an error concerns. Its text is the error's.
-type withID struct {
-	id string
-	error
-}
-
-func (e *withID) Unwrap() error { return e.error }

@@ -63,21 +63,6 @@ type options struct {
 // repeats is passed on once in ten seconds. docs/monitoring.md lists all.
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
-// WithRedisClient makes the redis backend use this client, which the caller
-// goes on to own and closes after the factory. Of Config.Redis only KeyPrefix,
-// SaveOnFlush, WaitReplicas and the circuit matter then, and ClientCache is
-// refused; a cache that the client itself has is not used. The client should
-// have ContextTimeoutEnabled, and MaxRetries -1: go-redis's own retries give
-// wrong answers to Insert and Delete when a reply is lost.
-func WithRedisClient(client redis.UniversalClient) Option {
-	return func(o *options) { o.client = client }
-}
-
-// WithoutAutoPipelining gives every single command to Redis a round trip of
-// its own. Otherwise those of many goroutines share some; with a Cluster by
-// way of an API of go-redis that is experimental.
-func WithoutAutoPipelining() Option { return func(o *options) { o.unshared = true } }
-
 // WithReadOnly opens namespaces for looking only: every write fails with an
 // error that matches [ErrInvalid]. A json namespace is then read as it is at
 // that moment and without its lock, so that tools work while a service has
@@ -204,7 +189,13 @@ func (f *Factory) open(ctx context.Context, namespace string) (Store, error) {
 	var open func(context.Context) (engine, error)
 	switch backend := f.cfg.backend(); backend {
 	case "json":
-		open = func(ctx context.Context) (engine, error) { return openJSON(ctx, f.cfg, namespace, f.opts) }
+		open = func(ctx context.Context) (engine, error) { 
+			e, err := openJSON(ctx, f.jsonOptions(namespace))
+			if err != nil {
+				return nil, err // And not an engine that is a nil.
+			}
+			return e, nil
+		}
 	case "redis":
 		open = func(ctx context.Context) (engine, error) { return f.openRedis(ctx, namespace) }
 	default:

@@ -73,7 +73,7 @@ func Healthy(ctx context.Context, s Store) error {
 	if !ok || own.readonly {
 		return nil
 	}
-	if e, ok := own.engine.(*redisEngine); ok {
+	if e, ok := own.engine.(writable); ok {
 		return own.fail("ping", e.writable(ctx))
 	}
 	return nil
@@ -92,9 +92,9 @@ func Check(ctx context.Context, s Store) []Finding {
 	if c, ok := As[Checker](s); ok {
 		findings = c.Check(ctx)
 	} else if p, ok := As[Pinger](s); ok {
-		r := &report{}
-		r.reach(ctx, p.Ping(ctx))
-		findings = r.findings
+		r := new(report)
+		r.Reach(ctx, toldOf(p.Ping(ctx)))
+		findings = findingsOf(r)
 	}
 	slices.SortStableFunc(findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(b.Severity, a.Severity), strings.Compare(a.Code, b.Code),
@@ -103,85 +103,55 @@ func Check(ctx context.Context, s Store) []Finding {
 	return findings
 }
 
-// A report collects the findings of one namespace.
-type report struct {
-	namespace string
-	ttl       time.Duration // of new documents
-	opening   bool          // only what takes a glance: somebody waits for Open
-	now       func() time.Time
-
-	where    string
-	findings []Finding
-}
-
-// at is a report on a part of the whole, to be joined later.
-func (r *report) at(where string) *report {
-	part := *r
-	part.where, part.findings = where, nil
-	return &part
-}
-
-func (r *report) join(part *report) { r.findings = append(r.findings, part.findings...) }
-
-// add notes a finding. The text has no full stop yet.
-func (r *report) add(code findingCode, format string, args ...any) {
-	about := code.about()
-	f := Finding{
-		Code:     about.name,
-		Severity: about.severity,
-		Where:    r.where,
-		Text:     fmt.Sprintf(format, args...) + ".",
-		Remedy:   about.remedy,
-	}
-	if about.namespace {
-		f.Namespace = r.namespace
-	}
-	r.findings = append(r.findings, f)
-}
-
-// reach notes why a backend or a part of it could not be looked at, if err is
-// not nil. The text of an error that is not ours may hold anything.
-func (r *report) reach(ctx context.Context, err error) {
+// toldOf is err, without a text unless it is one of ours: that of another may
+// hold anything.
+func toldOf(err error) error {
 	ours := (*Error)(nil)
 	switch {
 	case err == nil:
-	case contextError(ctx) != nil, errors.Is(err, ErrClosed):
-		r.cutShort(err)
+		return nil
 	case errors.As(err, &ours):
-		r.add(unavailableNow, "The backend does not answer: %v", ours.Err)
-	default:
-		r.add(unavailableNow, "The backend does not answer")
+		return veil(ours.Err.Error(), err)
+	}
+	return veil("", err)
+}
+
+// documentsExpiring notes what the configuration alone says.
+func documentsExpiring(r *report) {
+	if r.TTL > 0 && slices.Contains([]string{"community_reports", "full_docs", "text_chunks"}, r.Namespace) {
+		r.Add(documentsExpire, "Documents of %s are gone %v after they were written, and nothing makes them again", r.Namespace, r.TTL)
 	}
 }
 
-func (r *report) cutShort(err error) {
-	why := "the context was done"
-	if errors.Is(err, ErrClosed) {
-		why = "the store is closed"
+// findingsOf are those of a report.
+func findingsOf(r *report) []Finding {
+	var list []Finding
+	for _, f := range r.Findings() {
+		list = append(list, Finding{
+			Code:      f.Code,
+			Severity:  Severity(f.Severity),
+			Where:     f.Where,
+			Namespace: f.Namespace,
+			Text:      f.Text,
+			Remedy:    f.Remedy,
+		})
 	}
-	r.add(checkCutShort, "Not everything was looked at, because %s", why)
-}
-
-// settings looks at what the configuration alone says.
-func (r *report) settings() {
-	if r.ttl > 0 && slices.Contains([]string{"community_reports", "full_docs", "text_chunks"}, r.namespace) {
-		r.add(documentsExpire, "Documents of %s are gone %v after they were written, and nothing makes them again", r.namespace, r.ttl)
-	}
+	return list
 }
 
 // Check implements [Checker].
 func (s *store) Check(ctx context.Context) []Finding {
-	r := &report{namespace: s.namespace, ttl: s.ttl, now: time.Now}
+	r := &report{Namespace: s.namespace, TTL: s.ttl, Now: time.Now}
 	err := s.begin(ctx)
 	if err == nil {
-		r.settings()
+		documentsExpiring(r)
 		s.engine.check(ctx, r)
 		err = s.begin(ctx)
 	}
-	if err != nil && !slices.ContainsFunc(r.findings, func(f Finding) bool { return f.Code == checkCutShort.about().name }) {
-		r.cutShort(err)
+	if err != nil && !r.Has(checkCutShort) {
+		r.CutShort(err)
 	}
-	return r.findings
+	return findingsOf(r)
 }
 
 // sayFindings logs what must not wait until somebody asks: what is dangerous,
@@ -191,11 +161,11 @@ func (f *Factory) sayFindings(ctx context.Context, e engine, namespace string) {
 	if f.opts.readonly {
 		return // A tool that looks has Check.
 	}
-	r := &report{namespace: namespace, ttl: f.cfg.ttlFor(namespace), now: time.Now, opening: true}
-	r.settings()
+	r := &report{Namespace: namespace, TTL: f.cfg.ttlFor(namespace), Now: time.Now, Opening: true}
+	documentsExpiring(r)
 	e.check(ctx, r)
-	for _, finding := range r.findings {
-		expire := finding.Code == documentsExpire.about().name
+	for _, finding := range findingsOf(r) {
+		expire := finding.Code == documentsExpire.About().Name
 		if finding.Severity < SeverityDanger && !expire || !f.firstToSay(finding) {
 			continue
 		}

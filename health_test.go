@@ -31,10 +31,10 @@ func sound(t *testing.T, list []Finding) []string {
 	last := SeverityDanger
 	for _, f := range list {
 		codes = append(codes, f.Code)
-		i := slices.IndexFunc(findingTable[:], func(a about) bool { return a.name == f.Code })
+		i := slices.IndexFunc(findingTable[:], func(a about) bool { return a.Name == f.Code })
 		require.GreaterOrEqual(t, i, 0, f.Code)
-		require.Equal(t, findingTable[i].severity, f.Severity, f.Code)
-		require.Equal(t, findingTable[i].namespace, f.Namespace != "", f.Code)
+		require.Equal(t, Severity(findingTable[i].Severity), f.Severity, f.Code)
+		require.Equal(t, findingTable[i].Namespace, f.Namespace != "", f.Code)
 		require.Regexp(t, `^[A-Z][^\n]*[^.]\.$`, f.Text)
 		require.Regexp(t, `^[A-Z][^\n]*[^.]\.$`, f.Remedy)
 		require.NotContains(t, fmt.Sprintf("%+v", f), planted)
@@ -50,12 +50,12 @@ func TestFindingTable(t *testing.T) {
 	rows := "| code | severity | what it means | what to do |\n|---|---|---|---|\n"
 	seen := make(map[string]bool)
 	for code, a := range findingTable {
-		require.Regexp(t, `^[a-z]+(-[a-z]+)*$`, a.name, "code %d", code)
-		require.False(t, seen[a.name], a.name)
-		seen[a.name] = true
-		require.Regexp(t, `^[A-Z0-9m].*\.$`, a.meaning, a.name)
-		require.Regexp(t, `^[A-Z].*\.$`, a.remedy, a.name)
-		rows += fmt.Sprintf("| `%s` | %s | %s | %s |\n", a.name, a.severity, a.meaning, strings.ReplaceAll(a.remedy, "|", `\|`))
+		require.Regexp(t, `^[a-z]+(-[a-z]+)*$`, a.Name, "code %d", code)
+		require.False(t, seen[a.Name], a.Name)
+		seen[a.Name] = true
+		require.Regexp(t, `^[A-Z0-9m].*\.$`, a.Meaning, a.Name)
+		require.Regexp(t, `^[A-Z].*\.$`, a.Remedy, a.Name)
+		rows += fmt.Sprintf("| `%s` | %s | %s | %s |\n", a.Name, Severity(a.Severity), a.Meaning, strings.ReplaceAll(a.Remedy, "|", `\|`))
 	}
 	require.Len(t, findingTable, int(jsonLeftovers)+1)
 	doc, err := os.ReadFile("docs/health.md")

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -30,6 +31,11 @@ type items struct {
 }
 
 func itemsOf(list ...item) items { return items{list: list} }
+
+// itemsIn are those of a map, with one time to live.
+func itemsIn(byID map[string]json.RawMessage, ttl time.Duration) items {
+	return items{byID: byID, ttl: ttl}
+}
 
 func (s items) len() int { return len(s.list) + len(s.byID) }
 
@@ -110,4 +116,23 @@ func chunksBy[T any](l limits, list []T, size func(T) int) iter.Seq2[int, []T] {
 			from = to
 		}
 	}
+}
+
+// eachPart calls do for the parts of something with that many elements, some
+// at a time.
+func eachPart[T any](parts iter.Seq2[int, []T], total, atATime int, do func(from int, part []T)) {
+	var running sync.WaitGroup
+	turn := make(chan struct{}, atATime)
+	for from, part := range parts {
+		if len(part) == total {
+			do(from, part)
+			return
+		}
+		turn <- struct{}{}
+		running.Go(func() {
+			defer func() { <-turn }()
+			do(from, part)
+		})
+	}
+	running.Wait()
 }

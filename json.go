@@ -21,14 +21,6 @@ import (
 	"github.com/ngraf/kv/internal/wal"
 )
 
-// JSONStats are the figures of a namespace's files.
-type JSONStats struct {
-	Documents     int   // in the namespace, those that expired since the last look included
-	SnapshotBytes int64 // size of the document file
-	JournalBytes  int64 // size of the journals
-	Compactions   int64 // since the namespace was opened
-}
-
 // A jsonEngine keeps a namespace in a document file and a journal.
 //
 // The document file is a JSON object as Python's json.dump writes it. Writes
@@ -42,7 +34,7 @@ type jsonEngine struct {
 	names    jsonNames
 	files    fsys.FS
 	lock     io.Closer // nil if read-only
-	policy   Fsync
+	policy   policy
 	logger   *slog.Logger
 	now      func() time.Time
 	readonly bool
@@ -67,28 +59,37 @@ type jsonEngine struct {
 	snapshotBytes atomic.Int64
 	journalBytes  atomic.Int64
 	compactions   atomic.Int64
-	flushed       atomic.Pointer[FlushStats] // the last compaction that had something to do
+	flushed       atomic.Pointer[flushed] // the last compaction that had something to do
 }
 
+// jsonOptions are all that an engine of files is made from.
+type jsonOptions struct {
+	Dir       string
+	Namespace string
+	Policy    policy
+	ReadOnly  bool // read as it is, without the lock
+	Logger    *slog.Logger
+
+	// For tests.
+	Now       func() time.Time // nil: time.Now
+	Files     fsys.FS          // in place of Dir, and without a lock; nil: Dir
+	CompactAt int64            // journal bytes that start a compaction; 0: the default
+}
+
+// A policy is when a write reaches the disk, in the words of the setting.
+type policy string
+
+const (
+	policyAlways   policy = "always"
+	policyEverySec policy = "everysec"
+	policyNo       policy = "no"
+)
+
 // openJSON locks and reads a namespace.
-func openJSON(ctx context.Context, cfg Config, namespace string, o options) (engine, error) {
-	path := cfg.workingDir()
-	dir, err := fsys.Open(path, !o.readonly)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, invalidf("STORAGE_WORKING_DIR: there is no directory %s", path)
-	}
+func openJSON(ctx context.Context, o jsonOptions) (*jsonEngine, error) {
+	e, err := lockedJSON(o, !o.ReadOnly)
 	if err != nil {
-		return nil, fmt.Errorf("STORAGE_WORKING_DIR: %w", err)
-	}
-	e := newJSONEngine(path, namespace, dir, cfg.JSON.fsync(), o.logger)
-	e.readonly = o.readonly
-	if o.now != nil {
-		e.now = o.now
-	}
-	if !e.readonly {
-		if e.lock, err = lockNamespace(dir, e.names.lock()); err != nil {
-			return nil, errors.Join(err, dir.Close())
-		}
+		return nil, err
 	}
 	if err := e.recover(ctx); err != nil {
 		return nil, errors.Join(err, e.discard())
@@ -96,16 +97,44 @@ func openJSON(ctx context.Context, cfg Config, namespace string, o options) (eng
 	return e, nil
 }
 
-func newJSONEngine(path, namespace string, files fsys.FS, policy Fsync, logger *slog.Logger) *jsonEngine {
+// lockedJSON makes an engine that has read nothing yet. The directory is made
+// if that is wanted.
+func lockedJSON(o jsonOptions, create bool) (*jsonEngine, error) {
+	if o.Files != nil {
+		return newJSONEngine(o), nil
+	}
+	dir, err := fsys.Open(o.Dir, create)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, invalidf("STORAGE_WORKING_DIR: there is no directory %s", o.Dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("STORAGE_WORKING_DIR: %w", err)
+	}
+	o.Files = dir
+	e := newJSONEngine(o)
+	if !e.readonly {
+		if e.lock, err = lockNamespace(dir, e.names.lock()); err != nil {
+			return nil, errors.Join(err, dir.Close())
+		}
+	}
+	return e, nil
+}
+
+func newJSONEngine(o jsonOptions) *jsonEngine {
 	e := &jsonEngine{
-		dir:        path,
-		names:      jsonNames(namespace),
-		files:      files,
-		policy:     policy,
-		logger:     logger.With("namespace", namespace),
-		now:        time.Now,
+		dir:        o.Dir,
+		names:      jsonNames(o.Namespace),
+		files:      o.Files,
+		policy:     o.Policy,
+		logger:     o.Logger.With("namespace", o.Namespace),
+		now:        o.Now,
+		readonly:   o.ReadOnly,
 		index:      newIndex(),
 		compacting: make(chan struct{}, 1),
+		compactAt:  o.CompactAt,
+	}
+	if e.now == nil {
+		e.now = time.Now
 	}
 	e.compacting <- struct{}{}
 	return e
@@ -320,19 +349,28 @@ func (e *jsonEngine) ping(context.Context) error {
 	return e.health()
 }
 
-func (e *jsonEngine) stats(s *Stats) {
-	e.mu.RLock()
-	documents := len(e.index.position)
-	e.mu.RUnlock()
-	if last := e.flushed.Load(); last != nil && last.At.After(s.LastFlush.At) {
-		s.LastFlush = *last
-	}
-	s.JSON = &JSONStats{
-		Documents:     documents,
+// jsonFigures are the figures of a namespace's files, as kv documents them.
+type jsonFigures struct {
+	Documents     int
+	SnapshotBytes int64
+	JournalBytes  int64
+	Compactions   int64
+}
+
+// A flushed is a compaction that had something to do.
+type flushed struct {
+	At  time.Time
+	Err error
+}
+
+// figures returns the figures, and the last compaction, if there was one.
+func (e *jsonEngine) figures() (jsonFigures, *flushed) {
+	return jsonFigures{
+		Documents:     e.count(),
 		SnapshotBytes: e.snapshotBytes.Load(),
 		JournalBytes:  e.journalBytes.Load(),
 		Compactions:   e.compactions.Load(),
-	}
+	}, e.flushed.Load()
 }
 
 // close writes the last snapshot and gives everything back. If the snapshot

@@ -94,7 +94,7 @@ func (e *jsonEngine) alone(f func() error) error {
 // lead does everything that is queued, and passes the lead on.
 func (e *jsonEngine) lead(leader *write) {
 	c := &e.commits
-	if e.policy == FsyncAlways {
+	if e.policy == policyAlways {
 		runtime.Gosched() // Those just answered queue up again, and share this fsync.
 	}
 	c.mu.Lock()
@@ -182,11 +182,11 @@ func (e *jsonEngine) append(group []*write) error {
 	}
 	j.written.Store(j.end)
 	switch e.policy {
-	case FsyncAlways:
+	case policyAlways:
 		if err := e.syncJournal(j); err != nil {
 			return err
 		}
-	case FsyncEverySec:
+	case policyEverySec:
 		e.arm()
 	}
 	e.apply(group)

@@ -56,7 +56,7 @@ func (e *jsonEngine) compactNow(ctx context.Context, rotate bool) (err error) {
 	if e.commits.pending.Load() == 0 && !e.stale {
 		return nil
 	}
-	defer func() { e.flushed.Store(&FlushStats{e.now(), err}) }()
+	defer func() { e.flushed.Store(&flushed{e.now(), err}) }()
 	if err := e.checkUnchanged(); err != nil {
 		return err // Before a journal is begun for nothing.
 	}

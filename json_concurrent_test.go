@@ -25,17 +25,17 @@ import (
 )
 
 // memStore is a store on a directory in memory.
-func memStore(t *testing.T, files *crashfs.FS, policy Fsync) (*jsonEngine, *store) {
-	e := newJSONEngine("dir", "t", files, policy, slog.New(slog.DiscardHandler))
+func memStore(t *testing.T, files *crashfs.FS, policy policy) (*jsonEngine, *testStore) {
+	e := newJSONEngine(jsonOptions{Dir: "dir", Namespace: "t", Files: files, Policy: policy, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, e.recover(t.Context()))
-	return e, &store{engine: e, namespace: "t", maxValue: defaultMaxValueBytes, release: e.close}
+	return e, wrapEngine(e)
 }
 
 // A tally is what 64 goroutines did to the ids that they share.
 type tally struct{ inserted, deleted atomic.Int64 }
 
 // mix does one of everything, again and again.
-func mix(t *testing.T, s *store, worker int, sum *tally) {
+func mix(t *testing.T, s *testStore, worker int, sum *tally) {
 	ctx := t.Context()
 	own := fmt.Sprintf("own-%d", worker)
 	for i := range 60 {
@@ -67,7 +67,7 @@ func mix(t *testing.T, s *store, worker int, sum *tally) {
 func TestJSONGroupCommit(t *testing.T) {
 	t.Parallel()
 	files := crashfs.New()
-	e, s := memStore(t, files, FsyncAlways)
+	e, s := memStore(t, files, policyAlways)
 	e.compactAt = 32 << 10
 	var sum tally
 	var wg sync.WaitGroup
@@ -89,7 +89,7 @@ func TestJSONGroupCommit(t *testing.T) {
 	}
 	require.Positive(t, e.compactions.Load())
 	require.NoError(t, s.Close())
-	e, s = memStore(t, files.Crash(crashfs.Nothing, 0), FsyncAlways)
+	e, s = memStore(t, files.Crash(crashfs.Nothing, 0), policyAlways)
 	after, err := observe(e, s)
 	require.NoError(t, err)
 	require.True(t, maps.Equal(seen, after))
@@ -100,7 +100,7 @@ func TestJSONGroupCommit(t *testing.T) {
 // written.
 func TestJSONKeysMeanwhile(t *testing.T) {
 	t.Parallel()
-	_, s := memStore(t, crashfs.New(), FsyncNo)
+	_, s := memStore(t, crashfs.New(), policyNo)
 	const n = 5000
 	items := make(map[string]json.RawMessage)
 	for i := range n {
@@ -139,7 +139,7 @@ func TestJSONOrderOfTheFile(t *testing.T) {
 	t.Parallel()
 	files := crashfs.New()
 	files.Put(documentName, []byte(`{"z":0,"y":0}`))
-	e, s := memStore(t, files, FsyncNo)
+	e, s := memStore(t, files, policyNo)
 	ctx := t.Context()
 	step := func(err error) { require.NoError(t, err) }
 	step(s.Upsert(ctx, map[string]json.RawMessage{"m": raw("1"), "b": raw("1"), "é": raw("1"), "B": raw("1")}))
@@ -161,12 +161,12 @@ func raw(s string) json.RawMessage { return json.RawMessage(s) }
 func TestJSONTimesToLiveOfOthers(t *testing.T) {
 	t.Parallel()
 	files := crashfs.New()
-	_, s := memStore(t, files, FsyncNo)
+	_, s := memStore(t, files, policyNo)
 	ctx := t.Context()
 	require.NoError(t, s.UpsertTTL(ctx, map[string]json.RawMessage{"same": raw(`{"v":[1]}`), "new": raw("1"), "gone": raw("1")}, time.Hour))
 	require.NoError(t, s.Close())
 	files.Put(documentName, []byte(`{"new":2,"same":{"v" : [ 1 ] }}`))
-	_, s = memStore(t, files, FsyncNo)
+	_, s = memStore(t, files, policyNo)
 	ttl, err := s.TTL(ctx, "same")
 	require.NoError(t, err)
 	require.Positive(t, ttl)
@@ -183,7 +183,7 @@ func TestJSONTimesToLiveOfOthers(t *testing.T) {
 func TestJSONIdleFlushIsFree(t *testing.T) {
 	t.Parallel()
 	files := crashfs.New()
-	_, s := memStore(t, files, FsyncAlways)
+	_, s := memStore(t, files, policyAlways)
 	require.NoError(t, s.Upsert(t.Context(), one("a", "1")))
 	require.NoError(t, s.Flush(t.Context()))
 	before := files.Ops()
@@ -202,7 +202,7 @@ func TestJSONIdleFlushIsFree(t *testing.T) {
 func TestJSONGoesOnWhileCompacting(t *testing.T) {
 	t.Parallel()
 	files := crashfs.New()
-	_, s := memStore(t, files, FsyncAlways)
+	_, s := memStore(t, files, policyAlways)
 	ctx := t.Context()
 	require.NoError(t, s.Upsert(ctx, map[string]json.RawMessage{"a": raw("1"), "b": raw("1"), "c": raw("1")}))
 	entered, release := make(chan struct{}), make(chan struct{})
@@ -241,7 +241,7 @@ func TestJSONGoesOnWhileCompacting(t *testing.T) {
 func TestJSONWaitsForTheSyncUnderWay(t *testing.T) {
 	t.Parallel()
 	files := crashfs.New()
-	e, s := memStore(t, files, FsyncEverySec)
+	e, s := memStore(t, files, policyEverySec)
 	ctx := t.Context()
 	require.NoError(t, s.Upsert(ctx, one("a", "1")))
 	entered, release := make(chan struct{}), make(chan struct{})
@@ -273,7 +273,7 @@ func TestJSONWaitsForTheSyncUnderWay(t *testing.T) {
 	require.NoError(t, <-flushed)
 	require.NoError(t, s.Upsert(ctx, one("b", "1")))
 	require.NoError(t, e.syncLast())
-	_, s2 := memStore(t, files.Crash(crashfs.Nothing, 0), FsyncEverySec)
+	_, s2 := memStore(t, files.Crash(crashfs.Nothing, 0), policyEverySec)
 	values, err := s2.GetMany(ctx, []string{"a", "b"})
 	require.NoError(t, err)
 	require.Equal(t, []json.RawMessage{raw("1"), raw("1")}, values)
@@ -285,7 +285,7 @@ func TestJSONWaitsForTheSyncUnderWay(t *testing.T) {
 func TestJSONFailedCompactionIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	files := crashfs.New()
-	e, s := memStore(t, files, FsyncNo)
+	e, s := memStore(t, files, policyNo)
 	e.compactAt = 1 << 10
 	tries := atomic.Int64{}
 	files.SetHook(func(op crashfs.Op) error {
@@ -312,7 +312,7 @@ func TestJSONFailedCompactionIsNotRepeated(t *testing.T) {
 func TestJSONLargeBatchFailsWhole(t *testing.T) {
 	t.Parallel()
 	files := crashfs.New()
-	e, s := memStore(t, files, FsyncAlways)
+	e, s := memStore(t, files, policyAlways)
 	require.NoError(t, s.Upsert(t.Context(), one("a", "1")))
 	items := make(map[string]json.RawMessage)
 	for i := range 8 {
@@ -330,19 +330,19 @@ func TestJSONLargeBatchFailsWhole(t *testing.T) {
 	require.ErrorIs(t, s.Upsert(t.Context(), items), ErrUnavailable)
 	require.Equal(t, 3, writes)
 	for _, mode := range []crashfs.Mode{crashfs.Process, crashfs.Everything} {
-		_, after := memStore(t, files.Crash(mode, 0), FsyncAlways)
+		_, after := memStore(t, files.Crash(mode, 0), policyAlways)
 		require.Equal(t, []string{"a"}, collect(t, after))
 		require.NoError(t, after.Close())
 	}
 	require.NoError(t, s.Upsert(t.Context(), items), "there is room again")
 	require.Len(t, collect(t, s), 9)
 	require.NoError(t, e.discard())
-	_, after := memStore(t, files.Crash(crashfs.Nothing, 0), FsyncAlways)
+	_, after := memStore(t, files.Crash(crashfs.Nothing, 0), policyAlways)
 	require.Len(t, collect(t, after), 9)
 	require.NoError(t, after.Close())
 }
 
-func collect(t *testing.T, s *store) (ids []string) {
+func collect(t *testing.T, s *testStore) (ids []string) {
 	for id, err := range s.Keys(t.Context()) {
 		require.NoError(t, err)
 		ids = append(ids, id)
@@ -356,7 +356,7 @@ func collect(t *testing.T, s *store) (ids []string) {
 func TestJSONEverySecond(t *testing.T) {
 	t.Parallel()
 	files := crashfs.New()
-	_, s := memStore(t, files, FsyncEverySec)
+	_, s := memStore(t, files, policyEverySec)
 	synced := make(chan string, 10)
 	files.SetHook(func(op crashfs.Op) error {
 		if op.Kind == "sync" && strings.Contains(op.Name, ".journal.") {
@@ -384,7 +384,7 @@ func TestJSONEverySecond(t *testing.T) {
 	require.NoError(t, s.Upsert(t.Context(), one("c", "1")))
 	require.Equal(t, "kv_store_t.journal.2", next(), "the second of b, and of c")
 	require.Eventually(t, func() bool {
-		_, after := memStore(t, files.Crash(crashfs.Nothing, 0), FsyncEverySec)
+		_, after := memStore(t, files.Crash(crashfs.Nothing, 0), policyEverySec)
 		defer after.Close()
 		return slices.Equal([]string{"a", "b", "c"}, collect(t, after))
 	}, 5*time.Second, 10*time.Millisecond)

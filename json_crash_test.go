@@ -45,10 +45,10 @@ func (s jsonState) at(now int64) jsonState {
 type rig struct {
 	fs     *crashfs.FS
 	wrap   func(fsys.FS) fsys.FS // makes a mutant
-	policy Fsync
+	policy policy
 	now    int64
 	engine *jsonEngine
-	store  *store
+	store  *testStore
 	seq    int
 	steps  []func(*rig)
 
@@ -66,7 +66,7 @@ type rig struct {
 	checks   int   // recoveries
 }
 
-func newRig(policy Fsync) *rig {
+func newRig(policy policy) *rig {
 	return &rig{fs: crashfs.New(), policy: policy, now: 1_700_000_000_000, chain: []jsonState{{}}, steps: script()}
 }
 
@@ -77,11 +77,11 @@ func (r *rig) fail(format string, args ...any) {
 }
 
 // open makes a store on a directory.
-func (r *rig) open(files fsys.FS) (*jsonEngine, *store, error) {
+func (r *rig) open(files fsys.FS) (*jsonEngine, *testStore, error) {
 	if r.wrap != nil {
 		files = r.wrap(files)
 	}
-	e := newJSONEngine("dir", "t", files, r.policy, slog.New(slog.DiscardHandler))
+	e := newJSONEngine(jsonOptions{Dir: "dir", Namespace: "t", Files: files, Policy: r.policy, Logger: slog.New(slog.DiscardHandler)})
 	e.now = func() time.Time { return time.UnixMilli(r.now) }
 	// The script syncs when it wants to, so the timer is never armed.
 	e.commits.syncs.Add(1)
@@ -89,11 +89,11 @@ func (r *rig) open(files fsys.FS) (*jsonEngine, *store, error) {
 	if err := e.recover(context.Background()); err != nil {
 		return nil, nil, errors.Join(err, e.discard())
 	}
-	return e, &store{engine: e, namespace: "t", maxValue: defaultMaxValueBytes, release: e.close}, nil
+	return e, wrapEngine(e), nil
 }
 
 // observe reads everything there is.
-func observe(e *jsonEngine, s *store) (jsonState, error) {
+func observe(e *jsonEngine, s *testStore) (jsonState, error) {
 	ctx := context.Background()
 	seen := make(jsonState)
 	now := e.clock()
@@ -148,7 +148,7 @@ func (r *rig) survives(after *crashfs.FS, from int) error {
 }
 
 // works uses a store that has been recovered.
-func (r *rig) works(after *crashfs.FS, e *jsonEngine, s *store, want jsonState) error {
+func (r *rig) works(after *crashfs.FS, e *jsonEngine, s *testStore, want jsonState) error {
 	ctx := context.Background()
 	value := json.RawMessage(`{"written":"after the crash"}`)
 	if err := s.Upsert(ctx, map[string]json.RawMessage{"a": value, "new": value}); err != nil {
@@ -302,7 +302,7 @@ func soak(name string, normal int) int {
 func TestJSONCrashEverywhere(t *testing.T) {
 	t.Parallel()
 	seeds := uint64(soak("KV_SOAK_SEEDS", max(1, 4/stride)))
-	for _, policy := range []Fsync{FsyncAlways, FsyncEverySec, FsyncNo} {
+	for _, policy := range []policy{policyAlways, policyEverySec, policyNo} {
 		t.Run(string(policy), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(policy)

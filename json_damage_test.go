@@ -32,13 +32,13 @@ func (c *counting) WithAttrs([]slog.Attr) slog.Handler { return c }
 func (c *counting) WithGroup(string) slog.Handler      { return c }
 
 // openMem opens a directory in memory, and says how often it was warned.
-func openMem(files *crashfs.FS) (e *jsonEngine, s *store, warnings int64, err error) {
+func openMem(files *crashfs.FS) (e *jsonEngine, s *testStore, warnings int64, err error) {
 	var c counting
-	e = newJSONEngine("dir", "t", files, FsyncAlways, slog.New(&c))
+	e = newJSONEngine(jsonOptions{Dir: "dir", Namespace: "t", Files: files, Policy: policyAlways, Logger: slog.New(&c)})
 	if err := e.recover(context.Background()); err != nil {
 		return nil, nil, c.warnings.Load(), errors.Join(err, e.discard())
 	}
-	s = &store{engine: e, namespace: "t", maxValue: defaultMaxValueBytes, release: e.close}
+	s = wrapEngine(e)
 	return e, s, c.warnings.Load(), nil
 }
 
@@ -86,7 +86,7 @@ func inTwo(t *testing.T, n int, f func(i int) error) {
 }
 
 // has checks that exactly the first n documents of makeJournal are there.
-func has(e *jsonEngine, s *store, n, valueSize int) error {
+func has(e *jsonEngine, s *testStore, n, valueSize int) error {
 	if len(e.index.position) != n {
 		return fmt.Errorf("%d documents, not %d", len(e.index.position), n)
 	}

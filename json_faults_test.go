@@ -92,7 +92,7 @@ func (r *rig) sound(step int, kill bool) {
 
 func TestJSONEveryOperationFails(t *testing.T) {
 	t.Parallel()
-	for _, policy := range []Fsync{FsyncAlways, FsyncEverySec} { // Without the timer, no is everysec.
+	for _, policy := range []policy{policyAlways, policyEverySec} { // Without the timer, no is everysec.
 		t.Run(string(policy), func(t *testing.T) {
 			t.Parallel()
 			injected, checks := 0, 0
@@ -119,7 +119,7 @@ func TestJSONEveryOperationFails(t *testing.T) {
 // system that only says that it did something.
 type mutant struct {
 	name   string
-	policy Fsync
+	policy policy
 	lie    func() func(crashfs.Op) bool // operations that do nothing
 	wrap   func(fsys.FS) fsys.FS
 	faults bool // found by faults, not by crashes
@@ -262,20 +262,20 @@ func hastyFS(d fsys.FS) fsys.FS {
 }
 
 var mutants = []mutant{
-	{name: "the journal is not synced", policy: FsyncAlways, lie: lieAbout("sync", "kv_store_t.journal.")},
-	{name: "a new journal's entry is not synced", policy: FsyncAlways, lie: lieAfter("kv_store_t.journal.", "create")},
-	{name: "the journal is not synced before the next", policy: FsyncEverySec, lie: lieInCompaction(false)},
-	{name: "the announcement is not synced", policy: FsyncEverySec, lie: lieInCompaction(true)},
-	{name: "the document file is not synced", policy: FsyncNo, lie: lieAbout("sync", "kv_store_t.json.tmp")},
-	{name: "the document file's name is not synced", policy: FsyncNo, lie: lieAfter("kv_store_t.json", "rename")},
-	{name: "the document file is synced after its rename", policy: FsyncAlways, wrap: lateFS},
-	{name: "the document file is written in place", policy: FsyncAlways, wrap: inPlaceFS},
-	{name: "journals go before the document file comes", policy: FsyncAlways, wrap: hastyFS},
-	{name: "times to live are not synced", policy: FsyncNo, lie: lieAbout("sync", "kv_store_t.ttl.tmp")},
-	{name: "the name of the times to live is not synced", policy: FsyncNo, lie: lieAfter("kv_store_t.ttl", "rename", "remove")},
-	{name: "no directory is ever synced", policy: FsyncEverySec, lie: lieAbout("sync", ".")},
-	{name: "a failed write is not taken back", policy: FsyncAlways, lie: lieAbout("truncate", "kv_store_t.journal."), faults: true},
-	{name: "a failed sync is believed", policy: FsyncAlways, wrap: trustingFS, faults: true},
+	{name: "the journal is not synced", policy: policyAlways, lie: lieAbout("sync", "kv_store_t.journal.")},
+	{name: "a new journal's entry is not synced", policy: policyAlways, lie: lieAfter("kv_store_t.journal.", "create")},
+	{name: "the journal is not synced before the next", policy: policyEverySec, lie: lieInCompaction(false)},
+	{name: "the announcement is not synced", policy: policyEverySec, lie: lieInCompaction(true)},
+	{name: "the document file is not synced", policy: policyNo, lie: lieAbout("sync", "kv_store_t.json.tmp")},
+	{name: "the document file's name is not synced", policy: policyNo, lie: lieAfter("kv_store_t.json", "rename")},
+	{name: "the document file is synced after its rename", policy: policyAlways, wrap: lateFS},
+	{name: "the document file is written in place", policy: policyAlways, wrap: inPlaceFS},
+	{name: "journals go before the document file comes", policy: policyAlways, wrap: hastyFS},
+	{name: "times to live are not synced", policy: policyNo, lie: lieAbout("sync", "kv_store_t.ttl.tmp")},
+	{name: "the name of the times to live is not synced", policy: policyNo, lie: lieAfter("kv_store_t.ttl", "rename", "remove")},
+	{name: "no directory is ever synced", policy: policyEverySec, lie: lieAbout("sync", ".")},
+	{name: "a failed write is not taken back", policy: policyAlways, lie: lieAbout("truncate", "kv_store_t.journal."), faults: true},
+	{name: "a failed sync is believed", policy: policyAlways, wrap: trustingFS, faults: true},
 }
 
 func TestJSONMutantsAreCaught(t *testing.T) {

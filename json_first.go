@@ -75,9 +75,6 @@ func (w *firstWriter) write(changes iter.Seq2[replacement, error]) error {
 	return w.finish()
 }
 
-// errTwice is why a document file was not written.
-var errTwice = errors.New("the source lists an id twice, and a document file has each once")
-
 // commit makes the documents those of the engine, and reports whether they
 // are. Nobody writes meanwhile.
 func (w *firstWriter) commit() (switched bool, err error) {

@@ -23,7 +23,7 @@ import (
 // next file is a new one.
 func TestJSONSyncWhileWriting(t *testing.T) {
 	files := crashfs.New()
-	e, s := memStore(t, files, FsyncNo)
+	e, s := memStore(t, files, policyNo)
 	e.compactAfter.Store(math.MaxInt64) // Only Flush writes the file.
 	items := make(map[string]json.RawMessage)
 	for i := range syncBytes>>20 + 4 {

@@ -14,14 +14,14 @@ import (
 // check looks at the files of the namespace and at the disk they are on. The
 // documents are not read again.
 func (e *jsonEngine) check(ctx context.Context, all *report) {
-	r := all.at(e.dir)
-	defer func() { all.join(r) }()
+	r := all.At(e.dir)
+	defer func() { all.Join(r) }()
 	e.checkSpace(r)
-	if r.opening {
+	if r.Opening {
 		return
 	}
 	if _, err := e.files.Stat("."); err != nil {
-		r.reach(ctx, &Error{Op: "check", Err: err})
+		r.Reach(ctx, err)
 		return
 	}
 	e.checkWrites(r)
@@ -52,27 +52,27 @@ func (e *jsonEngine) checkSpace(r *report) {
 	need := e.snapshotBytes.Load()*11/10 + e.journalBytes.Load() + least
 	switch {
 	case free < need:
-		r.add(jsonDiskFull, "The disk has %d bytes free, and the next compaction needs %d", free, need)
+		r.Add(jsonDiskFull, "The disk has %d bytes free, and the next compaction needs %d", free, need)
 	case free < need+2*e.journalMost():
-		r.add(jsonDiskLow, "The disk has %d bytes free, and the next compaction needs %d and more with every write", free, need)
+		r.Add(jsonDiskLow, "The disk has %d bytes free, and the next compaction needs %d and more with every write", free, need)
 	}
 }
 
 func (e *jsonEngine) checkWrites(r *report) {
 	if e.health() != nil {
-		r.add(jsonStopped, "An fsync failed, so that the store refuses writes until it is opened anew")
+		r.Add(jsonStopped, "An fsync failed, so that the store refuses writes until it is opened anew")
 	}
 	if e.changedByOthers() {
-		r.add(jsonChanged, "Another program has changed, replaced or removed the document file while it was open")
+		r.Add(jsonChanged, "Another program has changed, replaced or removed the document file while it was open")
 	}
 	switch journals := e.journalBytes.Load(); {
 	case e.compactAfter.Load() > 0:
-		r.add(jsonJournal, "The last compaction failed, and the journals have %d bytes", journals)
+		r.Add(jsonJournal, "The last compaction failed, and the journals have %d bytes", journals)
 	case journals > 2*e.journalMost():
-		r.add(jsonJournal, "The journals have %d bytes, the document file %d", journals, e.snapshotBytes.Load())
+		r.Add(jsonJournal, "The journals have %d bytes, the document file %d", journals, e.snapshotBytes.Load())
 	}
-	if e.policy == FsyncNo && r.ttl == 0 {
-		r.add(jsonNoFsync, "STORAGE_JSON_FSYNC is no: a machine that dies loses what its kernel had not written")
+	if e.policy == policyNo && r.TTL == 0 {
+		r.Add(jsonNoFsync, "STORAGE_JSON_FSYNC is no: a machine that dies loses what its kernel had not written")
 	}
 }
 
@@ -108,7 +108,7 @@ func (e *jsonEngine) checkForeign(ctx context.Context, r *report) {
 		}
 	}
 	if foreign > 0 {
-		r.add(jsonForeign, "Values in the document file are not JSON, such as NaN: %d of them", foreign)
+		r.Add(jsonForeign, "Values in the document file are not JSON, such as NaN: %d of them", foreign)
 	}
 }
 
@@ -117,11 +117,11 @@ func (e *jsonEngine) checkFiles(ctx context.Context, r *report) {
 	const others = 0o077
 	hasModes := runtime.GOOS != "windows"
 	if info, err := e.files.Stat("."); err == nil && hasModes && info.Mode()&others != 0 {
-		r.add(jsonOpenDirectory, "The directory has mode %04o, so that other users can look into it", info.Mode().Perm())
+		r.Add(jsonOpenDirectory, "The directory has mode %04o, so that other users can look into it", info.Mode().Perm())
 	}
 	names, err := e.files.List()
 	if err != nil {
-		r.reach(ctx, &Error{Op: "check", Err: err})
+		r.Reach(ctx, err)
 		return
 	}
 	file := regexp.MustCompile(`^kv_store_` + regexp.QuoteMeta(string(e.names)) + `\.(json|ttl|lock|journal\.[0-9]+)(\.torn|\.damaged-.*)?$`)
@@ -143,10 +143,10 @@ func (e *jsonEngine) checkFiles(ctx context.Context, r *report) {
 		}
 	}
 	if open > 0 {
-		r.add(jsonOpenFiles, "Other users can open files of the namespace: %d of them, with mode %04o", open, widest)
+		r.Add(jsonOpenFiles, "Other users can open files of the namespace: %d of them, with mode %04o", open, widest)
 	}
 	if left > 0 {
-		r.add(jsonLeftovers, "A crash or kv repair has left files: %d of them, with %d bytes", left, size)
+		r.Add(jsonLeftovers, "A crash or kv repair has left files: %d of them, with %d bytes", left, size)
 	}
 }
 
@@ -163,6 +163,6 @@ func (e *jsonEngine) checkLock(r *report) {
 	}
 	defer f.Close()
 	if held, err := flock.Holder(f); err == nil && held != nil {
-		r.add(jsonInUse, "The namespace is %v, as far as its lock says", held)
+		r.Add(jsonInUse, "The namespace is %v, as far as its lock says", held)
 	}
 }

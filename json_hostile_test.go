@@ -79,7 +79,7 @@ func TestJSONHostileFiles(t *testing.T) {
 	t.Logf("%d files", len(hostileFiles))
 }
 
-func (h hostile) check(t *testing.T, files *crashfs.FS, s *store) {
+func (h hostile) check(t *testing.T, files *crashfs.FS, s *testStore) {
 	ctx := t.Context()
 	for _, id := range h.foreign {
 		_, err := s.Get(ctx, id)

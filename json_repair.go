@@ -16,58 +16,28 @@ import (
 	"github.com/ngraf/kv/internal/wal"
 )
 
-// A RepairReport says what Repair found and did.
-type RepairReport struct {
-	Documents int      // in the namespace now
-	Lost      []Loss   // parts that could not be read; none: nothing was wrong
-	Copies    []string // paths of the copies of the files as they were
+// A repairReport says what repairJSON found and did, as kv documents it.
+type repairReport struct {
+	Documents int
+	Lost      []loss
+	Copies    []string
 }
 
-// A Loss is a part of a file that could not be read.
-type Loss struct {
-	File   string // its name in the working directory
+// A loss is a part of a file that could not be read.
+type loss struct {
+	File   string
 	Offset int64
 	Bytes  int64
 	Reason string
 }
 
-// Repair salvages what can be read of a json namespace that does not open
-// because its files are damaged ([ErrCorrupt]). It first copies every file of
-// the namespace, byte for byte, to <name>.damaged-<time> beside it. Then it
-// writes a document file with all that is sound: documents whose end is
-// certain, and all records of the journals with a right checksum, in their
-// order, also behind the damage.
-//
-// What was lost is in the report. A document whose last write was lost may
-// come back with the value that it had before. A namespace that opens as it
-// is, is left as it is.
-func Repair(ctx context.Context, cfg Config, namespace string, opts ...Option) (RepairReport, error) {
-	f, err := NewFactory(cfg, opts...)
+// repairJSON salvages what can be read of a namespace that does not open, and
+// syncs whatever it writes.
+func repairJSON(ctx context.Context, o jsonOptions) (repairReport, error) {
+	o.Policy, o.ReadOnly = policyAlways, false
+	e, err := lockedJSON(o, false)
 	if err != nil {
-		return RepairReport{}, err
-	}
-	report, err := f.repair(ctx, namespace)
-	if err != nil {
-		return report, &Error{Op: "repair", Namespace: printable(namespace), Err: err}
-	}
-	return report, nil
-}
-
-func (f *Factory) repair(ctx context.Context, namespace string) (RepairReport, error) {
-	if err := checkNamespace(namespace); err != nil {
-		return RepairReport{}, err
-	}
-	if f.cfg.backend() != "json" {
-		return RepairReport{}, invalidf("only the json backend has files to repair")
-	}
-	path := f.cfg.workingDir()
-	dir, err := fsys.Open(path, false)
-	if err != nil {
-		return RepairReport{}, fmt.Errorf("STORAGE_WORKING_DIR: %w", err)
-	}
-	e := newJSONEngine(path, namespace, dir, FsyncAlways, f.opts.logger)
-	if e.lock, err = lockNamespace(dir, e.names.lock()); err != nil {
-		return RepairReport{}, errors.Join(err, dir.Close())
+		return repairReport{}, err
 	}
 	r := &repairer{engine: e}
 	err = e.recover(ctx)
@@ -81,11 +51,11 @@ func (f *Factory) repair(ctx context.Context, namespace string) (RepairReport, e
 
 type repairer struct {
 	engine *jsonEngine
-	report RepairReport
+	report repairReport
 }
 
 func (r *repairer) lost(file string, offset, bytes int64, reason string) {
-	r.report.Lost = append(r.report.Lost, Loss{file, offset, bytes, reason})
+	r.report.Lost = append(r.report.Lost, loss{file, offset, bytes, reason})
 }
 
 func (r *repairer) run(ctx context.Context) error {

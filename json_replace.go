@@ -5,18 +5,13 @@ import (
 	"errors"
 	"io/fs"
 	"iter"
+	"math"
 	"os"
 	"time"
 
 	"github.com/ngraf/kv/internal/fsys"
 	"github.com/ngraf/kv/internal/wal"
 )
-
-// A replacement is one of many changes that take effect together.
-type replacement struct {
-	item
-	remove bool // the document with the id of item
-}
 
 // replace makes changes, any number of them, in one step that a crash does
 // not divide, and returns the name of the file that has the documents of
@@ -79,9 +74,6 @@ func (e *jsonEngine) replace(ctx context.Context, changes iter.Seq2[replacement,
 	}
 	return previous, err
 }
-
-// errWritten is why a replacement was not made.
-var errWritten = errors.New("documents were written to the namespace while it was being replaced; nothing was changed, try again")
 
 // replaceable returns why the documents cannot be replaced now. It is asked
 // while nobody writes.
@@ -264,4 +256,10 @@ func keepFile(files fsys.FS, from, temp, to string) error {
 		return errors.Join(err, ignoreMissing(files.Remove(temp)))
 	}
 	return nil
+}
+
+// holdCompaction keeps compactions from starting by themselves.
+func (e *jsonEngine) holdCompaction() (resume func()) {
+	e.compactAfter.Store(math.MaxInt64)
+	return func() { e.compactAfter.Store(0) }
 }

@@ -96,7 +96,7 @@ func replaceScript() []func(*rig) {
 	}
 }
 
-func replaceRig(policy Fsync) *rig {
+func replaceRig(policy policy) *rig {
 	r := newRig(policy)
 	r.steps = replaceScript()
 	return r
@@ -106,7 +106,7 @@ func replaceRig(policy Fsync) *rig {
 // recovers to the state before it or after it, under every kind of crash.
 func TestJSONReplaceCrash(t *testing.T) {
 	t.Parallel()
-	for _, policy := range []Fsync{FsyncAlways, FsyncEverySec, FsyncNo} {
+	for _, policy := range []policy{policyAlways, policyEverySec, policyNo} {
 		t.Run(string(policy), func(t *testing.T) {
 			t.Parallel()
 			r := replaceRig(policy)
@@ -128,7 +128,7 @@ func TestJSONReplaceFaults(t *testing.T) {
 			t.Parallel()
 			injected := 0
 			for n := 1 + i*(stride-1)/4; ; n += stride {
-				r := replaceRig(FsyncEverySec)
+				r := replaceRig(policyEverySec)
 				there := r.inject(n, fault)
 				require.NoErrorf(t, r.wrong, "operation %d failed by %v", n, fault)
 				if !there {
@@ -147,8 +147,8 @@ func TestJSONReplaceFaults(t *testing.T) {
 func TestJSONReplaceMutants(t *testing.T) {
 	t.Parallel()
 	for _, m := range []mutant{
-		{name: "the new journal is not synced", policy: FsyncNo, lie: lieAbout("sync", "kv_store_t.journal.tmp")},
-		{name: "its name is not synced", policy: FsyncNo, lie: lieAfter("kv_store_t.journal.", "rename")},
+		{name: "the new journal is not synced", policy: policyNo, lie: lieAbout("sync", "kv_store_t.journal.tmp")},
+		{name: "its name is not synced", policy: policyNo, lie: lieAfter("kv_store_t.journal.", "rename")},
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
@@ -166,7 +166,7 @@ func TestJSONReplaceMutants(t *testing.T) {
 // changes nothing but what was written.
 func TestJSONReplaceMeetsWriter(t *testing.T) {
 	t.Parallel()
-	r := newRig(FsyncNo)
+	r := newRig(policyNo)
 	r.reopen()
 	doUpsert(0, "a", "b")(r)
 	changes := func(yield func(replacement, error) bool) {
@@ -190,7 +190,7 @@ func TestJSONReplaceMeetsWriter(t *testing.T) {
 // nothing.
 func TestJSONReplaceFile(t *testing.T) {
 	t.Parallel()
-	r := newRig(FsyncNo)
+	r := newRig(policyNo)
 	old := []byte(`{"b": 1, "nan": NaN,   "a":2,"c":[3]}`)
 	r.fs.Put("kv_store_t.json", old)
 	r.reopen()

@@ -34,7 +34,7 @@ func (r *rig) write(records []record, call func(context.Context) error) {
 	switch err := call(context.Background()); {
 	case err == nil:
 		r.acked = len(r.chain) - 1
-		if r.policy == FsyncAlways {
+		if r.policy == policyAlways {
 			r.promise(r.acked)
 		}
 	case !r.injected:

@@ -340,11 +340,3 @@ func ignoreMissing(err error) error {
 	}
 	return err
 }
-
-// unavailable marks an error of the disk; nil stays nil.
-func unavailable(err error) error {
-	if err == nil {
-		return nil
-	}
-	return unavailablef("%w", err)
-}

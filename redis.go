@@ -13,30 +13,25 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// RedisStats are the figures of the connection pool and of the client-side
-// cache that the stores of a factory share: each of these stores reports the
-// same.
-type RedisStats struct {
-	Connections      int   // open now
-	IdleConnections  int   // of these, not in use
-	ConnectionLimit  int   // to each server; 0: not known, of some clients of WithRedisClient
-	PoolTimeouts     int64 // calls that found no free connection in time
-	PoolWaits        int64 // calls that had to wait for a connection
-	PoolWaited       time.Duration
-	StaleConnections int64 // closed because they were old, idle for too long or broken
-
-	Retries int64 // requests sent again after a failure, a pipeline counting as one
-
-	Circuit string // "closed", "open", "half-open" (one call at a time is tried); empty: there is none
-
-	// All are 0 without [RedisConfig].ClientCache.
-	CacheLimit         int64 // bytes, see CacheBytes
-	CacheHits          int64 // ids of Get and GetMany that the cache answered
-	CacheMisses        int64 // those that the server had to be asked for
-	CacheEntries       int   // documents in the cache now
-	CacheBytes         int64 // of memory that they take, never above ClientCache
-	CacheEvictions     int64 // documents that had to make room
-	CacheInvalidations int64 // documents dropped because the server told of a change
+// redisFigures are those of what the engines of a client share, as kv documents
+// them.
+type redisFigures struct {
+	Connections        int
+	IdleConnections    int
+	ConnectionLimit    int
+	PoolTimeouts       int64
+	PoolWaits          int64
+	PoolWaited         time.Duration
+	StaleConnections   int64
+	Retries            int64
+	Circuit            string
+	CacheLimit         int64
+	CacheHits          int64
+	CacheMisses        int64
+	CacheEntries       int
+	CacheBytes         int64
+	CacheEvictions     int64
+	CacheInvalidations int64
 }
 
 // A redisEngine keeps each document as a string under
@@ -317,9 +312,10 @@ func (e *redisEngine) ping(ctx context.Context) error {
 	return err
 }
 
-func (e *redisEngine) stats(s *Stats) {
+// figures returns the figures of the client.
+func (e *redisEngine) figures() *redisFigures {
 	pool := e.client.PoolStats()
-	s.Redis = &RedisStats{
+	f := &redisFigures{
 		Connections:      int(pool.TotalConns),
 		IdleConnections:  int(pool.IdleConns),
 		ConnectionLimit:  e.client.pool,
@@ -330,8 +326,9 @@ func (e *redisEngine) stats(s *Stats) {
 		Retries:          e.client.calls.repeated.Load(),
 		Circuit:          e.client.circuit.String(),
 	}
-	e.client.cache.stats(s.Redis)
-	e.client.lane.count(s.Redis)
+	e.client.cache.stats(f)
+	e.client.lane.count(f)
+	return f
 }
 
 func (e *redisEngine) close() error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"iter"
 	"slices"
 	"sync"
@@ -29,25 +28,6 @@ func chunks[T any](list []T, size func(T) int) iter.Seq2[int, []T] {
 // inFlight is how many chunks of one call are under way at a time: the server
 // works on one, the next is on its way, and the last one's replies are read.
 const inFlight = 3
-
-// eachPart calls do for the parts of something with that many elements, some
-// at a time.
-func eachPart[T any](parts iter.Seq2[int, []T], total, atATime int, do func(from int, part []T)) {
-	var running sync.WaitGroup
-	turn := make(chan struct{}, atATime)
-	for from, part := range parts {
-		if len(part) == total {
-			do(from, part)
-			return
-		}
-		turn <- struct{}{}
-		running.Go(func() {
-			defer func() { <-turn }()
-			do(from, part)
-		})
-	}
-	running.Wait()
-}
 
 // sharedBytes is the size up to which an item travels with the commands of
 // other callers, who have to wait for all of it.
@@ -335,7 +315,7 @@ func (b *batch) result() error {
 			others[id] = struct{}{}
 		}
 	}
-	e := &BatchError{Err: b.err, NotApplied: b.notApplied, Unknown: b.unknown}
+	e := &partial{Err: b.err, NotApplied: b.notApplied, Unknown: b.unknown}
 	for it := range b.items.all() {
 		if b.items.len() == 1 {
 			return &withID{it.id, b.err}
@@ -353,7 +333,3 @@ func (b *batch) lost() bool {
 	defer b.mu.Unlock()
 	return len(b.unknown) > 0
 }
-
-// unknown marks an error after which the answer of a call cannot be had by
-// repeating it.
-func unknown(err error) error { return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err) }

@@ -224,7 +224,7 @@ func (e *redisEngine) checkCache(ctx context.Context) error {
 }
 
 // stats fills in the figures of the cache.
-func (c *docFiller) stats(s *RedisStats) {
+func (c *docFiller) stats(s *redisFigures) {
 	if c == nil {
 		return
 	}

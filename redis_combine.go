@@ -323,7 +323,7 @@ func (l *lane) close() error {
 }
 
 // count adds the lane's connection to the figures of the pool.
-func (l *lane) count(s *RedisStats) {
+func (l *lane) count(s *redisFigures) {
 	if l == nil {
 		return
 	}

@@ -53,10 +53,6 @@ var loginCodes = []struct{ prefix, remedy string }{
 	{"ERR invalid password", "wrong password: check REDIS_URL and REDIS_PASSWORD"},
 }
 
-func unavailablef(format string, args ...any) error {
-	return fmt.Errorf("%w: "+format, append([]any{ErrUnavailable}, args...)...)
-}
-
 // classify translates an error of go-redis and says what is known of the
 // command. It returns nil for nil.
 func (c *redisClient) classify(ctx context.Context, err error) (fate, error) {
@@ -109,18 +105,6 @@ func (c *redisClient) classify(ctx context.Context, err error) (fate, error) {
 func isNetwork(err error) bool {
 	var n net.Error
 	return errors.As(err, &n)
-}
-
-// contextError returns ctx.Err(), also in the moment when the socket has
-// noticed the deadline and the context's own timer has not.
-func contextError(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
-		return context.DeadlineExceeded
-	}
-	return nil
 }
 
 // classifyReply handles what the server itself said. Its text may quote the

@@ -15,14 +15,14 @@ import (
 
 // check asks every server that holds a part of the keys.
 func (e *redisEngine) check(ctx context.Context, r *report) {
-	if !r.opening { // Else Open has just done it.
+	if !r.Opening { // Else Open has just done it.
 		if err := e.ping(ctx); err != nil {
 			e.unreachable(ctx, r, err)
 			return
 		}
 	}
 	bounded, cancel := ctx, func() {}
-	if r.opening {
+	if r.Opening {
 		bounded, cancel = context.WithTimeout(ctx, e.client.wait)
 	}
 	defer cancel()
@@ -34,26 +34,26 @@ func (e *redisEngine) check(ctx context.Context, r *report) {
 	parts := make([]*report, len(nodes))
 	var asked sync.WaitGroup
 	for i, node := range nodes {
-		n := &redisNode{engine: e, client: e.client.on(node), report: r.at(e.client.where), pool: e.client.pool}
+		n := &redisNode{engine: e, client: e.client.on(node), report: r.At(e.client.where), pool: e.client.pool}
 		if c, ok := node.(*redis.Client); ok && e.client.cluster() != nil {
-			n.report.where = c.Options().Addr
+			n.report.Where = c.Options().Addr
 		}
 		parts[i] = n.report
 		asked.Go(func() { n.check(bounded) })
 	}
 	asked.Wait()
 	for _, part := range parts {
-		r.join(part)
+		r.Join(part)
 	}
-	if !r.opening {
+	if !r.Opening {
 		e.sample(ctx, r)
 	}
 }
 
 func (e *redisEngine) unreachable(ctx context.Context, r *report, err error) {
-	part := r.at(e.client.where)
-	part.reach(ctx, &Error{Op: "check", Err: err})
-	r.join(part)
+	part := r.At(e.client.where)
+	part.Reach(ctx, err)
+	r.Join(part)
 }
 
 // A redisNode is a server that is being looked at.
@@ -91,12 +91,12 @@ func (i redisInfo) number(name string) int64 {
 // INFO has nearly all that there is to know in one round trip, and managed
 // servers that refuse CONFIG have it, too.
 func (n *redisNode) check(ctx context.Context) {
-	before := n.report.now()
+	before := n.report.Now()
 	cmd, ok := n.ask(ctx, "that eviction, memory, persistence, replication, the version and the clock", "info")
 	if !ok {
 		return
 	}
-	after := n.report.now()
+	after := n.report.Now()
 	n.info = parseInfo(cmd)
 	n.checkVersion()
 	n.checkEviction()
@@ -138,10 +138,10 @@ func (n *redisNode) refused(ctx context.Context, what, command string, err error
 		said = strings.ToLower(server.Error())
 	}
 	if strings.HasPrefix(said, "noperm") || strings.HasPrefix(said, "err unknown") {
-		n.report.add(redisNotPermitted, "%s is not permitted, so %s could not be looked at", strings.ToUpper(command), what)
+		n.report.Add(redisNotPermitted, "%s is not permitted, so %s could not be looked at", strings.ToUpper(command), what)
 		return
 	}
-	n.report.reach(ctx, &Error{Op: "check", Err: err})
+	n.report.Reach(ctx, err)
 }
 
 func (n *redisNode) checkVersion() {
@@ -152,9 +152,9 @@ func (n *redisNode) checkVersion() {
 	}
 	switch {
 	case major < 4:
-		n.report.add(redisTooOld, "The server has version %d.%d", major, minor)
+		n.report.Add(redisTooOld, "The server has version %d.%d", major, minor)
 	case major < 6, major == 6 && minor < 2:
-		n.report.add(redisOld, "The server has version %d.%d", major, minor)
+		n.report.Add(redisOld, "The server has version %d.%d", major, minor)
 	}
 }
 
@@ -170,14 +170,14 @@ func (n *redisNode) checkEviction() {
 	r, policy, evicted := n.report, n.policy(), n.info.number("evicted_keys")
 	all, volatile := strings.HasPrefix(policy, "allkeys-"), strings.HasPrefix(policy, "volatile-")
 	switch {
-	case all && r.ttl == 0:
-		r.add(redisEvictsDocuments, "Under maxmemory-policy %s the server drops documents that should live for ever when memory is short", policy)
+	case all && r.TTL == 0:
+		r.Add(redisEvictsDocuments, "Under maxmemory-policy %s the server drops documents that should live for ever when memory is short", policy)
 	case all, volatile:
-		r.add(redisEvictsEarly, "Under maxmemory-policy %s the server drops documents before their time to live has passed when memory is short; "+
+		r.Add(redisEvictsEarly, "Under maxmemory-policy %s the server drops documents before their time to live has passed when memory is short; "+
 			"it has evicted %d since it was started", policy, evicted)
 	}
-	if evicted > 0 && !volatile && r.ttl == 0 {
-		r.add(redisEvicted, "The server has evicted %d keys since it was started, and they may have been documents", evicted)
+	if evicted > 0 && !volatile && r.TTL == 0 {
+		r.Add(redisEvicted, "The server has evicted %d keys since it was started, and they may have been documents", evicted)
 	}
 }
 
@@ -193,37 +193,37 @@ func (n *redisNode) checkMemory() {
 		code = redisMemoryFull
 	}
 	if part >= 80 {
-		n.report.add(code, "The server uses %.0f %% of its maxmemory", part)
+		n.report.Add(code, "The server uses %.0f %% of its maxmemory", part)
 	}
 }
 
 func (n *redisNode) checkPersistence(ctx context.Context) {
 	r := n.report
 	if n.info["rdb_last_bgsave_status"] == "err" {
-		r.add(redisSaveFailed, "The server's last BGSAVE failed")
+		r.Add(redisSaveFailed, "The server's last BGSAVE failed")
 	}
 	if n.info["aof_last_write_status"] == "err" {
-		r.add(redisSaveFailed, "The server's last write to its append-only file failed")
+		r.Add(redisSaveFailed, "The server's last write to its append-only file failed")
 	}
-	if n.info["aof_enabled"] != "0" || r.ttl != 0 || r.opening {
+	if n.info["aof_enabled"] != "0" || r.TTL != 0 || r.Opening {
 		return
 	}
 	points, ok := n.setting(ctx, "whether the server saves at all (appendonly is no)", "save")
 	switch {
 	case !ok:
 	case points == "":
-		r.add(redisNotDurable, "The server keeps nothing on disk (appendonly no, save \"\"): a restart loses every document")
+		r.Add(redisNotDurable, "The server keeps nothing on disk (appendonly no, save \"\"): a restart loses every document")
 	default:
-		r.add(redisSnapshotsOnly, "The server saves from time to time (appendonly no): a crash loses what was written since")
+		r.Add(redisSnapshotsOnly, "The server saves from time to time (appendonly no): a crash loses what was written since")
 	}
 }
 
 func (n *redisNode) checkReplication(ctx context.Context) {
 	r := n.report
 	if n.info["role"] == "slave" {
-		r.add(redisReplica, "The server is a replica")
+		r.Add(redisReplica, "The server is a replica")
 		if n.info["master_link_status"] == "down" {
-			r.add(redisReplicaLink, "The server is a replica that is not connected to its master")
+			r.Add(redisReplicaLink, "The server is a replica that is not connected to its master")
 		}
 		return
 	}
@@ -234,18 +234,18 @@ func (n *redisNode) checkReplication(ctx context.Context) {
 		}
 	}
 	if behind > 0 {
-		r.add(redisReplicaLink, "Of the replicas, %d of %d are not in sync", behind, replicas)
+		r.Add(redisReplicaLink, "Of the replicas, %d of %d are not in sync", behind, replicas)
 	}
 	good, bounded := n.info["min_slaves_good_slaves"] // Only there with min-replicas-to-write.
 	switch {
 	case !bounded && replicas > 0:
-		r.add(redisAsync, "The server replicates to %d others with min-replicas-to-write 0", replicas)
+		r.Add(redisAsync, "The server replicates to %d others with min-replicas-to-write 0", replicas)
 	case bounded && good == "0":
-		r.add(redisTooFewReplicas, "No replica is in sync, and min-replicas-to-write asks for some")
-	case bounded && !r.opening:
+		r.Add(redisTooFewReplicas, "No replica is in sync, and min-replicas-to-write asks for some")
+	case bounded && !r.Opening:
 		want, ok := n.setting(ctx, "min-replicas-to-write", "min-replicas-to-write")
 		if wanted, err := strconv.ParseInt(want, 10, 64); ok && err == nil && n.info.number("min_slaves_good_slaves") < wanted {
-			r.add(redisTooFewReplicas, "Only %s replicas are in sync, and min-replicas-to-write asks for %d", good, wanted)
+			r.Add(redisTooFewReplicas, "Only %s replicas are in sync, and min-replicas-to-write asks for %d", good, wanted)
 		}
 	}
 }
@@ -255,12 +255,12 @@ func (n *redisNode) checkClients() {
 	switch {
 	case limit == 0:
 	case int64(n.pool) > limit:
-		r.add(redisClients, "The server allows %d clients (maxclients), and this process alone may open %d connections", limit, n.pool)
+		r.Add(redisClients, "The server allows %d clients (maxclients), and this process alone may open %d connections", limit, n.pool)
 	case connected*10 >= limit*9:
-		r.add(redisClients, "Of the possible clients, %d of %d are connected", connected, limit)
+		r.Add(redisClients, "Of the possible clients, %d of %d are connected", connected, limit)
 	}
 	if rejected := n.info.number("rejected_connections"); rejected > 0 {
-		r.add(redisRejected, "The server has turned %d connections away since it was started", rejected)
+		r.Add(redisRejected, "The server has turned %d connections away since it was started", rejected)
 	}
 }
 
@@ -281,7 +281,7 @@ func (n *redisNode) checkClock(before, after time.Time) {
 		skew = there.Sub(after)
 	}
 	if skew > clockSlack {
-		n.report.add(redisClock, "The clocks of the server and of this machine differ by %v", skew.Round(time.Second))
+		n.report.Add(redisClock, "The clocks of the server and of this machine differ by %v", skew.Round(time.Second))
 	}
 }
 
@@ -291,10 +291,10 @@ func (n *redisNode) checkCluster(ctx context.Context) {
 		return
 	}
 	if n.engine.client.cluster() == nil {
-		r.add(redisClusterUnknown, "The server is one of a Cluster, and REDIS_URL does not say so")
+		r.Add(redisClusterUnknown, "The server is one of a Cluster, and REDIS_URL does not say so")
 		return
 	}
-	if r.opening {
+	if r.Opening {
 		return
 	}
 	text, ok := n.ask(ctx, "the state of the cluster", "cluster", "info")
@@ -304,9 +304,9 @@ func (n *redisNode) checkCluster(ctx context.Context) {
 	const slots = 16384
 	info := parseInfo(text)
 	if state := info["cluster_state"]; state != "ok" {
-		r.add(redisClusterBroken, "The cluster is down, as this server sees it")
+		r.Add(redisClusterBroken, "The cluster is down, as this server sees it")
 	} else if owned := info.number("cluster_slots_ok"); owned < slots {
-		r.add(redisClusterBroken, "Of the slots, %d of %d have no owner that works", slots-owned, slots)
+		r.Add(redisClusterBroken, "Of the slots, %d of %d have no owner that works", slots-owned, slots)
 	}
 }
 
@@ -347,16 +347,16 @@ func (e *redisEngine) sample(ctx context.Context, r *report) {
 		return
 	}
 	if bad > 0 {
-		part := r.at(e.client.where)
-		part.add(redisForeign, "Of the keys that were looked at, %d of %d hold no JSON text", bad, looked)
-		r.join(part)
+		part := r.At(e.client.where)
+		part.Add(redisForeign, "Of the keys that were looked at, %d of %d hold no JSON text", bad, looked)
+		r.Join(part)
 	}
 }
 
 func (e *redisEngine) sampleFailed(ctx context.Context, r *report, err error) {
-	n := &redisNode{report: r.at(e.client.where)}
+	n := &redisNode{report: r.At(e.client.where)}
 	n.refused(ctx, "whether the values are JSON", "scan or get", err)
-	r.join(n.report)
+	r.Join(n.report)
 }
 
 // writable returns an error if the server that answers is a replica. The

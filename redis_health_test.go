@@ -243,10 +243,10 @@ func TestRedisCheckClock(t *testing.T) {
 	server := redistest.Start(t, durable()...)
 	s := openRedisStore(t, redisCfg(server.URL()), "docs", quietly())
 	for skew, want := range map[time.Duration]int{0: 0, time.Minute: 1, -time.Minute: 1} {
-		r := &report{namespace: "docs", now: func() time.Time { return time.Now().Add(skew) }}
+		r := &report{Namespace: "docs", Now: func() time.Time { return time.Now().Add(skew) }}
 		s.engine.check(t.Context(), r)
-		require.Len(t, r.findings, want, skew)
-		for _, code := range sound(t, r.findings) {
+		require.Len(t, r.Findings(), want, skew)
+		for _, code := range sound(t, findingsOf(r)) {
 			require.Equal(t, "redis-clock-skew", code)
 		}
 	}
@@ -269,7 +269,7 @@ func TestRedisCheckInfo(t *testing.T) {
 		"server_time_usec:1":              {"redis-clock-skew"},
 		"role:slave":                      {"redis-replica"},
 	} {
-		n := &redisNode{report: &report{namespace: "docs", now: time.Now}, info: parseInfo(text)}
+		n := &redisNode{report: &report{Namespace: "docs", Now: time.Now}, info: parseInfo(text)}
 		n.checkVersion()
 		n.checkEviction()
 		n.checkMemory()
@@ -277,7 +277,7 @@ func TestRedisCheckInfo(t *testing.T) {
 		n.checkReplication(t.Context())
 		n.checkClients()
 		n.checkClock(time.Now(), time.Now())
-		require.Equal(t, want, sound(t, n.report.findings), text)
+		require.Equal(t, want, sound(t, findingsOf(n.report)), text)
 	}
 }
 

@@ -55,11 +55,10 @@ func openSource(ctx context.Context, cfg Config, namespace string, now func() ti
 	if err != nil {
 		return nil, err
 	}
-	e := newJSONEngine(cfg.workingDir(), namespace, dir, FsyncNo, slog.New(slog.DiscardHandler))
-	e.readonly = true
-	if now != nil {
-		e.now = now
-	}
+	e := newJSONEngine(jsonOptions{
+		Dir: cfg.workingDir(), Namespace: namespace, Files: dir, Policy: policyNo, ReadOnly: true, Now: now,
+		Logger: slog.New(slog.DiscardHandler),
+	})
 	stream := &streamSource{jsonEngine: e, done: done}
 	ok, err := stream.survey(ctx)
 	if err == nil && ok {

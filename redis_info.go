@@ -7,21 +7,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// ServerInfo returns the fields of INFO by server, host:port: of the masters
-// of a Cluster, or of the one server. It is for tools, which find it by As;
-// another backend has no servers, and returns none.
-func (s *store) ServerInfo(ctx context.Context) (map[string]map[string]string, error) {
-	if err := s.begin(ctx); err != nil {
-		return nil, s.fail("info", err)
-	}
-	e, ok := s.engine.(*redisEngine)
-	if !ok {
-		return nil, nil
-	}
-	all, err := e.serverInfo(ctx)
-	return all, s.fail("info", err)
-}
-
+// serverInfo returns the fields of INFO by server.
 func (e *redisEngine) serverInfo(ctx context.Context) (map[string]map[string]string, error) {
 	nodes, err := e.client.masters(ctx)
 	if err != nil {

@@ -11,36 +11,6 @@ import (
 	"github.com/ngraf/kv/internal/jsonscan"
 )
 
-// An engine is what is left of a backend when the part of the contract that
-// is the same for all has been taken out. Ids and values that reach it have
-// been checked, slices are not empty, and the context was not done. What it
-// returns belongs to the caller. Its errors need no Op and Namespace.
-type engine interface {
-	get(ctx context.Context, id string) (json.RawMessage, error)
-	// getMany fills values, one for each id; see Store.GetMany.
-	getMany(ctx context.Context, ids []string) (values []json.RawMessage, err error)
-	// present reports for each id whether it is there.
-	present(ctx context.Context, ids []string) ([]bool, error)
-	keys(ctx context.Context) iter.Seq2[string, error]
-	// upsert and insert store a list in its order, and a map in any.
-	upsert(ctx context.Context, items items) error
-	insert(ctx context.Context, items items) (int, error)
-	delete(ctx context.Context, ids []string) (int, error)
-	drop(ctx context.Context) error
-	// ttls returns how long each id has left: 0 for ever, absent if it is not
-	// there.
-	ttls(ctx context.Context, ids []string) ([]time.Duration, error)
-	flush(ctx context.Context) error
-	ping(ctx context.Context) error
-	stats(s *Stats)
-	// check adds to r what there is to say of the backend's health.
-	check(ctx context.Context, r *report)
-	close() error
-}
-
-// absent is the time to live of what is not there.
-const absent time.Duration = -1
-
 // A store is a built-in backend: an engine behind the checks, the errors and
 // the counters that all engines share.
 type store struct {
@@ -196,7 +166,7 @@ func (s *store) UpsertTTL(ctx context.Context, items map[string]json.RawMessage,
 }
 
 func (s *store) upsert(ctx context.Context, m method, byID map[string]json.RawMessage, ttl time.Duration) error {
-	items := items{byID: byID, ttl: ttl}
+	items := itemsIn(byID, ttl)
 	bytes, err := s.checkItems(ctx, items)
 	if err != nil || items.len() == 0 {
 		return err
@@ -219,7 +189,7 @@ func (s *store) stored(items items, bytes int64, n int) {
 func (s *store) Insert(ctx context.Context, byID map[string]json.RawMessage) (n int, err error) {
 	c := begun(methodInsert)
 	defer s.end(c, &err)
-	items := items{byID: byID, ttl: s.ttl}
+	items := itemsIn(byID, s.ttl)
 	bytes, err := s.checkItems(ctx, items)
 	if err != nil || items.len() == 0 {
 		return 0, err
@@ -315,7 +285,7 @@ func (s *store) stats() Stats {
 	if last := s.flushed.Load(); last != nil {
 		stats.LastFlush = *last
 	}
-	s.engine.stats(&stats)
+	s.figures(&stats)
 	if s.flights != nil {
 		stats.Compute = s.flights.stats()
 	}
@@ -359,9 +329,9 @@ func (s *store) fail(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	e := &Error{Op: op, Namespace: s.namespace, Err: err}
+	e := &Error{Op: op, Namespace: s.namespace, Err: public(err)}
 	if with := (*withID)(nil); errors.As(err, &with) {
-		e.ID = with.id
+		e.ID = with.ID
 	}
 	return e
 }

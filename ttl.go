@@ -48,16 +48,6 @@ func (c Config) ttlFor(namespace string) time.Duration {
 	return defaultTTL(namespace)
 }
 
-// roundTTL rounds up to the millisecond, the unit of PX, so that a short time
-// to live never becomes 0, which would mean for ever.
-func roundTTL(ttl time.Duration) time.Duration {
-	whole := ttl.Truncate(time.Millisecond)
-	if whole < ttl && whole < math.MaxInt64-time.Millisecond {
-		whole += time.Millisecond
-	}
-	return whole
-}
-
 // ttlWarnings reports negative times in a Config that a program filled in.
 func (c Config) ttlWarnings() (warnings []string) {
 	for _, name := range slices.Sorted(maps.Keys(c.TTL)) {

@@ -246,7 +246,7 @@ func failed(op, namespace string, err error) error {
 	case errors.As(err, &inner):
 		e.ID = inner.ID
 	case errors.As(err, &named):
-		e.ID = named.id
+		e.ID = named.ID
 	}
 	return e
 }

@@ -1,0 +1,71 @@
+package kv
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// RedisStats are the figures of the connection pool and of the client-side
+// cache that the stores of a factory share: each of these stores reports the
+// same.
+type RedisStats struct {
+	Connections      int   // open now
+	IdleConnections  int   // of these, not in use
+	ConnectionLimit  int   // to each server; 0: not known, of some clients of WithRedisClient
+	PoolTimeouts     int64 // calls that found no free connection in time
+	PoolWaits        int64 // calls that had to wait for a connection
+	PoolWaited       time.Duration
+	StaleConnections int64 // closed because they were old, idle for too long or broken
+
+	Retries int64 // requests sent again after a failure, a pipeline counting as one
+
+	Circuit string // "closed", "open", "half-open" (one call at a time is tried); empty: there is none
+
+	// All are 0 without [RedisConfig].ClientCache.
+	CacheLimit         int64 // bytes, see CacheBytes
+	CacheHits          int64 // ids of Get and GetMany that the cache answered
+	CacheMisses        int64 // those that the server had to be asked for
+	CacheEntries       int   // documents in the cache now
+	CacheBytes         int64 // of memory that they take, never above ClientCache
+	CacheEvictions     int64 // documents that had to make room
+	CacheInvalidations int64 // documents dropped because the server told of a change
+}
+
+// WithRedisClient makes the redis backend use this client, which the caller
+// goes on to own and closes after the factory. Of Config.Redis only KeyPrefix,
+// SaveOnFlush, WaitReplicas and the circuit matter then, and ClientCache is
+// refused; a cache that the client itself has is not used. The client should
+// have ContextTimeoutEnabled, and MaxRetries -1: go-redis's own retries give
+// wrong answers to Insert and Delete when a reply is lost.
+func WithRedisClient(client redis.UniversalClient) Option {
+	return func(o *options) { o.client = client }
+}
+
+// WithoutAutoPipelining gives every single command to Redis a round trip of
+// its own. Otherwise those of many goroutines share some; with a Cluster by
+// way of an API of go-redis that is experimental.
+func WithoutAutoPipelining() Option { return func(o *options) { o.unshared = true } }
+
+// A ServerInformer tells what the servers behind it say of themselves. A store
+// of the redis backend is one; see [As].
+type ServerInformer interface {
+	// ServerInfo returns the fields of INFO by server, host:port: of the
+	// masters of a Cluster, or of the one server. A store of another backend
+	// has no servers, and returns none.
+	ServerInfo(ctx context.Context) (map[string]map[string]string, error)
+}
+
+// ServerInfo implements [ServerInformer].
+func (s *store) ServerInfo(ctx context.Context) (map[string]map[string]string, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, s.fail("info", err)
+	}
+	e, ok := s.engine.(serverInformer)
+	if !ok {
+		return nil, nil
+	}
+	all, err := e.serverInfo(ctx)
+	return all, s.fail("info", err)
+}
