@@ -116,7 +116,7 @@ type Factory struct {
 	stores  map[Store]string // that are open, and their namespaces
 	past    map[string]Stats // by namespace, of built-in stores that were closed
 	engines map[string]*shared[engine]
-	flights map[engine]*flights
+	flights map[engine]*sharedFlights
 	said    map[[3]string]bool // findings that have been logged
 }
 
@@ -134,7 +134,7 @@ func NewFactory(cfg Config, opts ...Option) (*Factory, error) {
 		stores:  make(map[Store]string),
 		past:    make(map[string]Stats),
 		engines: make(map[string]*shared[engine]),
-		flights: make(map[engine]*flights),
+		flights: make(map[engine]*sharedFlights),
 		said:    make(map[[3]string]bool),
 	}
 	for _, opt := range opts {

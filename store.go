@@ -317,7 +317,7 @@ func (s *store) stats() Stats {
 	}
 	s.engine.stats(&stats)
 	if s.flights != nil {
-		stats.Compute = s.flights.stats()
+		stats.Compute = ComputeStats(s.flights.figures())
 	}
 	return stats
 }
