@@ -253,7 +253,7 @@ func (f *Factory) openRedis(ctx context.Context, namespace string) (engine, erro
 		err = e.writer.confirm.probe(ctx, client)
 	}
 	if err == nil && !f.opts.readonly && !f.cfg.NoMigrate {
-		err = importFiles(ctx, e, f.cfg, namespace, f.opts)
+		err = importFiles(ctx, f.firstUse(e, namespace))
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.client.release())
@@ -265,6 +265,24 @@ func (f *Factory) openRedis(ctx context.Context, namespace string) (engine, erro
 		_, err = f.client.acquire(ctx, connect)
 	}
 	return e, err
+}
+
+// firstUse is the import of a namespace's files.
+func (f *Factory) firstUse(e *redisEngine, namespace string) firstUse {
+	dir := f.cfg.workingDir()
+	return firstUse{
+		namespace: namespace,
+		dir:       dir,
+		open: func(ctx context.Context, done int) (source, error) {
+			return openSource(ctx, dir, namespace, f.opts.now, done)
+		},
+		redis:    e,
+		record:   e.record(),
+		ttl:      f.cfg.ttlFor(namespace),
+		maxValue: f.cfg.maxValue(),
+		life:     f.opts.importLease,
+		logger:   f.opts.logger.With("namespace", namespace),
+	}
 }
 
 // release is the last step of a store's Close.
