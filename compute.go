@@ -2,7 +2,9 @@ package kv
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -56,6 +58,20 @@ type ComputeOptions[T any] struct {
 	// its map. Until then calls get such an error without calling fn. Nothing
 	// is stored under the id, and a document that is stored counts. 0 is off.
 	Negative time.Duration
+}
+
+// ComputeStats count what Compute and ComputeMany of this process do with a
+// namespace, while one of its stores is open.
+type ComputeStats struct {
+	Hits        int64 // ids whose document was there
+	Misses      int64 // ids whose document was not
+	Waits       int64 // of these, answered by what another goroutine or process computed
+	Computes    int64 // ids that fn was called with, refreshing included
+	LeaseLosses int64 // leases that ended before their answer was stored
+
+	// TimeSaved is what fn would have taken for Hits and Waits, by the mean of
+	// Computes. It is 0 while there are none.
+	TimeSaved time.Duration
 }
 
 // With returns a view of the same store whose Compute and ComputeMany work by
@@ -118,8 +134,7 @@ func (t Typed[T]) Compute(ctx context.Context, id string, fn func(context.Contex
 			return zero, c.fail(id, err)
 		}
 		p.away = away
-		c.flights.misses.Add(1)
-		if r := c.answers(ctx, []string{id}, p, t.options.Wait)[0]; r != nil {
+		if r := c.flights.answers(ctx, []string{id}, p, t.options.Wait)[0]; r != nil {
 			return answerOf[T](c, id, *r)
 		}
 	}
@@ -151,16 +166,15 @@ func (t Typed[T]) ComputeMany(ctx context.Context, ids []string, fn func(ctx con
 		}
 		for id, v := range found {
 			all[id] = v
-			c.flights.hits.Add(1)
+			c.flights.hit()
 			t.ahead(ctx, c, id, p)
 		}
 		absent := absentOf(ids, found)
 		if unplanned != nil && len(absent) > 0 {
 			return all, c.fail("", unplanned)
 		}
-		c.flights.misses.Add(int64(len(absent)))
 		ids = nil
-		for i, r := range c.answers(ctx, absent, p, t.options.Wait) {
+		for i, r := range c.flights.answers(ctx, absent, p, t.options.Wait) {
 			if r == nil {
 				ids = append(ids, absent[i])
 				continue
@@ -191,4 +205,191 @@ func absentOf[T any](ids []string, found map[string]T) []string {
 		}
 	}
 	return absent
+}
+
+// hit counts a document that was there, and sees to its refreshing.
+func (t Typed[T]) hit(ctx context.Context, id string, fn func(context.Context) (T, error)) {
+	c := t.computing()
+	c.flights.hit()
+	if t.options.RefreshAhead == 0 || !c.flights.isDue(id) {
+		return
+	}
+	if p, err := t.plan(c, forOne(id, fn)); err == nil {
+		t.refresh(ctx, c, id, p)
+	}
+}
+
+// ahead is hit for one of many.
+func (t Typed[T]) ahead(ctx context.Context, c computing, id string, p plan) {
+	if t.options.RefreshAhead > 0 && c.flights.isDue(id) {
+		t.refresh(ctx, c, id, p)
+	}
+}
+
+func (t Typed[T]) refresh(ctx context.Context, c computing, id string, p plan) {
+	if e, ok := As[Expirer](t.store); ok {
+		c.flights.refresh(ctx, id, p, t.options.RefreshAhead, e.TTL, t.store.Get)
+	}
+}
+
+// computing is what a view computes with.
+type computing struct {
+	flights *flights
+	store   *store // nil if it is not built in
+}
+
+func (t Typed[T]) computing() computing {
+	if t.own != nil {
+		return computing{flights: t.own}
+	}
+	s, _ := As[*store](t.store)
+	return computing{s.flights, s}
+}
+
+// fail makes an *Error of a failure of the library.
+func (c computing) fail(id string, err error) error {
+	if c.store == nil {
+		return &Error{Op: "compute", ID: id, Err: err}
+	}
+	c.store.counters.end(begun(methodCompute), err)
+	return c.store.fail(methodCompute.String(), &withID{id, err})
+}
+
+// plan checks the options.
+func (t Typed[T]) plan(c computing, fn func(context.Context, []string) (map[string]T, error)) (plan, error) {
+	o := t.options
+	p := plan{
+		life:     roundTTL(orDefault(o.Lease, defaultLease)),
+		limit:    orDefault(o.Limit, defaultLimit),
+		ttl:      roundTTL(o.TTL),
+		none:     roundTTL(o.Negative),
+		unshared: o.Unshared,
+	}
+	for name, d := range map[string]time.Duration{"TTL": o.TTL, "Limit": o.Limit, "Wait": o.Wait, "Negative": o.Negative} {
+		if d < 0 {
+			return p, invalidf("ComputeOptions.%s is negative: %v", name, d)
+		}
+	}
+	if p.life < leastLease {
+		return p, invalidf("ComputeOptions.Lease is %v; at least %v is needed", o.Lease, leastLease)
+	}
+	if !(o.RefreshAhead >= 0 && o.RefreshAhead < 1) {
+		return p, invalidf("ComputeOptions.RefreshAhead is %v; use 0 (off) or a fraction below 1", o.RefreshAhead)
+	}
+	check := func(string, json.RawMessage) error { return nil }
+	if s := c.store; s != nil {
+		if s.readonly {
+			return p, s.beginWrite(context.Background())
+		}
+		p.ttl = orDefault(p.ttl, s.ttl)
+		check = func(id string, value json.RawMessage) error { return checkValue(id, value, s.maxValue) }
+	}
+	p.fn = func(ctx context.Context, ids []string) []computed {
+		got, err := fn(ctx, slices.Clone(ids))
+		answers := make([]computed, len(ids))
+		for i, id := range ids {
+			if v, ok := got[id]; ok {
+				answers[i] = t.computed(id, v, check)
+				continue
+			}
+			answers[i] = computed{err: err, absent: err == nil || errors.Is(err, ErrNotFound)}
+		}
+		return answers
+	}
+	return p, nil
+}
+
+// computed is a value of fn in the form in which callers share it. A call of
+// Accept counts as a part of fn.
+func (t Typed[T]) computed(id string, v T, check func(string, json.RawMessage) error) computed {
+	keep := t.options.Accept == nil || t.options.Accept(v)
+	value, err := encode(v)
+	if err == nil && keep {
+		err = check(id, value)
+	}
+	return computed{value: value, keep: keep, err: err, ours: true}
+}
+
+// forOne is an fn of ComputeMany for a single id.
+func forOne[T any](id string, fn func(context.Context) (T, error)) func(context.Context, []string) (map[string]T, error) {
+	return func(ctx context.Context, _ []string) (map[string]T, error) {
+		v, err := fn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return map[string]T{id: v}, nil
+	}
+}
+
+// answerOf turns a result into what a caller gets: a copy of its own.
+func answerOf[T any](c computing, id string, r result) (v T, err error) {
+	if r.value != nil {
+		if err := decode(r.value, &v); err != nil {
+			var zero T
+			return zero, c.fail(id, err)
+		}
+	}
+	if r.err != nil && r.ours {
+		return v, c.fail(id, r.err)
+	}
+	return v, r.err
+}
+
+// foreignFlights are for a store that is not built in; nil for one that is.
+func foreignFlights(s Store) *flights {
+	if built, ok := As[*store](s); ok && built.flights != nil || s == nil {
+		return nil
+	}
+	upsert := func(ctx context.Context, id string, value json.RawMessage, ttl time.Duration) error {
+		items := map[string]json.RawMessage{id: value}
+		if ttl == 0 {
+			return s.Upsert(ctx, items)
+		}
+		if e, ok := As[Expirer](s); ok {
+			return e.UpsertTTL(ctx, items, ttl)
+		}
+		return invalidf("the backend has no times to live")
+	}
+	return newFlights(&localLeases{get: s.Get, upsert: upsert, insert: func(ctx context.Context, id string, value json.RawMessage, ttl time.Duration) (bool, error) {
+		if i, ok := As[Inserter](s); ok && ttl == 0 {
+			n, err := i.Insert(ctx, map[string]json.RawMessage{id: value})
+			return n > 0, err
+		}
+		err := upsert(ctx, id, value, ttl)
+		return err == nil, err
+	}})
+}
+
+// sharedFlights are those of an engine, which so many stores use.
+type sharedFlights struct {
+	*flights
+	stores int
+}
+
+// flightsOf returns the flights of an engine for one more store.
+func (f *Factory) flightsOf(e engine) *flights {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	g := f.flights[e]
+	if g == nil {
+		g = &sharedFlights{flights: newFlights(leasesIn(e))}
+		f.flights[e] = g
+	}
+	g.stores++
+	return g.flights
+}
+
+// endFlights closes the flights of a store if it is the last that uses them.
+func (f *Factory) endFlights(s *store) {
+	f.mu.Lock()
+	g := f.flights[s.engine]
+	g.stores--
+	last := g.stores == 0
+	if last {
+		delete(f.flights, s.engine)
+	}
+	f.mu.Unlock()
+	if last {
+		g.close()
+	}
 }

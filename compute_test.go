@@ -239,14 +239,7 @@ func TestComputeShares(t *testing.T) {
 	})
 }
 
-func callersOf(s *store, id string) int {
-	s.flights.mu.Lock()
-	defer s.flights.mu.Unlock()
-	if f := s.flights.inAir[id]; f != nil {
-		return f.callers
-	}
-	return 0
-}
+func callersOf(s *store, id string) int { return s.flights.callersOf(id) }
 
 // A waiter that gives up does not disturb the rest, nor does the leader's
 // caller; fn goes on and its answer is stored. Each is bounded by its own

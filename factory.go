@@ -101,7 +101,7 @@ type Factory struct {
 	stores  map[Store]string // that are open, and their namespaces
 	past    map[string]Stats // by namespace, of built-in stores that were closed
 	engines map[string]*shared[engine]
-	flights map[engine]*flights
+	flights map[engine]*sharedFlights
 	said    map[[3]string]bool // findings that have been logged
 }
 
@@ -119,7 +119,7 @@ func NewFactory(cfg Config, opts ...Option) (*Factory, error) {
 		stores:  make(map[Store]string),
 		past:    make(map[string]Stats),
 		engines: make(map[string]*shared[engine]),
-		flights: make(map[engine]*flights),
+		flights: make(map[engine]*sharedFlights),
 		said:    make(map[[3]string]bool),
 	}
 	for _, opt := range opts {
@@ -244,7 +244,7 @@ func (f *Factory) openRedis(ctx context.Context, namespace string) (engine, erro
 		err = e.writer.confirm.probe(ctx, client)
 	}
 	if err == nil && !f.opts.readonly && !f.cfg.NoMigrate {
-		err = importFiles(ctx, e, f.cfg, namespace, f.opts)
+		err = importFiles(ctx, f.firstUse(e, namespace))
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.client.release())
@@ -256,6 +256,24 @@ func (f *Factory) openRedis(ctx context.Context, namespace string) (engine, erro
 		_, err = f.client.acquire(ctx, connect)
 	}
 	return e, err
+}
+
+// firstUse is the import of a namespace's files.
+func (f *Factory) firstUse(e *redisEngine, namespace string) firstUse {
+	dir := f.cfg.workingDir()
+	return firstUse{
+		namespace: namespace,
+		dir:       dir,
+		open: func(ctx context.Context, done int) (source, error) {
+			return openSource(ctx, dir, namespace, f.opts.now, done)
+		},
+		redis:    e,
+		record:   e.record(),
+		ttl:      f.cfg.ttlFor(namespace),
+		maxValue: f.cfg.maxValue(),
+		life:     f.opts.importLease,
+		logger:   f.opts.logger.With("namespace", namespace),
+	}
 }
 
 // release is the last step of a store's Close.

@@ -30,6 +30,21 @@ type leases interface {
 	close()
 }
 
+// pollMost is the longest pause of who waits for a lease, or for a backend
+// that keeps them.
+const pollMost = 250 * time.Millisecond
+
+// A lender is an engine that keeps leases for all who share it.
+type lender interface{ leases() leases }
+
+// leasesIn returns those of an engine, which else has one process to itself.
+func leasesIn(e engine) leases {
+	if l, ok := e.(lender); ok {
+		return l.leases()
+	}
+	return localLeasesOf(e)
+}
+
 // A lease is the right to compute one document.
 type lease struct {
 	id    string
@@ -221,3 +236,6 @@ func (l *localLeases) isBarren(id string) bool {
 func (l *localLeases) watch([]string) (<-chan struct{}, func()) { return nil, func() {} }
 
 func (l *localLeases) close() {}
+
+// isAway reports whether a backend cannot serve now.
+func isAway(err error) bool { return errors.Is(err, ErrUnavailable) }

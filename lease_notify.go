@@ -119,10 +119,7 @@ func (n *notifier) listen(ctx context.Context) {
 		if err == nil {
 			continue
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pollMost/2 + rand.N(pollMost/2)):
-		}
+		_ = pauseFor(ctx, pollMost/2+rand.N(pollMost/2))
 	}
 }
 

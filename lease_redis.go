@@ -33,6 +33,8 @@ func newRedisLeases(e *redisEngine) *redisLeases {
 	return &redisLeases{engine: e, notes: newNotifier(e.client, channel)}
 }
 
+func (e *redisEngine) leases() leases { return newRedisLeases(e) }
+
 // leaseKey is a key in the Cluster slot of the document, whose script may then
 // use both. A key has the slot of what stands between its first brace and the
 // next closing one, if that is not empty, and else of the whole.
@@ -261,6 +263,3 @@ func unconfirmed(err error) error { return unknown(errors.New(err.Error())) }
 func (r *redisLeases) watch(ids []string) (<-chan struct{}, func()) { return r.notes.watch(ids) }
 
 func (r *redisLeases) close() { r.notes.close() }
-
-// isAway reports whether a backend cannot serve now.
-func isAway(err error) bool { return errors.Is(err, ErrUnavailable) }

@@ -43,7 +43,7 @@ func TestImportState(t *testing.T) {
 	seen := make(map[string]string)
 	for _, name := range sortedKeys(steps) {
 		steps[name]()
-		state, err := stateOf(dir, names)
+		state, err := stateOf(dir, "docs")
 		require.NoError(t, err)
 		if name < "2" {
 			require.Empty(t, state, name)
@@ -118,17 +118,18 @@ func TestImportRights(t *testing.T) {
 func TestImportKeys(t *testing.T) {
 	for _, prefix := range []string{"", "a", "a{b}c", "}x", "{", "kv-import", "a:b"} {
 		cfg := Config{Redis: RedisConfig{KeyPrefix: prefix}}
-		im := newImporter(newRedisEngine(&redisClient{}, cfg, "docs", nil, nil), cfg, "docs", options{logger: new(logBook).logger()})
+		e := newRedisEngine(&redisClient{}, cfg, "docs", nil, nil)
+		r := e.record()
 		slot := func(key string) uint16 {
 			if tag, ok := hashTag(key); ok {
 				return keySlot(tag)
 			}
 			return keySlot(key)
 		}
-		require.Equal(t, slot(im.record), slot(im.lease), prefix)
-		require.False(t, strings.HasPrefix(im.record, im.redis.prefix))
-		require.False(t, strings.HasPrefix(im.lease, im.redis.prefix))
-		pid, host := readHolder(im.token)
+		require.Equal(t, slot(r.key), slot(r.lease), prefix)
+		require.False(t, strings.HasPrefix(r.key, e.prefix))
+		require.False(t, strings.HasPrefix(r.lease, e.prefix))
+		pid, host := readHolder(newImporter(firstUse{}).token)
 		require.Equal(t, fmt.Sprint(os.Getpid()), pid)
 		require.NotEmpty(t, host)
 	}

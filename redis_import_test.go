@@ -356,12 +356,12 @@ func (h *afterPipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) red
 // that is in them.
 func TestImportSources(t *testing.T) {
 	dir := t.TempDir()
-	read := func(namespace, text string, done int) (importSource, []importDoc) {
+	read := func(namespace, text string, done int) (source, []sourceDoc) {
 		writeDocument(t, dir, namespace, text)
-		src, err := openSource(t.Context(), Config{WorkingDir: dir}, namespace, nil, done)
+		src, err := openSource(t.Context(), dir, namespace, nil, done)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, src.close()) })
-		var docs []importDoc
+		var docs []sourceDoc
 		for part, err := range src.parts(t.Context(), done) {
 			require.NoError(t, err)
 			docs = append(docs, part...)

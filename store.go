@@ -287,7 +287,7 @@ func (s *store) stats() Stats {
 	}
 	s.figures(&stats)
 	if s.flights != nil {
-		stats.Compute = s.flights.stats()
+		stats.Compute = ComputeStats(s.flights.figures())
 	}
 	return stats
 }

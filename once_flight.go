@@ -3,22 +3,16 @@ package kv
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
-	"errors"
 	"fmt"
 	mrand "math/rand/v2"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// A waiting computation looks again after pauses that grow between these, and
-// earlier when it is notified or the lease that it waits for ends.
-const (
-	pollFirst = 10 * time.Millisecond
-	pollMost  = 250 * time.Millisecond
-)
+// pollFirst is the first pause of a flight that waits for a lease. They grow
+// up to pollMost, and end earlier when it is notified or the lease ends.
+const pollFirst = 10 * time.Millisecond
 
 // flights are the computations of a process on one namespace. All callers who
 // ask for the same id share one flight, which claims the lease and computes,
@@ -31,7 +25,6 @@ type flights struct {
 
 	mu      sync.Mutex
 	closed  bool
-	stores  int // that use it, see Factory.flightsOf
 	inAir   map[string]*flight
 	due     map[string]time.Time // when to look whether a document wants refreshing
 	running sync.WaitGroup
@@ -75,56 +68,6 @@ type ticket struct {
 	mine bool // the caller started it
 	step int  // of the flight when the caller came
 }
-
-// A result is what a flight brings its callers.
-type result struct {
-	value json.RawMessage // nil: there is none; it may stand beside an error
-	err   error
-	ours  bool // the error is the library's and not fn's
-	crash *crash
-
-	// step is that of the look at the store that the result comes from. A
-	// caller who came after it began may have seen a later state, such as the
-	// removal of the value, and must not be given an older one.
-	step int
-}
-
-// A plan is how to compute. That of the caller who started a flight counts.
-type plan struct {
-	// fn returns an element for each id.
-	fn       func(ctx context.Context, ids []string) []computed
-	life     time.Duration // of a lease
-	limit    time.Duration // of fn
-	ttl      time.Duration // of documents
-	none     time.Duration // of the knowledge that there is no such document
-	unshared bool          // compute without a lease if the backend is away
-	away     bool          // it is known to be
-}
-
-// computed is what fn gave for one id.
-type computed struct {
-	value  json.RawMessage
-	keep   bool // the value is to be stored
-	err    error
-	absent bool // there is no such document
-	ours   bool // the error is the library's and not fn's
-}
-
-// A crash is a panic of fn, carried to the goroutine of the caller who gave it.
-type crash struct {
-	value any
-	stack []byte
-}
-
-func (c *crash) Error() string { return fmt.Sprintf("%v\n\n%s", c.value, c.stack) }
-
-func (c *crash) Unwrap() error {
-	err, _ := c.value.(error)
-	return err
-}
-
-// errCrashed is for the others who waited for it.
-var errCrashed = errors.New("the function that computes the value panicked")
 
 // board makes the caller wait for a flight of each id, and starts those that
 // there are not yet.
@@ -175,6 +118,16 @@ func (g *flights) leave(f *flight) {
 	f.callers--
 }
 
+// callersOf is how many wait for an id.
+func (g *flights) callersOf(id string) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if f := g.inAir[id]; f != nil {
+		return f.callers
+	}
+	return 0
+}
+
 // land ends a flight. Who asks for its id from now on starts another.
 func (g *flights) land(f *flight, r result) {
 	g.mu.Lock()
@@ -223,7 +176,7 @@ func (g *flights) fly(ctx context.Context, todo []*flight, p plan) {
 			answered = time.Now()
 		}
 		if isAway(err) && !p.unshared && time.Since(answered) < p.life && ctx.Err() == nil {
-			wait(ctx, nil, pollMost/2+mrand.N(pollMost/2), pollMost)
+			_ = pauseFor(ctx, pollMost/2+mrand.N(pollMost/2))
 			continue // It is still believed that somebody computes.
 		}
 		if err != nil {
@@ -243,19 +196,7 @@ func (g *flights) fly(ctx context.Context, todo []*flight, p plan) {
 		if changed == nil {
 			changed, stop = g.leases.watch(idsOf(todo))
 		}
-		wait(ctx, changed, pause/2+mrand.N(pause/2), left)
-	}
-}
-
-// wait returns after the pause, or with a notification, or when a lease that
-// is left so long ends.
-func wait(ctx context.Context, changed <-chan struct{}, pause, left time.Duration) {
-	timer := time.NewTimer(min(pause, max(left, 0)+time.Millisecond))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-changed:
-	case <-timer.C:
+		_ = pauseUnless(ctx, min(pause/2+mrand.N(pause/2), max(left, 0)+time.Millisecond), changed)
 	}
 }
 
@@ -337,16 +278,79 @@ func (g *flights) fail(list []*flight, err error) {
 	}
 }
 
-// call runs fn, and turns a panic into a value.
-func call(ctx context.Context, p plan, ids []string) (answers []computed, c *crash) {
-	returned := false
-	defer func() {
-		if returned {
-			return
+// answers waits for the answers of all ids, each until ctx is done, or the
+// time most, if it is not 0, has passed while others compute. It leaves nil
+// where the store has to be asked again.
+func (g *flights) answers(ctx context.Context, ids []string, p plan, most time.Duration) []*result {
+	if len(ids) == 0 {
+		return nil
+	}
+	g.misses.Add(int64(len(ids)))
+	results := make([]*result, len(ids))
+	tickets, err := g.board(ctx, ids, p)
+	if err != nil {
+		for i := range results {
+			results[i] = &result{err: err, ours: true}
 		}
-		c = &crash{value: recover(), stack: debug.Stack()} // nil of a Goexit.
+		return results
+	}
+	left := 0 // flights that we have left
+	defer func() {
+		for _, t := range tickets[left:] {
+			g.leave(t.flight)
+		}
 	}()
-	answers = p.fn(ctx, ids)
-	returned = true
-	return answers, nil
+	var late <-chan time.Time
+	if most > 0 {
+		timer := time.NewTimer(most)
+		defer timer.Stop()
+		late = timer.C
+	}
+	passed := false
+	for i, t := range tickets {
+		r := t.await(ctx, late, &passed)
+		g.leave(t.flight)
+		left++
+		switch leader := t.mine && t.leading.Load(); {
+		case r.crash != nil && leader:
+			panic(r.crash)
+		case r.step <= t.step && r.step > 0:
+			g.misses.Add(-1)
+			continue
+		case r.value != nil && !leader:
+			g.waits.Add(1)
+		}
+		results[i] = &r
+	}
+	return results
+}
+
+// await waits for the flight to land. passed remembers that late has fired; it
+// stops no caller whose own fn is running.
+func (t ticket) await(ctx context.Context, late <-chan time.Time, passed *bool) result {
+	for {
+		if *passed && (!t.mine || !t.leading.Load()) {
+			select {
+			case <-t.done:
+				return t.result
+			default:
+				return result{err: fmt.Errorf("%w: another computes the value, and ComputeOptions.Wait has passed", ErrUnavailable), ours: true}
+			}
+		}
+		select {
+		case <-t.done:
+			return t.result
+		case <-late:
+			*passed = true
+			late = nil
+			continue
+		case <-ctx.Done():
+		}
+		select {
+		case <-t.done: // It came in the same moment.
+			return t.result
+		default:
+			return result{err: ctx.Err(), ours: true}
+		}
+	}
 }

@@ -12,7 +12,7 @@ import (
 type importRun struct {
 	*importer
 	ctx    context.Context // of the caller of Open
-	record importRecord
+	known  importRecord
 	began  time.Time
 	logged time.Time
 
@@ -92,20 +92,20 @@ func (r *importRun) partial() []byte {
 	if r.sum.Total == 0 {
 		return nil
 	}
-	record, sum := r.record, r.sum
+	record, sum := r.known, r.sum
 	record.Partial = &sum
 	return record.encode()
 }
 
 // files imports what is in the files.
 func (r *importRun) files(state string) error {
-	p := r.record.Partial
+	p := r.known.Partial
 	if p == nil {
 		p = &imported{}
 	}
-	src, err := openSource(r.ctx, r.cfg, r.namespace, r.now, p.Position)
+	src, err := r.open(r.ctx, p.Position)
 	if err != nil {
-		return refusing(r.cfg, err)
+		return r.refusing(err)
 	}
 	defer func() { _ = src.close() }()
 	sum := resume(*p, src)
@@ -114,13 +114,13 @@ func (r *importRun) files(state string) error {
 	r.set(sum)
 	first := sum.Position
 	r.logged = r.began
-	r.logger.Info("kv: importing the files into Redis", "dir", r.cfg.workingDir(), "total", sum.Total, "done", first)
+	r.logger.Info("kv: importing the files into Redis", "dir", r.dir, "total", sum.Total, "done", first)
 	if err := r.renew(r.ctx); err != nil { // Tells those who wait how much there is to do.
 		return err
 	}
 	for part, err := range src.parts(r.ctx, first) {
 		if err != nil {
-			return refusing(r.cfg, err)
+			return r.refusing(err)
 		}
 		if err := r.batch(part, src.clock()); err != nil {
 			return err
@@ -132,7 +132,7 @@ func (r *importRun) files(state string) error {
 
 // resume goes on where another has stopped, if the files begin with what it
 // has imported.
-func resume(p imported, src importSource) imported {
+func resume(p imported, src source) imported {
 	if p.Position > src.places() || src.check(p.Position) != p.Check {
 		return imported{}
 	}
@@ -146,7 +146,7 @@ func (r *importRun) set(sum imported) {
 }
 
 // batch imports some documents.
-func (r *importRun) batch(part []importDoc, now int64) error {
+func (r *importRun) batch(part []sourceDoc, now int64) error {
 	sum := r.sum // Nobody else changes it.
 	items := r.take(part, now, &sum)
 	if len(items) > 0 {
@@ -160,7 +160,7 @@ func (r *importRun) batch(part []importDoc, now int64) error {
 		case err != nil && contextError(ctx) != nil && contextError(r.ctx) == nil:
 			return errLeaseLost
 		case err != nil:
-			return fmt.Errorf("importing the files in %s into Redis: %w", r.cfg.workingDir(), err)
+			return fmt.Errorf("importing the files in %s into Redis: %w", r.dir, err)
 		}
 	}
 	sum.Position += len(part)
@@ -172,9 +172,8 @@ func (r *importRun) batch(part []importDoc, now int64) error {
 }
 
 // take chooses the documents that go.
-func (r *importRun) take(part []importDoc, now int64, sum *imported) []item {
+func (r *importRun) take(part []sourceDoc, now int64, sum *imported) []item {
 	items := make([]item, 0, len(part))
-	ttl := r.cfg.ttlFor(r.namespace)
 	for _, d := range part {
 		switch {
 		case d.what == deleted:
@@ -182,11 +181,11 @@ func (r *importRun) take(part []importDoc, now int64, sum *imported) []item {
 		case d.expires != 0 && d.expires <= now:
 			sum.Expired++
 			continue
-		case d.what == notStrict, checkID(d.id) != nil, int64(len(d.value)) > r.cfg.maxValue():
+		case d.what == notStrict, checkID(d.id) != nil, int64(len(d.value)) > r.maxValue:
 			sum.Left++
 			continue
 		}
-		it := item{d.id, d.value, ttl}
+		it := item{d.id, d.value, r.ttl}
 		if d.expires != 0 {
 			it.ttl = time.Duration(d.expires-now) * time.Millisecond
 		}
@@ -253,7 +252,7 @@ func (r *importRun) finish() error {
 		return err
 	}
 	defer cancel()
-	if err := r.hold(ctx, 0, r.record.add(sum).encode()); err != nil {
+	if err := r.hold(ctx, 0, r.known.add(sum).encode()); err != nil {
 		return err
 	}
 	r.finished = true

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 )
 
@@ -10,24 +11,8 @@ const (
 	dueLeast = time.Second // between two looks at one document's time to live
 )
 
-// hit counts a document that was there, and sees to its refreshing.
-func (t Typed[T]) hit(ctx context.Context, id string, fn func(context.Context) (T, error)) {
-	c := t.computing()
-	c.flights.hits.Add(1)
-	if t.options.RefreshAhead == 0 || !c.flights.isDue(id) {
-		return
-	}
-	if p, err := t.plan(c, forOne(id, fn)); err == nil {
-		c.flights.refresh(ctx, t.store, id, p, t.options.RefreshAhead)
-	}
-}
-
-// ahead is hit for one of many.
-func (t Typed[T]) ahead(ctx context.Context, c computing, id string, p plan) {
-	if t.options.RefreshAhead > 0 && c.flights.isDue(id) {
-		c.flights.refresh(ctx, t.store, id, p, t.options.RefreshAhead)
-	}
-}
+// hit counts a document that was there.
+func (g *flights) hit() { g.hits.Add(1) }
 
 // isDue reports whether to look at a document's time to live now, and puts
 // off the next look.
@@ -52,10 +37,12 @@ func (g *flights) putOff(id string, d time.Duration) {
 }
 
 // refresh computes a document anew, in the background, if less than a
-// fraction is left of its time to live and nobody else does.
-func (g *flights) refresh(ctx context.Context, s Store, id string, p plan, fraction float64) {
-	e, ok := As[Expirer](s)
-	if !ok || p.ttl == 0 {
+// fraction is left of its time to live and nobody else does. ttl and get ask
+// the store for what is left, and for the document.
+func (g *flights) refresh(ctx context.Context, id string, p plan, fraction float64,
+	ttl func(context.Context, string) (time.Duration, error), get func(context.Context, string) (json.RawMessage, error),
+) {
+	if p.ttl == 0 {
 		return
 	}
 	g.mu.Lock()
@@ -69,13 +56,13 @@ func (g *flights) refresh(ctx context.Context, s Store, id string, p plan, fract
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(g.ctx, cancel)()
-		left, err := e.TTL(ctx, id)
+		left, err := ttl(ctx, id)
 		threshold := time.Duration(fraction * float64(p.ttl))
 		if err != nil || left == 0 || left > threshold {
 			g.putOff(id, left-threshold)
 			return
 		}
-		value, err := s.Get(ctx, id)
+		value, err := get(ctx, id)
 		if err != nil {
 			return
 		}

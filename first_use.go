@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,7 @@ import (
 //
 // Of the workers that share the server one imports at a time, and the others
 // wait in Open. It holds a lease that ends by itself when it dies. What has
-// been imported stands in a record (redis_import_record.go), so that files
+// been imported stands in a record (first_record.go), so that files
 // that have not changed are not looked at again, and documents that were
 // deleted since stay deleted.
 //
@@ -27,16 +28,22 @@ import (
 // documents missing; what it writes meanwhile stays; what it deletes may come
 // back from the file, as if it had been deleted before the switch.
 type importer struct {
-	redis     *redisEngine
-	cfg       Config
-	namespace string
-	now       func() time.Time // of the files' times to live
-	logger    *slog.Logger
+	firstUse
+	token string // nobody else has it
+}
 
-	record string // key of the record
-	lease  string // key of the lease
-	token  string // nobody else has it
-	life   time.Duration
+// A firstUse says which files go where.
+type firstUse struct {
+	namespace string
+	dir       string // of the files
+	// open opens them; done is the number of places that were done before.
+	open     func(ctx context.Context, done int) (source, error)
+	redis    engine
+	record   *redisRecord
+	ttl      time.Duration // of documents that have none in the files
+	maxValue int64
+	life     time.Duration // of the lease; 0: the default
+	logger   *slog.Logger
 }
 
 // importLease is how long an importer that has died keeps others waiting.
@@ -46,35 +53,25 @@ var errLeaseLost = errors.New("the lease of the import was lost")
 
 // importFiles returns when the files of the namespace are in Redis, or there
 // are none.
-func importFiles(ctx context.Context, e *redisEngine, cfg Config, namespace string, o options) error {
-	state, err := stateOf(cfg.workingDir(), jsonNames(namespace))
+func importFiles(ctx context.Context, u firstUse) error {
+	state, err := stateOf(u.dir, u.namespace)
 	if err != nil {
-		return refusing(cfg, err)
+		return u.refusing(err)
 	}
 	if state == "" {
 		return nil
 	}
-	return newImporter(e, cfg, namespace, o).ensure(ctx, state)
+	return newImporter(u).ensure(ctx, state)
 }
 
 // refusing says how to do without the files.
-func refusing(cfg Config, err error) error {
-	return fmt.Errorf("the files in %s were not imported into Redis; STORAGE_KV_MIGRATE=off leaves them out: %w", cfg.workingDir(), err)
+func (u firstUse) refusing(err error) error {
+	return fmt.Errorf("the files in %s were not imported into Redis; STORAGE_KV_MIGRATE=off leaves them out: %w", u.dir, err)
 }
 
-func newImporter(e *redisEngine, cfg Config, namespace string, o options) *importer {
-	key := importPrefix + "{" + strings.TrimSuffix(e.prefix, ":") + "}"
-	return &importer{
-		redis:     e,
-		cfg:       cfg,
-		namespace: namespace,
-		now:       o.now,
-		logger:    o.logger.With("namespace", namespace),
-		record:    key,
-		lease:     leaseKey(key),
-		token:     newHolder(),
-		life:      orDefault(o.importLease, importLease),
-	}
+func newImporter(u firstUse) *importer {
+	u.life = cmp.Or(u.life, importLease)
+	return &importer{firstUse: u, token: newHolder()}
 }
 
 // newHolder is a token that says who has it.
@@ -108,8 +105,8 @@ type progress struct {
 
 func (im *importer) await(ctx context.Context, state string, other *progress) error {
 	for polls := 1; ; polls++ {
-		record, err := im.read(ctx)
-		if err != nil || record.knows(state) {
+		known, err := im.read(ctx)
+		if err != nil || known.knows(state) {
 			return err
 		}
 		holder, err := im.claim(ctx)
@@ -125,7 +122,7 @@ func (im *importer) await(ctx context.Context, state string, other *progress) er
 			return err
 		}
 		other.pid, other.host = readHolder(holder)
-		if p := record.Partial; p != nil {
+		if p := known.Partial; p != nil {
 			other.done, other.total = p.Position, p.Total
 		}
 		if polls == 2 { // It has had the time to say how much there is to do.
@@ -141,14 +138,7 @@ func (im *importer) await(ctx context.Context, state string, other *progress) er
 // pause waits for a while, because another process imports.
 func (im *importer) pause(ctx context.Context) error {
 	pause := min(im.life/20, 500*time.Millisecond)
-	timer := time.NewTimer(pause/2 + rand.N(pause))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return pauseFor(ctx, pause/2+rand.N(pause))
 }
 
 // lead imports the files, as the holder of the lease, and gives it back.
@@ -156,7 +146,7 @@ func (im *importer) lead(ctx context.Context, state string) error {
 	r := &importRun{importer: im, ctx: ctx, began: time.Now()}
 	r.until = r.began.Add(im.life)
 	var err error
-	if r.record, err = im.read(ctx); err == nil && !r.record.knows(state) {
+	if r.known, err = im.read(ctx); err == nil && !r.known.knows(state) {
 		r.keepUp()
 		err = r.files(state)
 		r.rest()

@@ -59,25 +59,6 @@ func (g *flights) compute(ctx context.Context, list []*flight, p plan, shared bo
 	}
 }
 
-// outcomeOf makes a result of what fn gave and what became of it.
-func outcomeOf(a computed, s settled, p plan) result {
-	switch {
-	case a.absent && a.err == nil:
-		return result{err: ErrNotFound, ours: true}
-	case a.err != nil:
-		return result{value: a.value, err: a.err, ours: a.ours}
-	case !a.keep:
-		return result{value: a.value}
-	case s.err != nil && p.unshared && isAway(s.err):
-		return result{value: a.value}
-	case s.err != nil:
-		return result{value: a.value, err: s.err, ours: true}
-	case s.value != nil: // Another came first; all shall have the same.
-		return result{value: s.value}
-	}
-	return result{value: a.value}
-}
-
 func (g *flights) crashed(list []*flight, c *crash) {
 	for _, f := range list {
 		g.land(f, result{err: errCrashed, ours: true, crash: c})
@@ -117,21 +98,9 @@ func (g *flights) store(ctx context.Context, list []*flight, got []computed, p p
 				again = append(again, at)
 			}
 		}
-		if todo = again; len(todo) == 0 || g.ctx.Err() != nil || !pauseFor(ctx, pollMost) {
+		if todo = again; len(todo) == 0 || g.ctx.Err() != nil || pauseFor(ctx, pollMost) != nil {
 			return outcome
 		}
-	}
-}
-
-// pauseFor reports whether the time passed before the context was done.
-func pauseFor(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }
 
@@ -148,7 +117,7 @@ func (g *flights) beat(ctx context.Context, list []*flight, p plan) *heart {
 	h := &heart{lost: make([]bool, len(list))}
 	ctx, h.cancel = context.WithTimeout(ctx, p.limit+p.life)
 	h.done.Go(func() {
-		for pauseFor(ctx, max(p.life/3, time.Millisecond)) {
+		for pauseFor(ctx, max(p.life/3, time.Millisecond)) == nil {
 			g.renew(ctx, h, list, p)
 		}
 	})

@@ -1,0 +1,30 @@
+package kv
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A pause lasts its time, unless its context ends, which is an error, or it is
+// woken, which is none.
+func TestPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		require.NoError(t, pauseFor(t.Context(), time.Minute))
+		require.Equal(t, time.Minute, time.Since(began))
+
+		wake := make(chan struct{}, 1)
+		wake <- struct{}{}
+		require.NoError(t, pauseUnless(t.Context(), time.Minute, wake))
+		require.Empty(t, wake)
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, pauseUnless(ctx, time.Minute, wake), context.DeadlineExceeded)
+		require.Equal(t, time.Minute+time.Second, time.Since(began))
+	})
+}
