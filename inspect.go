@@ -55,7 +55,7 @@ type Big struct {
 // and what has been seen until then comes with the error. Documents that are
 // written or removed meanwhile may or may not be counted.
 func Inspect(ctx context.Context, s Store, opts InspectOptions) (Inspection, error) {
-	in := inspector{opts: opts, reader: newReader(s), result: Inspection{Biggest: []Big{}}}
+	in := inspector{opts: opts, reader: newReader(sideOf(s)), result: Inspection{Biggest: []Big{}}}
 	in.opts.Biggest = orDefault(opts.Biggest, 10)
 	err := in.walk(ctx, s)
 	if in.result.Sampled > 0 && in.result.Sampled < in.result.Documents {
@@ -85,7 +85,7 @@ func (in *inspector) walk(ctx context.Context, s Store) error {
 		every = max(1, in.result.Documents/in.opts.Sample)
 		in.result.Documents = 0
 	}
-	for ids, err := range pages(ctx, s) {
+	for ids, err := range in.reader.side.pages(ctx) {
 		if err != nil {
 			return err
 		}

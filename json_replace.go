@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"iter"
+	"math"
 	"os"
 	"time"
 
@@ -264,4 +265,10 @@ func keepFile(files fsys.FS, from, temp, to string) error {
 		return errors.Join(err, ignoreMissing(files.Remove(temp)))
 	}
 	return nil
+}
+
+// holdCompaction keeps compactions from starting by themselves.
+func (e *jsonEngine) holdCompaction() (resume func()) {
+	e.compactAfter.Store(math.MaxInt64)
+	return func() { e.compactAfter.Store(0) }
 }
