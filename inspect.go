@@ -159,3 +159,45 @@ func (in *inspector) big(it item) {
 	list = slices.Insert(list, at, b)
 	in.result.Biggest = list[:min(len(list), in.opts.Biggest)]
 }
+
+// Namespaces lists the namespaces that have something stored, sorted: on
+// files those that have a document file or a journal, on Redis those that
+// have a key. A directory that is missing has none. Nothing is opened, locked
+// or imported; on Redis all keys under the prefix are listed, which takes as
+// long as [Store].Keys of every namespace together.
+//
+// The error matches [ErrInvalid] for a registered backend, which cannot be
+// asked, and otherwise [ErrUnavailable], [ErrClosed] or that of ctx.
+func (f *Factory) Namespaces(ctx context.Context) ([]string, error) {
+	f.mu.Lock()
+	closed := f.closed
+	f.mu.Unlock()
+	if closed {
+		return nil, &Error{Op: "namespaces", Err: ErrClosed}
+	}
+	var found []string
+	var err error
+	switch backend := f.cfg.backend(); backend {
+	case "json":
+		found, err = jsonNamespaces(f.cfg.workingDir())
+	case "redis":
+		found, err = f.namespacesOfRedis(ctx)
+	default:
+		err = invalidf("the backend %q cannot list its namespaces", backend)
+	}
+	if err != nil {
+		return nil, opError("namespaces", "", err)
+	}
+	return found, nil
+}
+
+func (f *Factory) namespacesOfRedis(ctx context.Context) (found []string, err error) {
+	client, err := f.client.acquire(ctx, func(ctx context.Context) (*redisClient, error) {
+		return connectRedis(ctx, f.cfg.Redis, f.opts)
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.client.release()) }()
+	return redisNamespaces(ctx, client, orDefault(f.cfg.Redis.KeyPrefix, defaultKeyPrefix))
+}
