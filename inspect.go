@@ -199,5 +199,5 @@ func (f *Factory) namespacesOfRedis(ctx context.Context) (found []string, err er
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.client.release()) }()
-	return redisNamespaces(ctx, client, orDefault(f.cfg.Redis.KeyPrefix, defaultKeyPrefix))
+	return redisNamespaces(ctx, client, orDefault(f.cfg.Redis.KeyPrefix, defaultKeyPrefix), f.opts.logger)
 }
