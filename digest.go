@@ -32,7 +32,8 @@ func (d *setDigest) add(h docHash) {
 	d.n++
 }
 
-func (d *setDigest) contents() Contents { return Contents{Documents: d.n, Digest: d.String()} }
+// count returns how many documents have been added.
+func (d *setDigest) count() int { return d.n }
 
 // String returns the sum in hexadecimal digits, the lowest byte first.
 func (d *setDigest) String() string {

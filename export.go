@@ -1,19 +1,9 @@
 package kv
 
 import (
-	"bufio"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
-	"hash"
-	"hash/crc32"
 	"io"
-	"strconv"
-	"time"
-
-	"github.com/ngraf/kv/internal/jsonscan"
 )
 
 // An Opener opens a namespace, as [Factory.Open] does. What it returns is
@@ -28,30 +18,6 @@ type ExportReport struct {
 	Refused   []string `json:"refused"`   // ids whose value is not JSON; they are left out
 }
 
-// The stream that Export writes is NDJSON: one JSON object a line, each line
-// ended by a line feed. The first is a header, and one names a namespace
-// before its documents:
-//
-//	{"kv":"export","version":1,"created":"2026-11-22T21:50:00Z","sum":"…"}
-//	{"namespace":"llm_response_cache","sum":"…"}
-//	{"id":"…","expires":1795395000000,"value":{…},"sum":"…"}
-//	{"end":true,"documents":1,"sha256":"…","sum":"…"}
-//
-// A value is compact, with its numbers, escapes and order of members as they
-// were stored. expires is in milliseconds since 1970, and is left out for what
-// lives for ever. sum, always last, is the CRC-32C of the line before it, so
-// that the place of damage is known; sha256, in the last line, is that of all
-// bytes before that line. A stream without it is not complete.
-const exportVersion = 1
-
-// sumMark stands before the checksum of a line, and sumEnd after it.
-const (
-	sumMark = `,"sum":"`
-	sumEnd  = "\"}\n"
-)
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // Export writes the documents of namespaces to w, with the moments at which
 // they expire, in the order in which Keys lists them. Values that are not JSON
 // are left out and reported. What is written to a namespace meanwhile may or
@@ -61,7 +27,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func Export(ctx context.Context, w io.Writer, open Opener, namespaces ...string) ([]ExportReport, error) {
 	e := newExporter(w)
 	var reports []ExportReport
-	if err := e.line(`{"kv":"export","version":%d,"created":%q`, exportVersion, time.Now().UTC().Format(time.RFC3339)); err != nil {
+	if err := e.begin(); err != nil {
 		return nil, opError("export", "", err)
 	}
 	for _, namespace := range namespaces {
@@ -69,11 +35,11 @@ func Export(ctx context.Context, w io.Writer, open Opener, namespaces ...string)
 		if err != nil {
 			return reports, err
 		}
-		report, err := e.namespace(ctx, namespace, s)
+		report, err := e.namespace(ctx, namespace, sideOf(s))
 		if err := errors.Join(err, s.Close()); err != nil {
 			return reports, opError("export", namespace, err)
 		}
-		reports = append(reports, report)
+		reports = append(reports, ExportReport(report))
 	}
 	if err := e.end(); err != nil {
 		return reports, opError("export", "", err)
@@ -81,82 +47,76 @@ func Export(ctx context.Context, w io.Writer, open Opener, namespaces ...string)
 	return reports, nil
 }
 
-// An exporter writes the lines of a stream.
-type exporter struct {
-	out       *bufio.Writer
-	sum       hash.Hash
-	documents int
-	buf       []byte
+// An ImportMode says what Import does about documents that are there already.
+type ImportMode int
+
+const (
+	ImportMerge     ImportMode = iota // they stay; only absent ids are stored
+	ImportOverwrite                   // those in the stream replace them, others stay
+	ImportReplace                     // as overwrite, and those that are not in the stream are removed at the end
+	ImportIfEmpty                     // the import fails, before it has written anything, if there is one
+)
+
+// An ImportReport says what became of one namespace.
+type ImportReport struct {
+	Namespace string `json:"namespace"`
+	Documents int    `json:"documents"` // in the stream
+	Stored    int    `json:"stored"`
+	Skipped   int    `json:"skipped"` // were there already
+	Expired   int    `json:"expired"` // had no time left to live
+	Removed   int    `json:"removed"` // were not in the stream; see ImportReplace
 }
 
-func newExporter(w io.Writer) *exporter {
-	sum := sha256.New()
-	return &exporter{out: bufio.NewWriterSize(io.MultiWriter(w, sum), 256<<10), sum: sum}
+// VerifyExport reads a stream that Export wrote to its end, and returns what
+// is in it. The error matches ErrCorrupt, and names the line, if a checksum is
+// wrong or the stream is not complete.
+func VerifyExport(ctx context.Context, r io.Reader) ([]ImportReport, error) {
+	return Import(ctx, r, func(context.Context, string) (Store, error) { return nil, nil }, ImportMerge)
 }
 
-// namespace writes all documents of s.
-func (e *exporter) namespace(ctx context.Context, namespace string, s Store) (ExportReport, error) {
-	r := ExportReport{Namespace: namespace, Refused: []string{}}
-	if err := e.line(`{"namespace":%q`, namespace); err != nil {
-		return r, err
+// Import stores the documents of a stream that [Export] wrote, with what is
+// left of their times to live. Every namespace is opened by open; where that
+// returns no store and no error, the namespace is read and passed over.
+//
+// The checksum of a line is compared before its document is stored, that of
+// the whole at the end. A caller who wants to know that the stream is good
+// before anything is written calls [VerifyExport] first. A stream that is
+// damaged is an error that matches [ErrCorrupt] and names the line; the reports
+// say what was stored before. Repeating an Import is safe.
+func Import(ctx context.Context, r io.Reader, open Opener, mode ImportMode) ([]ImportReport, error) {
+	in := newIntake(r, func(ctx context.Context, namespace string) (*side, error) {
+		s, err := open(ctx, namespace)
+		return sideOf(s), err
+	}, importMode(mode))
+	err := in.run(ctx)
+	var reports []ImportReport
+	for _, report := range in.reports() {
+		reports = append(reports, ImportReport(report))
 	}
-	for p, err := range readAhead(ctx, s, pages(ctx, s)) {
-		if err != nil {
-			return r, err
-		}
-		for _, d := range p.docs {
-			switch {
-			case errors.Is(d.err, ErrCorrupt):
-				r.Refused = append(r.Refused, d.id)
-			case d.err == nil:
-				// What reads the stream may keep it waiting for long.
-				if err := e.document(d.item, p.at); err != nil {
-					return r, err
-				}
-				r.Documents++
-				r.Bytes += int64(d.size())
-			}
-		}
-	}
-	return r, nil
+	return reports, errors.Join(opError("import", in.namespace(), err), in.close())
 }
 
-// document writes a document whose time to live counts from the time read.
-func (e *exporter) document(it item, read time.Time) error {
-	e.buf = append(e.buf[:0], `{"id":`...)
-	e.buf = jsonscan.AppendString(e.buf, it.id)
-	if it.expires() {
-		e.buf = append(e.buf, `,"expires":`...)
-		e.buf = strconv.AppendInt(e.buf, read.Add(it.ttl).UnixMilli(), 10)
-	}
-	e.buf = append(e.buf, `,"value":`...)
-	e.buf = jsonscan.AppendCompact(e.buf, it.value)
-	e.documents++
-	return e.finish()
+// A PythonReport says what became of an export of nano-graphrag.
+type PythonReport struct {
+	ImportReport
+	Refused      []string `json:"refused"`      // ids whose value is not JSON
+	Unidentified []int    `json:"unidentified"` // places, from 0, of array elements whose id cannot be computed
 }
 
-// line writes a line that has no document. Its format leaves the object open.
-func (e *exporter) line(format string, args ...any) error {
-	e.buf = fmt.Appendf(e.buf[:0], format, args...)
-	return e.finish()
-}
-
-// finish writes the line that has been begun, with its checksum.
-func (e *exporter) finish() error {
-	sum := crc32.Checksum(e.buf, castagnoli)
-	e.buf = fmt.Appendf(append(e.buf, sumMark...), "%08x%s", sum, sumEnd)
-	_, err := e.out.Write(e.buf)
-	return err
-}
-
-// end writes the last line.
-func (e *exporter) end() error {
-	if err := e.out.Flush(); err != nil {
-		return err
-	}
-	total := hex.EncodeToString(e.sum.Sum(nil))
-	if err := e.line(`{"end":true,"documents":%d,"sha256":%q`, e.documents, total); err != nil {
-		return err
-	}
-	return e.out.Flush()
+// ImportPython stores the documents of an export of one namespace that
+// nano-graphrag's backup wrote (kv/<namespace>.json in an .ngbak archive).
+//
+// Exports from Redis are an object, id to value. Exports from JSON files are
+// an array without ids; there the namespace tells how the original computes
+// them: of full_docs and text_chunks from the content, of community_reports
+// from the title. Those of other namespaces, of the LLM cache above all,
+// cannot be had from the value; such elements are reported and left out.
+// Times to live are not in these exports: every document gets that of its
+// namespace, as with Upsert. If dst is nil and mode is ImportMerge, nothing is
+// stored, and the report says what there is.
+//
+// Format: nano_graphrag/backup/exporters/kv_exporter.py.
+func ImportPython(ctx context.Context, r io.Reader, dst Store, namespace string, mode ImportMode) (PythonReport, error) {
+	p, err := importPython(ctx, r, sideOf(dst), namespace, importMode(mode))
+	return PythonReport{ImportReport(p.importReport), p.refused, p.unidentified}, opError("import", namespace, err)
 }

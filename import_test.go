@@ -274,7 +274,7 @@ func TestBulkReadsAreBounded(t *testing.T) {
 		w := &weighed{Store: s}
 		require.NoError(t, read(w), name)
 		assert.Greater(t, w.most, len(large), name)
-		assert.LessOrEqual(t, w.most, 2*readBytes, name)
+		assert.LessOrEqual(t, w.most, 2*bulkBytes, name)
 	}
 }
 

@@ -55,7 +55,7 @@ type Big struct {
 // and what has been seen until then comes with the error. Documents that are
 // written or removed meanwhile may or may not be counted.
 func Inspect(ctx context.Context, s Store, opts InspectOptions) (Inspection, error) {
-	in := inspector{opts: opts, reader: newReader(s), result: Inspection{Biggest: []Big{}}}
+	in := inspector{opts: opts, reader: newReader(sideOf(s)), result: Inspection{Biggest: []Big{}}}
 	in.opts.Biggest = orDefault(opts.Biggest, 10)
 	err := in.walk(ctx, s)
 	if in.result.Sampled > 0 && in.result.Sampled < in.result.Documents {
@@ -85,7 +85,7 @@ func (in *inspector) walk(ctx context.Context, s Store) error {
 		every = max(1, in.result.Documents/in.opts.Sample)
 		in.result.Documents = 0
 	}
-	for ids, err := range pages(ctx, s) {
+	for ids, err := range in.reader.side.pages(ctx) {
 		if err != nil {
 			return err
 		}
@@ -158,4 +158,46 @@ func (in *inspector) big(it item) {
 	at, _ := slices.BinarySearchFunc(list, b, func(a, b Big) int { return cmp.Compare(b.Bytes, a.Bytes) })
 	list = slices.Insert(list, at, b)
 	in.result.Biggest = list[:min(len(list), in.opts.Biggest)]
+}
+
+// Namespaces lists the namespaces that have something stored, sorted: on
+// files those that have a document file or a journal, on Redis those that
+// have a key. A directory that is missing has none. Nothing is opened, locked
+// or imported; on Redis all keys under the prefix are listed, which takes as
+// long as [Store].Keys of every namespace together.
+//
+// The error matches [ErrInvalid] for a registered backend, which cannot be
+// asked, and otherwise [ErrUnavailable], [ErrClosed] or that of ctx.
+func (f *Factory) Namespaces(ctx context.Context) ([]string, error) {
+	f.mu.Lock()
+	closed := f.closed
+	f.mu.Unlock()
+	if closed {
+		return nil, &Error{Op: "namespaces", Err: ErrClosed}
+	}
+	var found []string
+	var err error
+	switch backend := f.cfg.backend(); backend {
+	case "json":
+		found, err = jsonNamespaces(f.cfg.workingDir())
+	case "redis":
+		found, err = f.namespacesOfRedis(ctx)
+	default:
+		err = invalidf("the backend %q cannot list its namespaces", backend)
+	}
+	if err != nil {
+		return nil, opError("namespaces", "", err)
+	}
+	return found, nil
+}
+
+func (f *Factory) namespacesOfRedis(ctx context.Context) (found []string, err error) {
+	client, err := f.client.acquire(ctx, func(ctx context.Context) (*redisClient, error) {
+		return connectRedis(ctx, f.cfg.Redis, f.opts)
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.client.release()) }()
+	return redisNamespaces(ctx, client, orDefault(f.cfg.Redis.KeyPrefix, defaultKeyPrefix), f.opts.logger)
 }

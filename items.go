@@ -1,7 +1,9 @@
 package kv
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"iter"
 	"slices"
 	"strings"
@@ -135,4 +137,19 @@ func eachPart[T any](parts iter.Seq2[int, []T], total, atATime int, do func(from
 		})
 	}
 	running.Wait()
+}
+
+// untilKnown makes a write whose repetition does no harm, again if what became
+// of it is unknown, and returns how many items it stored in all.
+func untilKnown(ctx context.Context, write func() (int, error)) (total int, err error) {
+	const attempts = 3
+	for range attempts {
+		var n int
+		n, err = write()
+		total += n
+		if !errors.Is(err, ErrOutcomeUnknown) || ctx.Err() != nil {
+			break
+		}
+	}
+	return total, err
 }

@@ -120,3 +120,23 @@ func (x *index) pack() {
 	x.docs = docs
 	x.epoch++
 }
+
+// sizes returns how much room each value takes; see sized.
+func (e *jsonEngine) sizes(ids []string) []int64 {
+	sizes := make([]int64, len(ids))
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for i, id := range ids {
+		if at, ok := e.index.position[id]; ok {
+			sizes[i] = int64(e.index.docs[at].size)
+		}
+	}
+	return sizes
+}
+
+// count returns how many documents there are.
+func (e *jsonEngine) count() int {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return len(e.index.position)
+}

@@ -1,11 +1,10 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
-
-	"github.com/ngraf/kv/internal/jsonscan"
 )
 
 // An OnConflict says what Migrate does with a document that the destination
@@ -89,9 +88,6 @@ type MigrateReport struct {
 	Destination Contents `json:"destination,omitzero"`
 }
 
-// listedIDs bounds the lists of ids in a report.
-const listedIDs = 1000
-
 // Migrate copies the documents of src to dst, which may be of any kind, with
 // the time that each has left to live. It copies one namespace: that which
 // the stores are of.
@@ -119,252 +115,132 @@ const listedIDs = 1000
 // before it. If the comparison finds differences, the error matches none of
 // the kinds of failure.
 func Migrate(ctx context.Context, dst, src Store, opts MigrateOptions) (MigrateReport, error) {
-	m := &migration{dst: dst, src: src, opts: opts, began: time.Now(), theirs: newReader(dst), look: true}
-	m.report.Namespace = namespaceOf(src, dst)
-	m.report.DryRun = opts.DryRun
-	err := m.run(ctx)
-	m.report.Duration = time.Since(m.began)
-	return m.report, failed("migrate", m.report.Namespace, err)
+	o := migrateOptions{
+		conflict:   conflictRule(opts.OnConflict),
+		mirror:     opts.Mirror,
+		dryRun:     opts.DryRun,
+		skipVerify: opts.SkipVerify,
+		ttl:        opts.TTL,
+	}
+	if opts.Progress != nil {
+		o.progress = func(p migrateProgress) { opts.Progress(Progress(p)) }
+	}
+	r, err := migrate(ctx, sideOf(dst), sideOf(src), o)
+	return migrated(r), failed("migrate", r.Namespace, err)
 }
 
-// A migration is one call of Migrate.
-type migration struct {
-	dst, src Store
-	opts     MigrateOptions
-	began    time.Time
-	report   MigrateReport
-	progress Progress
-	theirs   *reader // of dst
-	look     bool    // look at what dst has before storing, for it had some of the last page
-	spelling spelling
+// migrated is the report of a migration as callers know it.
+func migrated(r migrateReport) MigrateReport {
+	return MigrateReport{
+		Namespace:   r.Namespace,
+		DryRun:      r.DryRun,
+		Copied:      r.Copied,
+		Same:        r.Same,
+		Skipped:     r.Skipped,
+		Overwritten: r.Overwritten,
+		Removed:     r.Removed,
+		Expired:     r.Expired,
+		Refused:     r.Refused,
+		TTLKept:     r.TTLKept,
+		SkippedIDs:  r.SkippedIDs,
+		RefusedIDs:  r.RefusedIDs,
+		Previous:    r.Previous,
+		Bytes:       r.Bytes,
+		Duration:    r.Duration,
+		Verified:    r.Verified,
+		Source:      Contents(r.Source),
+		Destination: Contents(r.Destination),
+	}
 }
 
-func (m *migration) run(ctx context.Context) error {
-	if err := m.check(); err != nil {
-		return err
-	}
-	if own, ok := m.dst.(*store); ok && !m.opts.DryRun {
-		if err := own.beginWrite(ctx); err != nil {
-			return onSide("the destination", err)
-		}
-	}
-	if e := jsonEngineOf(m.src); e != nil {
-		m.progress.Total = e.count()
-	}
-	var err error
-	switch e := jsonEngineOf(m.dst); {
-	case !m.opts.Mirror && e != nil:
-		err = m.copyToFile(ctx, e)
-	case !m.opts.Mirror:
-		err = m.copy(ctx)
-	case e != nil:
-		err = m.replace(ctx, e)
-	default:
-		err = m.mirror(ctx)
-	}
-	if err != nil || m.opts.DryRun {
-		return err
-	}
-	if err := m.dst.Flush(ctx); err != nil {
-		return onSide("the destination", err)
-	}
-	if m.opts.SkipVerify {
-		return nil
-	}
-	return m.verify(ctx)
-}
+// A DifferenceKind says in what a document differs between two stores.
+type DifferenceKind string
 
-func (m *migration) check() error {
-	mine, ok := m.dst.(*store)
-	other, too := m.src.(*store)
-	switch {
-	case ok && too && mine.engine == other.engine:
-		return invalidf("the source and the destination are the same namespace")
-	case m.opts.OnConflict < Skip || m.opts.OnConflict > Fail:
-		return invalidf("OnConflict is %d; use Skip, Overwrite or Fail", m.opts.OnConflict)
-	case m.opts.Mirror && m.opts.OnConflict == Fail:
-		return invalidf("Mirror overwrites conflicts, and cannot fail on them")
-	case m.opts.TTL < 0:
-		return invalidf("the time to live %v is negative; 0 means for ever", m.opts.TTL)
-	}
-	m.opts.TTL = roundTTL(m.opts.TTL)
-	if m.opts.Mirror {
-		m.opts.OnConflict = Overwrite
-	}
-	return nil
-}
-
-// copy stores what src has, page by page; the next is read meanwhile.
-func (m *migration) copy(ctx context.Context) error {
-	for p, err := range readAhead(ctx, m.src, pages(ctx, m.src)) {
-		if err != nil {
-			return onSide("the source", err)
-		}
-		if err := m.put(ctx, m.sound(p)); err != nil {
-			return onSide("the destination", err)
-		}
-		m.advance(p)
-	}
-	return nil
-}
-
-// sound returns the documents of a page that can be stored, as they are to be.
-func (m *migration) sound(p pageOf) []moved {
-	docs := make([]moved, 0, len(p.docs))
-	passed := time.Since(p.at)
-	for _, d := range p.docs {
-		d = d.after(passed)
-		switch {
-		case errors.Is(d.err, ErrCorrupt):
-			m.report.Refused++
-			m.report.RefusedIDs = noted(m.report.RefusedIDs, d.id)
-			continue
-		case d.err != nil:
-			m.report.Expired++
-			continue
-		}
-		// What is read of a file is laid out in lines.
-		d.value = jsonscan.AppendCompact(d.value[:0], d.value)
-		docs = append(docs, d)
-	}
-	return docs
-}
-
-func noted(ids []string, id string) []string {
-	if len(ids) < listedIDs {
-		ids = append(ids, id)
-	}
-	return ids
-}
-
-// put stores documents in dst by the rules of conflicts.
-func (m *migration) put(ctx context.Context, docs []moved) error {
-	fresh := docs
-	if m.look || m.opts.DryRun {
-		var err error
-		if fresh, err = m.settle(ctx, docs, 0); err != nil {
-			return err
-		}
-	}
-	m.look = len(fresh) < len(docs)
-	if m.opts.DryRun || len(fresh) == 0 {
-		m.report.Copied += len(fresh)
-		return nil
-	}
-	n, err := m.fill(ctx, fresh, false)
-	m.report.Copied += n
-	if err != nil || n == len(fresh) {
-		return err
-	}
-	m.look = true
-	_, err = m.settle(ctx, fresh, n)
-	return err
-}
-
-// settle compares documents with those that dst has, n of which have just
-// been stored, does what is to be done about conflicts, and returns those
-// that dst lacks.
-func (m *migration) settle(ctx context.Context, docs []moved, n int) (fresh []moved, err error) {
-	theirs, at, err := m.theirs.alike(ctx, docs)
-	if err != nil {
-		return nil, err
-	}
-	var replace []moved
-	read := time.Now()
-	same := 0
-	for i, d := range docs {
-		switch m.verdict(d, theirs[i].after(read.Sub(at[i]))) {
-		case verdictFresh:
-			fresh = append(fresh, d)
-		case verdictSame:
-			same++
-		case verdictOther:
-			replace = append(replace, d)
-		case verdictSkip:
-			m.report.Skipped++
-			m.report.SkippedIDs = noted(m.report.SkippedIDs, d.id)
-		case verdictFail:
-			return nil, &withID{d.id, errors.New("a document with the same id and another value is there; it was left alone, and the copying stopped")}
-		}
-	}
-	m.report.Same += max(same-n, 0)
-	if m.opts.DryRun || len(replace) == 0 {
-		m.report.Overwritten += len(replace)
-		return fresh, nil
-	}
-	n, err = m.fill(ctx, replace, true)
-	m.report.Overwritten += n
-	return fresh, err
-}
-
-// A verdict is what is to be done with a document.
-type verdict int
-
+// The kinds of differences.
 const (
-	verdictFresh verdict = iota // dst has none
-	verdictSame                 // dst has an equal one
-	verdictOther                // what dst has is to be replaced
-	verdictSkip
-	verdictFail
+	OnlyInA    DifferenceKind = "only in a"
+	OnlyInB    DifferenceKind = "only in b"
+	OtherValue DifferenceKind = "value"
+	OtherTTL   DifferenceKind = "time to live" // by more than a second; the values are equal
+	Unreadable DifferenceKind = "unreadable"   // corrupt in a or b, or in both
 )
 
-func (m *migration) verdict(d, theirs moved) verdict {
-	overwrite := m.opts.OnConflict == Overwrite
+// A Difference is one document that two stores do not have alike.
+type Difference struct {
+	ID   string         `json:"id"`
+	Kind DifferenceKind `json:"kind"`
+}
+
+// Contents are the documents of a store, summed up. Stores with equal
+// contents have the same ids with equal values, whatever the backend. Times
+// to live and what is corrupt do not count.
+type Contents struct {
+	Documents int `json:"documents"`
+	// Digest is the sum, modulo 2^256, of the SHA-256 of each document, in
+	// hexadecimal. It does not depend on their order.
+	Digest string `json:"digest"`
+}
+
+// A VerifyReport says how two stores compare.
+type VerifyReport struct {
+	A           Contents      `json:"a"`
+	B           Contents      `json:"b"`
+	Differences []Difference  `json:"differences,omitempty"`
+	Duration    time.Duration `json:"duration_ns"`
+}
+
+// Verify compares two stores and lists every difference. Values are equal if
+// they differ in nothing but white space and the escapes of their strings;
+// the spelling of numbers and the order of members count. A document that has
+// a second left to live, at most, may be absent on the other side. If one of
+// the stores knows no times to live, those are not compared.
+//
+// Memory is bounded, but for the differences. Documents that are written or
+// removed meanwhile may be listed, or not.
+//
+// After an error, which is an [*Error] with the Op "verify", the report says
+// what was found before it.
+func Verify(ctx context.Context, a, b Store) (VerifyReport, error) {
+	began := time.Now()
+	var r VerifyReport
+	inA, inB := sideOf(a), sideOf(b)
+	sumA, sumB, err := verify(ctx, inA, inB, func(d difference) {
+		r.Differences = append(r.Differences, Difference{d.id, differenceKinds[d.kind]})
+	})
+	r.A, r.B = Contents(sumA), Contents(sumB)
+	r.Duration = time.Since(began)
+	return r, failed("verify", cmp.Or(inA.namespace, inB.namespace), err)
+}
+
+var differenceKinds = [...]DifferenceKind{
+	onlyInA:    OnlyInA,
+	onlyInB:    OnlyInB,
+	otherValue: OtherValue,
+	otherTTL:   OtherTTL,
+	unreadable: Unreadable,
+}
+
+// causeOf is the text of an error without the call that failed.
+func causeOf(err error) string {
+	if e, ok := err.(*Error); ok { //nolint:errorlint // Only the outermost is left out.
+		return e.Err.Error()
+	}
+	return err.Error()
+}
+
+// failed makes one *Error of what calls of two stores returned.
+func failed(op, namespace string, err error) error {
+	if err == nil {
+		return nil
+	}
+	e := &Error{Op: op, Namespace: namespace, Err: err}
+	var inner *Error
+	var named *withID
 	switch {
-	case errors.Is(theirs.err, ErrNotFound):
-		return verdictFresh
-	case theirs.err == nil && m.spelling.same(d.value, theirs.value):
-		if sameTTL(d.ttl, theirs.ttl, m.opts.TTL) || !expires(m.dst) {
-			return verdictSame
-		}
-		if overwrite {
-			return verdictOther
-		}
-		m.report.TTLKept++
-		return verdictSame
-	case overwrite:
-		return verdictOther
-	case m.opts.OnConflict == Fail:
-		return verdictFail
+	case errors.As(err, &inner):
+		e.ID = inner.ID
+	case errors.As(err, &named):
+		e.ID = named.ID
 	}
-	return verdictSkip
-}
-
-// fill stores documents, with the time to live that they are to have. To
-// insert again after a lost reply is safe here: what is there already is
-// compared.
-func (m *migration) fill(ctx context.Context, docs []moved, replace bool) (int, error) {
-	const attempts = 3
-	items := make([]item, len(docs))
-	bytes := int64(0)
-	for i, d := range docs {
-		items[i] = d.item
-		if d.ttl == 0 {
-			items[i].ttl = m.opts.TTL
-		}
-		bytes += int64(len(d.value))
-	}
-	total := 0
-	for attempt := 1; ; attempt++ {
-		n, err := fill(ctx, m.dst, items, replace)
-		total += n
-		if err != nil && attempt < attempts && errors.Is(err, ErrOutcomeUnknown) && ctx.Err() == nil {
-			continue
-		}
-		if err == nil {
-			m.report.Bytes += bytes
-		}
-		return total, err
-	}
-}
-
-// advance reports progress.
-func (m *migration) advance(p pageOf) {
-	m.progress.Documents += len(p.docs)
-	for _, d := range p.docs {
-		m.progress.Bytes += int64(len(d.value))
-	}
-	if m.opts.Progress != nil {
-		m.opts.Progress(m.progress)
-	}
+	return e
 }

@@ -99,7 +99,7 @@ func (tr *traveller) arrived(t *testing.T, s *store) {
 
 // left is what stays in a store of files, as no other takes it.
 func (tr *traveller) left(s *store) []string {
-	if e := jsonEngineOf(s); e != nil && e.count() > len(tr.ids) {
+	if e, ok := s.engine.(sized); ok && e.count() > len(tr.ids) {
 		return tr.corrupt
 	}
 	return nil

@@ -90,6 +90,27 @@ func TestNamespacesOfRedis(t *testing.T) {
 	}
 }
 
+// A Cluster that may not be asked for its slots is listed all the same, and a
+// warning says what the listing does not notice.
+func TestNamespacesWithoutClusterNodes(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 3, 0)
+	cfg := redisCfg(cluster.URL())
+	have(t, openRedisStore(t, cfg, "docs"), docs{"a": "1"})
+	for _, node := range cluster.Nodes {
+		node.ACL("default", "", "~*", "&*", "+@all", "-cluster|nodes")
+	}
+	book := new(logBook)
+	f, err := NewFactory(cfg, WithLogger(book.logger()))
+	require.NoError(t, err)
+	list, err := f.Namespaces(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []string{"docs"}, list)
+	require.Len(t, book.warnings(), 1)
+	require.Contains(t, book.warnings()[0], "CLUSTER NODES")
+	require.NoError(t, f.Close())
+}
+
 // A registered backend is not asked, and a server that is not there is an
 // error, not an empty list.
 func TestNamespacesFail(t *testing.T) {

@@ -200,6 +200,29 @@ func (s *store) Insert(ctx context.Context, byID map[string]json.RawMessage) (n 
 	return n, err
 }
 
+// fill stores a list, with the times to live that it has, and returns how many.
+// Unless replace is set, it is an Insert.
+func (s *store) fill(ctx context.Context, list []item, replace bool) (n int, err error) {
+	c := begun(methodInsert)
+	if replace {
+		c.method = methodUpsert
+	}
+	defer s.end(c, &err)
+	items := itemsOf(list...)
+	bytes, err := s.checkItems(ctx, items)
+	if err != nil || items.len() == 0 {
+		return 0, err
+	}
+	s.counters.methods[c.method].batch.number(items.len())
+	if !replace {
+		n, err = s.engine.insert(ctx, items)
+	} else if err = s.engine.upsert(ctx, items); err == nil {
+		n = items.len()
+	}
+	s.stored(items, bytes, n)
+	return n, err
+}
+
 func (s *store) Delete(ctx context.Context, ids ...string) (n int, err error) {
 	c := begun(methodDelete)
 	defer s.end(c, &err)
@@ -334,4 +357,29 @@ func (s *store) fail(op string, err error) error {
 		e.ID = with.ID
 	}
 	return e
+}
+
+// sideOf is s for those who move documents; nil for none.
+func sideOf(s Store) *side {
+	if s == nil {
+		return nil
+	}
+	d := &side{store: s, cause: causeOf}
+	if e, ok := As[Expirer](s); ok {
+		d.expirer = e
+	}
+	if inner, ok := As[*store](s); ok {
+		d.namespace = inner.namespace
+	}
+	if own, ok := s.(*store); ok {
+		d.engine, d.fill, d.fail = own.engine, own.fill, own.fail
+		d.ttl, d.maxValue = own.ttl, own.maxValue
+		d.begin = func(ctx context.Context, write bool) error {
+			if write {
+				return own.beginWrite(ctx)
+			}
+			return own.begin(ctx)
+		}
+	}
+	return d
 }

@@ -68,7 +68,7 @@ func TestDigestOfDocuments(t *testing.T) {
 			id, value := change(id, list[id])
 			d.add(s.hash(id, []byte(value)))
 		}
-		return d.contents()
+		return Contents(contentsOf(&d))
 	}
 	same := func(id, value string) (string, string) { return id, value }
 	ids := slices.Sorted(maps.Keys(list))

@@ -2,16 +2,95 @@ package kv
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"sync"
 	"time"
 )
 
-// readBytes bounds what is read of a store at a time. The json backend knows
-// the sizes of values beforehand, so that only a larger single value exceeds
-// it. Of others a page has as many documents as the size of those before
-// suggests, beginning with one.
-const readBytes = 8 << 20
+// How many documents, and about how many bytes, are moved at a time. The json
+// backend knows the sizes of values beforehand, so that only a larger single
+// value exceeds them. Of others a page has as many documents as the size of
+// those before suggests, beginning with one.
+const (
+	bulkPage  = 500
+	bulkBytes = 8 << 20
+)
+
+// A moved is a document on its way from one store to another, or the reason
+// why there is none: an error that matches ErrNotFound, for one that went away
+// since its id was listed, or ErrCorrupt.
+type moved struct {
+	item
+	err error
+}
+
+// after is d when some time has passed.
+func (d moved) after(passed time.Duration) moved {
+	if d.err != nil || d.ttl == 0 {
+		return d
+	}
+	if d.ttl = roundTTL(d.ttl - passed); d.ttl <= 0 {
+		d.err = ErrNotFound
+	}
+	return d
+}
+
+// pages lists the ids of s, some at a time. Who gets a page may keep it.
+func (s *side) pages(ctx context.Context) iter.Seq2[[]string, error] {
+	return func(yield func([]string, error) bool) {
+		page := make([]string, 0, bulkPage)
+		for id, err := range s.store.Keys(ctx) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			page = append(page, id)
+			if len(page) == bulkPage {
+				if !yield(page, nil) {
+					return
+				}
+				page = make([]string, 0, bulkPage)
+			}
+		}
+		if len(page) > 0 {
+			yield(page, nil)
+		}
+	}
+}
+
+// fetch reads the documents with these ids and how long they have to live.
+// One whose store knows no times to live lives for ever.
+func (s *side) fetch(ctx context.Context, ids []string) ([]moved, error) {
+	var ttls []time.Duration
+	var failed error
+	var running sync.WaitGroup
+	running.Go(func() { ttls, failed = s.lives(ctx, ids) })
+	values, err := s.values(ctx, ids)
+	running.Wait()
+	if err != nil && (values == nil || !errors.Is(err, ErrCorrupt)) {
+		return nil, err
+	}
+	if failed != nil {
+		return nil, failed
+	}
+	corrupt := err != nil
+	docs := make([]moved, len(ids))
+	for i, id := range ids {
+		d := &docs[i]
+		d.item = item{id: id, value: values[i], ttl: ttls[i]}
+		switch {
+		case d.value == nil && corrupt:
+			d.value, d.err = s.store.Get(ctx, id)
+		case d.value == nil || d.ttl == absent:
+			d.err = ErrNotFound
+		}
+		if d.err != nil && !errors.Is(d.err, ErrNotFound) && !errors.Is(d.err, ErrCorrupt) {
+			return nil, d.err
+		}
+	}
+	return docs, nil
+}
 
 // A pageOf documents is what was read of a store at about one time.
 type pageOf struct {
@@ -21,11 +100,11 @@ type pageOf struct {
 
 // A reader reads documents in pages of a bounded size.
 type reader struct {
-	store Store
-	next  int // documents of the next page
+	side *side
+	next int // documents of the next page
 }
 
-func newReader(s Store) *reader { return &reader{store: s, next: 1} }
+func newReader(s *side) *reader { return &reader{side: s, next: 1} }
 
 // read returns the documents with these ids, page by page and in order. Ids
 // that no store accepts, which something else has put there, count as corrupt.
@@ -53,7 +132,7 @@ func (r *reader) page(ctx context.Context, ids []string) (pageOf, error) {
 	var docs []moved
 	if len(good) > 0 {
 		var err error
-		if docs, err = fetch(ctx, r.store, good); err != nil {
+		if docs, err = r.side.fetch(ctx, good); err != nil {
 			return p, err
 		}
 		r.adapt(docs)
@@ -88,13 +167,13 @@ func (r *reader) alike(ctx context.Context, docs []moved) (theirs []moved, at []
 
 // fitting is how many of ids to read next.
 func (r *reader) fitting(ids []string) int {
-	e := jsonEngineOf(r.store)
-	if e == nil {
+	e, ok := r.side.engine.(sized)
+	if !ok {
 		return min(r.next, len(ids))
 	}
 	total := int64(0)
 	for i, size := range e.sizes(ids) {
-		if total += size; total > readBytes && i > 0 {
+		if total += size; total > bulkBytes && i > 0 {
 			return i
 		}
 	}
@@ -106,41 +185,13 @@ func (r *reader) adapt(docs []moved) {
 	for _, d := range docs {
 		total += d.size()
 	}
-	fit := readBytes * len(docs) / total
+	fit := bulkBytes * len(docs) / total
 	r.next = min(max(fit, 1), max(2*r.next, 1), bulkPage)
-}
-
-// jsonEngineOf returns the engine of a store of the json backend, or nil.
-func jsonEngineOf(s Store) *jsonEngine {
-	if own, ok := s.(*store); ok {
-		e, _ := own.engine.(*jsonEngine)
-		return e
-	}
-	return nil
-}
-
-// sizes returns how much room each value takes.
-func (e *jsonEngine) sizes(ids []string) []int64 {
-	sizes := make([]int64, len(ids))
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	for i, id := range ids {
-		if at, ok := e.index.position[id]; ok {
-			sizes[i] = int64(e.index.docs[at].size)
-		}
-	}
-	return sizes
-}
-
-func (e *jsonEngine) count() int {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	return len(e.index.position)
 }
 
 // readAhead reads the documents of ids page by page, ahead of who uses them,
 // and lists ids ahead of reading.
-func readAhead(ctx context.Context, s Store, ids iter.Seq2[[]string, error]) iter.Seq2[pageOf, error] {
+func readAhead(ctx context.Context, s *side, ids iter.Seq2[[]string, error]) iter.Seq2[pageOf, error] {
 	return ahead(ctx, func(ctx context.Context) iter.Seq2[pageOf, error] {
 		return func(yield func(pageOf, error) bool) {
 			r := newReader(s)

@@ -9,34 +9,26 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/ngraf/kv/internal/jsonscan"
 )
 
-// A PythonReport says what became of an export of nano-graphrag.
-type PythonReport struct {
-	ImportReport
-	Refused      []string `json:"refused"`      // ids whose value is not JSON
-	Unidentified []int    `json:"unidentified"` // places, from 0, of array elements whose id cannot be computed
+// A pythonReport is kv.PythonReport.
+type pythonReport struct {
+	importReport
+	refused      []string
+	unidentified []int
 }
 
-// ImportPython stores the documents of an export of one namespace that
-// nano-graphrag's backup wrote (kv/<namespace>.json in an .ngbak archive).
-//
-// Exports from Redis are an object, id to value. Exports from JSON files are
-// an array without ids; there the namespace tells how the original computes
-// them: of full_docs and text_chunks from the content, of community_reports
-// from the title. Those of other namespaces, of the LLM cache above all,
-// cannot be had from the value; such elements are reported and left out.
-// Times to live are not in these exports: every document gets that of its
-// namespace, as with Upsert. If dst is nil and mode is ImportMerge, nothing is
-// stored, and the report says what there is.
-//
-// Format: nano_graphrag/backup/exporters/kv_exporter.py.
-func ImportPython(ctx context.Context, r io.Reader, dst Store, namespace string, mode ImportMode) (PythonReport, error) {
+// importPython stores the documents of an export in dst; nil: nowhere.
+func importPython(ctx context.Context, r io.Reader, dst *side, namespace string, mode importMode) (pythonReport, error) {
 	p := &pythonImport{
-		loader: loader{store: dst, mode: mode, report: ImportReport{Namespace: namespace}},
-		report: PythonReport{Refused: []string{}, Unidentified: []int{}},
+		loader: newLoader(dst, namespace, mode),
+		report: pythonReport{refused: []string{}, unidentified: []int{}},
+	}
+	if dst != nil {
+		p.ttl = dst.ttl
 	}
 	err := p.loader.check(ctx)
 	if err == nil {
@@ -45,16 +37,17 @@ func ImportPython(ctx context.Context, r io.Reader, dst Store, namespace string,
 	if err == nil {
 		err = p.loader.flush(ctx)
 	}
-	if err == nil && mode == ImportReplace {
+	if err == nil && mode == importReplace {
 		err = p.loader.prune(ctx)
 	}
-	p.report.ImportReport = p.loader.report
-	return p.report, opError("import", namespace, err)
+	p.report.importReport = p.loader.report
+	return p.report, err
 }
 
 type pythonImport struct {
-	loader loader
-	report PythonReport
+	loader *loader
+	ttl    time.Duration // of what is stored
+	report pythonReport
 }
 
 func (p *pythonImport) run(ctx context.Context, in *bufio.Reader) error {
@@ -86,7 +79,7 @@ func (p *pythonImport) object(ctx context.Context, in *jsonscan.Reader) error {
 		case err != nil:
 			return notJSON(ErrCorrupt, err)
 		case m.Err != nil:
-			p.report.Refused = append(p.report.Refused, string(m.Name))
+			p.report.refused = append(p.report.refused, string(m.Name))
 			continue
 		}
 		if err := p.loader.put(ctx, p.item(string(m.Name), m.Value), 0); err != nil {
@@ -96,30 +89,26 @@ func (p *pythonImport) object(ctx context.Context, in *jsonscan.Reader) error {
 }
 
 func (p *pythonImport) item(id string, value []byte) item {
-	it := item{id: id, value: jsonscan.AppendCompact(nil, value)}
-	if own, ok := p.loader.store.(*store); ok {
-		it.ttl = own.ttl
-	}
-	return it
+	return item{id: id, value: jsonscan.AppendCompact(nil, value), ttl: p.ttl}
 }
 
 // array reads what came from files. null stands for a document that was
 // listed and then gone.
 func (p *pythonImport) array(ctx context.Context, in *json.Decoder) error {
 	if _, err := in.Token(); err != nil {
-		return fmt.Errorf("%w: %w", ErrCorrupt, &veiled{"the export is not JSON", err})
+		return fmt.Errorf("%w: %w", ErrCorrupt, veil("the export is not JSON", err))
 	}
 	for place := 0; in.More(); place++ {
 		var value json.RawMessage
 		if err := in.Decode(&value); err != nil {
-			return fmt.Errorf("%w: %w", ErrCorrupt, &veiled{fmt.Sprintf("element %d of the export is not JSON", place), err})
+			return fmt.Errorf("%w: %w", ErrCorrupt, veil(fmt.Sprintf("element %d of the export is not JSON", place), err))
 		}
 		if string(value) == "null" {
 			continue
 		}
 		id, ok := pythonID(p.loader.report.Namespace, value)
 		if !ok {
-			p.report.Unidentified = append(p.report.Unidentified, place)
+			p.report.unidentified = append(p.report.unidentified, place)
 			continue
 		}
 		if err := p.loader.put(ctx, p.item(id, value), 0); err != nil {
@@ -127,7 +116,7 @@ func (p *pythonImport) array(ctx context.Context, in *json.Decoder) error {
 		}
 	}
 	if _, err := in.Token(); err != nil {
-		return fmt.Errorf("%w: %w", ErrCorrupt, &veiled{"the export ends within its array", err})
+		return fmt.Errorf("%w: %w", ErrCorrupt, veil("the export ends within its array", err))
 	}
 	return nil
 }

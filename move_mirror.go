@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -17,9 +18,9 @@ func (m *migration) mirror(ctx context.Context) error {
 	if err := m.refuseEmpty(ctx, m.progress.Documents == 0); err != nil {
 		return err
 	}
-	for p, err := range readAhead(ctx, m.dst, lacking(ctx, m.src, m.dst)) {
+	for p, err := range readAhead(ctx, m.dst, m.dst.beyond(ctx, m.src)) {
 		if err != nil {
-			return onSide("the stores", err)
+			return m.dst.named("the stores", err)
 		}
 		var ids []string
 		for _, d := range p.docs {
@@ -28,21 +29,21 @@ func (m *migration) mirror(ctx context.Context) error {
 			}
 		}
 		if err := m.remove(ctx, ids); err != nil {
-			return onSide("the destination", err)
+			return m.atDestination(err)
 		}
 	}
 	return nil
 }
 
 func (m *migration) remove(ctx context.Context, ids []string) error {
-	if m.opts.DryRun || len(ids) == 0 {
+	if m.opts.dryRun || len(ids) == 0 {
 		m.report.Removed += len(ids)
 		return nil
 	}
-	n, err := m.dst.Delete(ctx, ids...)
+	n, err := m.dst.store.Delete(ctx, ids...)
 	if errors.Is(err, ErrOutcomeUnknown) && ctx.Err() == nil {
 		n = len(ids) // All but some that somebody else has removed.
-		_, err = m.dst.Delete(ctx, ids...)
+		_, err = m.dst.store.Delete(ctx, ids...)
 	}
 	m.report.Removed += n
 	return err
@@ -54,9 +55,9 @@ func (m *migration) refuseEmpty(ctx context.Context, empty bool) error {
 	if !empty {
 		return nil
 	}
-	for _, err := range m.dst.Keys(ctx) {
+	for _, err := range m.dst.store.Keys(ctx) {
 		if err != nil {
-			return onSide("the destination", err)
+			return m.atDestination(err)
 		}
 		return invalidf("the source is empty, and Mirror would remove every document of the destination; use Drop if that is meant")
 	}
@@ -65,11 +66,11 @@ func (m *migration) refuseEmpty(ctx context.Context, empty bool) error {
 
 // replace makes dst, whose engine is e, the mirror of src in one step. Memory
 // holds the ids of both.
-func (m *migration) replace(ctx context.Context, e *jsonEngine) error {
+func (m *migration) replace(ctx context.Context, e fileEngine) error {
 	ids := make(map[string]struct{})
-	for id, err := range m.src.Keys(ctx) {
+	for id, err := range m.src.store.Keys(ctx) {
 		if err != nil {
-			return onSide("the source", err)
+			return m.atSource(err)
 		}
 		ids[id] = struct{}{}
 	}
@@ -77,8 +78,8 @@ func (m *migration) replace(ctx context.Context, e *jsonEngine) error {
 		return err
 	}
 	m.progress.Total = len(ids)
-	if m.opts.DryRun {
-		for _, err := range m.changes(ctx, e, ids) {
+	if m.opts.dryRun {
+		for _, err := range m.changes(ctx, ids) {
 			if err != nil {
 				return err
 			}
@@ -86,7 +87,7 @@ func (m *migration) replace(ctx context.Context, e *jsonEngine) error {
 		return nil
 	}
 	before := m.report
-	previous, err := e.replace(ctx, m.changes(ctx, e, ids))
+	previous, err := e.replace(ctx, m.changes(ctx, ids))
 	if err != nil {
 		m.report = before // It was all or nothing.
 	}
@@ -96,51 +97,59 @@ func (m *migration) replace(ctx context.Context, e *jsonEngine) error {
 
 // changes yields what makes dst the mirror of src, which has these ids.
 // Documents that dst has keep their place, and new ones follow sorted by id.
-func (m *migration) changes(ctx context.Context, e *jsonEngine, ids map[string]struct{}) iter.Seq2[replacement, error] {
+func (m *migration) changes(ctx context.Context, ids map[string]struct{}) iter.Seq2[replacement, error] {
 	return func(yield func(replacement, error) bool) {
-		var both []string
-		for id, err := range m.dst.Keys(ctx) {
-			if err != nil {
-				yield(replacement{}, onSide("the destination", err))
-				return
-			}
-			if _, ok := ids[id]; ok {
-				both = append(both, id)
-				delete(ids, id)
-				continue
-			}
-			if _, err := e.get(ctx, id); errors.Is(err, ErrCorrupt) {
-				continue
-			}
-			m.report.Removed++
-			if !yield(replacement{item{id: id}, true}, nil) {
-				return
-			}
+		if both, ok := m.removals(ctx, ids, yield); ok {
+			m.updates(ctx, both, slices.Sorted(maps.Keys(ids)), yield)
 		}
-		fresh := make([]string, 0, len(ids))
-		for id := range ids {
-			fresh = append(fresh, id)
+	}
+}
+
+// removals yields those of dst that are not in ids, takes the others out of
+// ids, and returns them in the order of dst.
+func (m *migration) removals(ctx context.Context, ids map[string]struct{}, yield func(replacement, error) bool) (both []string, ok bool) {
+	for id, err := range m.dst.store.Keys(ctx) {
+		if err != nil {
+			yield(replacement{}, m.atDestination(err))
+			return nil, false
 		}
-		slices.Sort(fresh)
-		sorted := func(yield func([]string, error) bool) {
-			for _, list := range [][]string{both, fresh} {
-				for page := range slices.Chunk(list, bulkPage) {
-					if !yield(page, nil) {
-						return
-					}
+		if _, ok := ids[id]; ok {
+			both = append(both, id)
+			delete(ids, id)
+			continue
+		}
+		if _, err := m.dst.engine.get(ctx, id); errors.Is(err, ErrCorrupt) {
+			continue
+		}
+		m.report.Removed++
+		if !yield(replacement{item: item{id: id}, remove: true}, nil) {
+			return nil, false
+		}
+	}
+	return both, true
+}
+
+// updates yields those of src that dst has otherwise, of those in both, and
+// those that it lacks.
+func (m *migration) updates(ctx context.Context, both, fresh []string, yield func(replacement, error) bool) {
+	lists := func(yield func([]string, error) bool) {
+		for _, list := range [][]string{both, fresh} {
+			for page := range slices.Chunk(list, bulkPage) {
+				if !yield(page, nil) {
+					return
 				}
 			}
 		}
-		for p, err := range readAhead(ctx, m.src, sorted) {
-			if err != nil {
-				yield(replacement{}, onSide("the source", err))
-				return
-			}
-			if !m.changesOf(ctx, p, yield) {
-				return
-			}
-			m.advance(p)
+	}
+	for p, err := range readAhead(ctx, m.src, lists) {
+		if err != nil {
+			yield(replacement{}, m.atSource(err))
+			return
 		}
+		if !m.changesOf(ctx, p, yield) {
+			return
+		}
+		m.advance(p)
 	}
 }
 
@@ -149,13 +158,13 @@ func (m *migration) changesOf(ctx context.Context, p pageOf, yield func(replacem
 	docs := m.sound(p)
 	for _, d := range docs {
 		if err := m.accepts(d.item); err != nil {
-			yield(replacement{}, onSide("the destination", err))
+			yield(replacement{}, m.atDestination(err))
 			return false
 		}
 	}
 	theirs, _, err := m.theirs.alike(ctx, docs)
 	if err != nil {
-		yield(replacement{}, onSide("the destination", err))
+		yield(replacement{}, m.atDestination(err))
 		return false
 	}
 	for i, d := range docs {
@@ -169,10 +178,10 @@ func (m *migration) changesOf(ctx context.Context, p pageOf, yield func(replacem
 			m.report.Overwritten++
 		}
 		if d.ttl == 0 {
-			d.ttl = m.opts.TTL
+			d.ttl = m.opts.ttl
 		}
 		m.report.Bytes += int64(len(d.value))
-		if !yield(replacement{d.item, false}, nil) {
+		if !yield(replacement{item: d.item}, nil) {
 			return false
 		}
 	}
@@ -182,19 +191,19 @@ func (m *migration) changesOf(ctx context.Context, p pageOf, yield func(replacem
 // verify compares dst with src, and finds no differences but those that the
 // report has counted.
 func (m *migration) verify(ctx context.Context) error {
-	c := comparison{a: m.src, b: m.dst, ttl: m.opts.TTL}
-	progress := Progress{Verifying: true, Total: m.progress.Documents}
+	c := comparison{a: m.src, b: m.dst, ttl: m.opts.ttl}
+	progress := migrateProgress{Verifying: true, Total: m.progress.Documents}
 	c.seen = func(docs int) {
 		progress.Documents += docs
-		if m.opts.Progress != nil {
-			m.opts.Progress(progress)
+		if m.opts.progress != nil {
+			m.opts.progress(progress)
 		}
 	}
 	err := c.run(ctx)
 	if err != nil {
 		return fmt.Errorf("comparing: %w", err)
 	}
-	m.report.Source, m.report.Destination = c.sumA.contents(), c.sumB.contents()
+	m.report.Source, m.report.Destination = contentsOf(&c.sumA), contentsOf(&c.sumB)
 	return m.judge(&c)
 }
 
@@ -205,15 +214,15 @@ func (m *migration) judge(c *comparison) error {
 		n, counted int
 		what       string
 	}{
-		{c.found[OnlyInA], 0, "only in the source"},
-		{c.found[OtherValue] + c.spoilt, m.report.Skipped, "with another value"},
-		{c.found[OtherTTL], m.report.TTLKept, "with another time to live"},
+		{c.found[onlyInA], 0, "only in the source"},
+		{c.found[otherValue] + c.spoilt, m.report.Skipped, "with another value"},
+		{c.found[otherTTL], m.report.TTLKept, "with another time to live"},
 	} {
 		if w.n > w.counted {
 			wrong = append(wrong, fmt.Sprintf("%d %s", w.n-w.counted, w.what))
 		}
 	}
-	if n := c.found[OnlyInB]; m.opts.Mirror && n > 0 {
+	if n := c.found[onlyInB]; m.opts.mirror && n > 0 {
 		wrong = append(wrong, fmt.Sprintf("%d only in the destination", n))
 	}
 	m.report.Verified = len(wrong) == 0

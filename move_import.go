@@ -16,62 +16,41 @@ import (
 	"unicode/utf8"
 )
 
-// An ImportMode says what Import does about documents that are there already.
-type ImportMode int
+// An importMode says what is done about documents that are there already. It
+// is kv.ImportMode.
+type importMode int
 
 const (
-	ImportMerge     ImportMode = iota // they stay; only absent ids are stored
-	ImportOverwrite                   // those in the stream replace them, others stay
-	ImportReplace                     // as overwrite, and those that are not in the stream are removed at the end
-	ImportIfEmpty                     // the import fails, before it has written anything, if there is one
+	importMerge importMode = iota
+	importOverwrite
+	importReplace
+	importIfEmpty
 )
 
-// An ImportReport says what became of one namespace.
-type ImportReport struct {
-	Namespace string `json:"namespace"`
-	Documents int    `json:"documents"` // in the stream
-	Stored    int    `json:"stored"`
-	Skipped   int    `json:"skipped"` // were there already
-	Expired   int    `json:"expired"` // had no time left to live
-	Removed   int    `json:"removed"` // were not in the stream; see ImportReplace
+// An importReport is kv.ImportReport.
+type importReport struct {
+	Namespace string
+	Documents int
+	Stored    int
+	Skipped   int
+	Expired   int
+	Removed   int
 }
 
 // maxLine bounds a line of a stream: a value and an id at their limits, the id
 // with every byte escaped.
 const maxLine = limitMaxValueBytes + 6*maxIDBytes + 1<<10
 
-// VerifyExport reads a stream that Export wrote to its end, and returns what
-// is in it. The error matches ErrCorrupt, and names the line, if a checksum is
-// wrong or the stream is not complete.
-func VerifyExport(ctx context.Context, r io.Reader) ([]ImportReport, error) {
-	return Import(ctx, r, func(context.Context, string) (Store, error) { return nil, nil }, ImportMerge)
-}
-
-// Import stores the documents of a stream that [Export] wrote, with what is
-// left of their times to live. Every namespace is opened by open; where that
-// returns no store and no error, the namespace is read and passed over.
-//
-// The checksum of a line is compared before its document is stored, that of
-// the whole at the end. A caller who wants to know that the stream is good
-// before anything is written calls [VerifyExport] first. A stream that is
-// damaged is an error that matches [ErrCorrupt] and names the line; the reports
-// say what was stored before. Repeating an Import is safe.
-func Import(ctx context.Context, r io.Reader, open Opener, mode ImportMode) ([]ImportReport, error) {
-	in := &intake{lines: newExportReader(r), open: open, mode: mode}
-	namespace := ""
-	err := in.run(ctx)
-	if l := in.now(); l != nil {
-		namespace = l.report.Namespace
-	}
-	return in.reports(), errors.Join(opError("import", namespace, err), in.close())
-}
-
 // An intake reads a stream and has a loader for each of its namespaces.
 type intake struct {
 	lines   *exportReader
-	open    Opener
-	mode    ImportMode
+	open    func(ctx context.Context, namespace string) (*side, error) // nil and no error: pass over
+	mode    importMode
 	loaders []*loader
+}
+
+func newIntake(r io.Reader, open func(ctx context.Context, namespace string) (*side, error), mode importMode) *intake {
+	return &intake{lines: newExportReader(r), open: open, mode: mode}
 }
 
 // now is the loader of the namespace that is being read, or nil.
@@ -82,8 +61,16 @@ func (in *intake) now() *loader {
 	return in.loaders[len(in.loaders)-1]
 }
 
-func (in *intake) reports() []ImportReport {
-	var reports []ImportReport
+// namespace is the one that is being read, if there is one.
+func (in *intake) namespace() string {
+	if l := in.now(); l != nil {
+		return l.report.Namespace
+	}
+	return ""
+}
+
+func (in *intake) reports() []importReport {
+	var reports []importReport
 	for _, l := range in.loaders {
 		reports = append(reports, l.report)
 	}
@@ -126,7 +113,7 @@ func (in *intake) begin(ctx context.Context, namespace string) error {
 	if err != nil {
 		return err
 	}
-	l := &loader{store: s, mode: in.mode, report: ImportReport{Namespace: namespace}}
+	l := newLoader(s, namespace, in.mode)
 	in.loaders = append(in.loaders, l)
 	return l.check(ctx)
 }
@@ -138,7 +125,7 @@ func (in *intake) end(ctx context.Context) error {
 			return err
 		}
 	}
-	if in.mode != ImportReplace {
+	if in.mode != importReplace {
 		return nil
 	}
 	for _, l := range in.loaders {
@@ -149,7 +136,7 @@ func (in *intake) end(ctx context.Context) error {
 		if s == nil {
 			continue
 		}
-		l.store = s
+		l.dst = s
 		if err := l.prune(ctx); err != nil {
 			return err
 		}
@@ -167,20 +154,24 @@ func (in *intake) close() error {
 
 // A loader stores documents in one namespace, many at a time.
 type loader struct {
-	store  Store // nil: the namespace is passed over
-	mode   ImportMode
-	report ImportReport
+	dst    *side // nil: the namespace is passed over
+	mode   importMode
+	report importReport
 	items  []item // to be stored together
 	bytes  int
-	seen   map[string]struct{} // ids, for ImportReplace
+	seen   map[string]struct{} // ids, for importReplace
+}
+
+func newLoader(dst *side, namespace string, mode importMode) *loader {
+	return &loader{dst: dst, mode: mode, report: importReport{Namespace: namespace}}
 }
 
 // check refuses a namespace that is not empty, if it has to be.
 func (l *loader) check(ctx context.Context) error {
-	if l.store == nil || l.mode != ImportIfEmpty {
+	if l.dst == nil || l.mode != importIfEmpty {
 		return nil
 	}
-	for _, err := range l.store.Keys(ctx) {
+	for _, err := range l.dst.store.Keys(ctx) {
 		if err != nil {
 			return err
 		}
@@ -192,7 +183,7 @@ func (l *loader) check(ctx context.Context) error {
 // put takes a document. expires is in milliseconds since 1970; 0: never.
 func (l *loader) put(ctx context.Context, it item, expires int64) error {
 	l.report.Documents++
-	if l.store == nil {
+	if l.dst == nil {
 		return nil
 	}
 	if expires != 0 {
@@ -201,7 +192,7 @@ func (l *loader) put(ctx context.Context, it item, expires int64) error {
 			return nil
 		}
 	}
-	if l.mode == ImportReplace {
+	if l.mode == importReplace {
 		if l.seen == nil {
 			l.seen = make(map[string]struct{})
 		}
@@ -220,7 +211,7 @@ func (l *loader) flush(ctx context.Context) error {
 	if len(l.items) == 0 {
 		return nil
 	}
-	n, err := fill(ctx, l.store, l.items, l.mode == ImportOverwrite || l.mode == ImportReplace)
+	n, err := l.dst.put(ctx, l.items, l.mode == importOverwrite || l.mode == importReplace)
 	l.report.Stored += n
 	if err != nil {
 		return err
@@ -239,17 +230,17 @@ func (l *loader) finish(ctx context.Context) error {
 }
 
 func (l *loader) close() error {
-	if l.store == nil {
+	if l.dst == nil {
 		return nil
 	}
-	s := l.store
-	l.store = nil
+	s := l.dst.store
+	l.dst = nil
 	return s.Close()
 }
 
 // prune removes the documents that were not taken.
 func (l *loader) prune(ctx context.Context) error {
-	for ids, err := range pages(ctx, l.store) {
+	for ids, err := range l.dst.pages(ctx) {
 		if err != nil {
 			return errors.Join(err, l.close())
 		}
@@ -259,7 +250,7 @@ func (l *loader) prune(ctx context.Context) error {
 				others = append(others, id)
 			}
 		}
-		n, err := l.store.Delete(ctx, others...)
+		n, err := l.dst.store.Delete(ctx, others...)
 		l.report.Removed += n
 		if err != nil {
 			return errors.Join(err, l.close())

@@ -1,0 +1,63 @@
+package kv
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A report has everything that the work has counted: each of its fields, set
+// by itself, arrives under its own name, and there are no others.
+func TestMigrateReportIsWhole(t *testing.T) {
+	t.Parallel()
+	kind := reflect.TypeFor[migrateReport]()
+	require.Equal(t, kind.NumField(), reflect.TypeFor[MigrateReport]().NumField())
+	for i := range kind.NumField() {
+		var r migrateReport
+		work := reflect.ValueOf(&r).Elem()
+		distinct(t, work.Field(i), new(int))
+		face := reflect.ValueOf(migrated(r))
+		for j := range kind.NumField() {
+			name := kind.Field(j).Name
+			got := face.FieldByName(name)
+			require.True(t, got.IsValid(), name)
+			require.Equal(t, work.Field(j).Convert(got.Type()).Interface(), got.Interface(), name)
+		}
+	}
+}
+
+// distinct gives v, and every field of it, a value that is not zero.
+func distinct(t *testing.T, v reflect.Value, n *int) {
+	*n++
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(int64(*n))
+	case reflect.String:
+		v.SetString(time.Duration(*n).String())
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		distinct(t, v.Index(0), n)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			distinct(t, v.Field(i), n)
+		}
+	default:
+		require.Failf(t, "a kind that the test does not set", "%v", v.Type())
+	}
+}
+
+// What callers choose from and what the work goes by are the same, in order.
+func TestMoveChoices(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, []conflictRule{conflictSkip, conflictOverwrite, conflictFail},
+		[]conflictRule{conflictRule(Skip), conflictRule(Overwrite), conflictRule(Fail)})
+	require.Equal(t, []importMode{importMerge, importOverwrite, importReplace, importIfEmpty},
+		[]importMode{importMode(ImportMerge), importMode(ImportOverwrite), importMode(ImportReplace), importMode(ImportIfEmpty)})
+	require.Equal(t, [...]DifferenceKind{
+		onlyInA: "only in a", onlyInB: "only in b", otherValue: "value", otherTTL: "time to live", unreadable: "unreadable",
+	}, differenceKinds)
+}
