@@ -43,8 +43,6 @@ type redisClient struct {
 	together func(ctx context.Context, cmd redis.Cmder) error
 	combiner *combiner
 
-	loan *loan // what a call has been lent that may outlive its caller
-
 	writes  *redisClient // the one to write with; nil: this one
 	confirm *confirmer   // waits for replicas; nil: the master's word is enough
 }
@@ -168,7 +166,7 @@ func newLane(o redis.UniversalOptions, calls *calls) *lane {
 // go-redis's own way, and this the one place that knows the experimental API.
 func autoPipelined(auto *redis.AutoPipeliner) func(context.Context, redis.Cmder) error {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		return auto.Submit(ctx, single{cmd}).WaitContext(ctx)
+		return auto.Submit(ctx, single{cmd, nil}).WaitContext(ctx)
 	}
 }
 
@@ -349,10 +347,12 @@ func (c *redisClient) close() error {
 // sees a deadline, but not that a context was cancelled while it waits for a
 // reply. A call that is left behind ends within the socket's timeout, reads
 // the reply that it is owed, and so gives back a connection that the next
-// user can trust. It must not use memory of the caller.
-func (c *redisClient) await(ctx context.Context, call func() error) error {
-	if ctx.Done() == nil {
-		return call()
+// user can trust. It must not use memory of the caller, whom its commands ask
+// before they go.
+func (c *redisClient) await(ctx context.Context, call func(by *caller) error) error {
+	by := callerOf(ctx)
+	if by == nil {
+		return call(nil)
 	}
 	done := make(chan error, 1)
 	if !c.calls.begin() {
@@ -360,14 +360,15 @@ func (c *redisClient) await(ctx context.Context, call func() error) error {
 	}
 	go func() {
 		defer c.calls.running.Done()
-		err := call()
-		c.loan.end()
+		err := call(by)
+		by.end()
 		done <- err
 	}()
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
+		by.leave()
 		return ctx.Err()
 	}
 }

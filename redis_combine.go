@@ -69,7 +69,7 @@ func sendTo(client redis.UniversalClient) func(context.Context, []single) {
 // is done: it ends with its group.
 func (c *combiner) do(ctx context.Context, cmd redis.Cmder) error {
 	if !c.alone(ctx, func() redis.Cmder { return cmd }) {
-		seat := c.join(ctx, func(g *group) { g.cmds = append(g.cmds, single{cmd}) })
+		seat := c.join(ctx, func(g *group) { g.cmds = append(g.cmds, single{cmd, nil}) })
 		if err := c.ride(ctx, seat); err != nil {
 			return err
 		}
@@ -93,7 +93,7 @@ func (c *combiner) alone(ctx context.Context, build func() redis.Cmder) bool {
 	if leaves {
 		return c.lane.process(ctx, build)
 	}
-	c.execute(ctx, []single{{build()}})
+	c.execute(ctx, []single{{build(), nil}})
 	return true
 }
 
@@ -208,7 +208,7 @@ func (c *combiner) depart(g *group) {
 		c.next = nil
 	}
 	if len(g.ends) > 0 {
-		g.cmds = append(g.cmds, single{g.reading()})
+		g.cmds = append(g.cmds, single{g.reading(), nil})
 	}
 	c.lastCmds, c.lastReads, c.lastBytes = len(g.cmds), len(g.ends), len(g.keys)
 }
