@@ -70,11 +70,10 @@ func (c *redisClient) confirmed(want Replicas, opts options) error {
 		return invalidf("REDIS_WAIT_REPLICAS: the given client is neither a *redis.Client nor a *redis.ClusterClient")
 	}
 	w := *c
-	w.together, w.combiner = nil, nil
+	w.together, w.combiner, w.lane = nil, nil, nil
 	w.confirm = &confirmer{want: want, most: make(map[string]int)}
 	if !opts.unshared {
-		w.combiner = newCombiner(w.executeConfirmed, w.calls, nil)
-		w.together = w.combiner.do
+		w.share(w.executeConfirmed)
 	}
 	c.writes = &w
 	return nil
