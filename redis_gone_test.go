@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,15 +94,18 @@ func undone(t *testing.T, s *store, servers ...*redistest.Server) func() []strin
 		require.Greater(t, giveUp(t, older(s)), goneDocs)
 	})
 	require.NoError(t, s.Upsert(ctx, versions("new")))
-	return func() (wrong []string) {
-		for id, want := range versions("new") {
-			value, err := s.Get(ctx, id)
-			if err != nil || string(value) != string(want) {
-				wrong = append(wrong, fmt.Sprintf("%s is %s, %v", id, value, err))
-			}
+	return func() []string { return notNew(s) }
+}
+
+// notNew returns the documents that are not the newest version.
+func notNew(s *store) (wrong []string) {
+	for id, want := range versions("new") {
+		value, err := s.Get(context.Background(), id)
+		if err != nil || string(value) != string(want) {
+			wrong = append(wrong, fmt.Sprintf("%s is %s, %v", id, value, err))
 		}
-		return wrong
 	}
+	return wrong
 }
 
 func stopped(servers []*redistest.Server, do func()) {
@@ -201,6 +207,93 @@ func TestRedisGoneCallersUndoNothing(t *testing.T) {
 			require.NoError(t, s.Drop(t.Context()))
 			leftBehind(s)
 			require.Empty(t, listed(t, s))
+		})
+	}
+}
+
+// A slowProxy forwards to a server, and can withhold what the server says on
+// connections that are opened meanwhile, beginning with the greeting.
+type slowProxy struct {
+	net.Listener
+	target string
+	held   atomic.Pointer[chan struct{}]
+	wg     sync.WaitGroup
+}
+
+func startSlowProxy(t *testing.T, target string) *slowProxy {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &slowProxy{Listener: l, target: target}
+	p.wg.Go(func() {
+		for {
+			conn, err := p.Accept()
+			if err != nil {
+				return
+			}
+			p.wg.Go(func() { p.serve(conn, p.held.Load()) })
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); p.wg.Wait() })
+	return p
+}
+
+// hold withholds, until release is called.
+func (p *slowProxy) hold(t *testing.T) (release func()) {
+	held := make(chan struct{})
+	p.held.Store(&held)
+	release = sync.OnceFunc(func() {
+		p.held.Store(nil)
+		close(held)
+	})
+	t.Cleanup(release)
+	return release
+}
+
+func (p *slowProxy) serve(client net.Conn, held *chan struct{}) {
+	defer client.Close()
+	server, err := net.Dial("tcp", p.target)
+	if err != nil {
+		return
+	}
+	p.wg.Go(func() {
+		defer server.Close()
+		_, _ = io.Copy(server, client)
+	})
+	if held != nil {
+		<-*held
+	}
+	_, _ = io.Copy(client, server)
+}
+
+// What go-redis has let wait for the greeting of a connection is not written
+// when the greeting comes, either: with whatever client, and whether the caller
+// had a deadline or was cancelled.
+func TestRedisGoneCallersBeforeTheGreeting(t *testing.T) {
+	server := redistest.Start(t)
+	proxy := startSlowProxy(t, server.Addr)
+	other := openRedisStore(t, redisCfg(server.URL()), "docs")
+	cfg := redisCfg("redis://" + proxy.Addr().String())
+	cfg.Redis.MaxConnections = 10
+	given := func(seesDeadlines bool) *store {
+		client := redis.NewClient(&redis.Options{Addr: proxy.Addr().String(), PoolSize: 10, ContextTimeoutEnabled: seesDeadlines})
+		t.Cleanup(func() { _ = client.Close() })
+		return openRedisStore(t, redisCfg(""), "docs", WithRedisClient(client))
+	}
+	for name, open := range map[string]func() *store{
+		"shared":                             func() *store { return openRedisStore(t, cfg, "docs") },
+		"not shared":                         func() *store { return openRedisStore(t, cfg, "docs", WithoutAutoPipelining()) },
+		"a given client":                     func() *store { return given(false) },
+		"a given client that sees deadlines": func() *store { return given(true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open()
+			require.NoError(t, s.Upsert(t.Context(), versions("first")))
+			release := proxy.hold(t)
+			require.NotZero(t, giveUp(t, older(s)))
+			require.NoError(t, other.Upsert(t.Context(), versions("new")))
+			release()
+			leftBehind(s)
+			require.Empty(t, notNew(other))
 		})
 	}
 }
