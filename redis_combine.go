@@ -23,7 +23,7 @@ const (
 	overdue = 10 * time.Millisecond
 
 	// groupBytes bounds the values of a group.
-	groupBytes = 256 << 10
+	groupBytes = 128 << 10
 )
 
 // A combiner lets the commands of many callers share round trips: those that
