@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
@@ -49,7 +50,7 @@ func (g *gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 
 // gatedCombiner returns a combiner whose groups are all on their way, until
 // the gate opens.
-func gatedCombiner(t *testing.T) (*combiner, *gate, *sync.WaitGroup) {
+func gatedCombiner(t *testing.T, most int) (*combiner, *gate, *sync.WaitGroup) {
 	server := miniredis.RunT(t)
 	for i := range 100 {
 		require.NoError(t, server.Set(fmt.Sprint(i), fmt.Sprint("value ", i)))
@@ -58,7 +59,7 @@ func gatedCombiner(t *testing.T) (*combiner, *gate, *sync.WaitGroup) {
 	t.Cleanup(func() { _ = client.Close() })
 	g := &gate{make(chan struct{}), make(chan struct{}), make(chan int, 100)}
 	client.AddHook(g)
-	c := newCombiner(sendTo(client), new(calls), nil, groupsInFlight)
+	c := newCombiner(sendTo(client), new(calls), nil, most)
 	running := new(sync.WaitGroup)
 	for range groupsInFlight {
 		running.Go(func() { _ = c.do(t.Context(), redis.NewStringCmd(t.Context(), "get", "0")) })
@@ -77,6 +78,43 @@ func joined(t *testing.T, c *combiner, n int) {
 	}, slack, 100*time.Microsecond)
 }
 
+// Nobody waits behind groups that are stuck, as long as there are connections.
+func TestCombinerStuckGroups(t *testing.T) {
+	c, g, running := gatedCombiner(t, groupsInFlight+2)
+	set := func(ctx context.Context, id string) error { return c.do(ctx, redis.NewStatusCmd(t.Context(), "set", id, id)) }
+	require.NoError(t, set(t.Context(), "1"))
+	require.NoError(t, set(context.Background(), "2"))
+	for range 2 { // Now all connections have a stuck group.
+		running.Go(func() { _ = c.do(t.Context(), redis.NewStringCmd(t.Context(), "get", "0")) })
+		<-g.held
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*overdue)
+	defer cancel()
+	require.ErrorIs(t, set(ctx, "3"), context.DeadlineExceeded)
+	close(g.open)
+	running.Wait()
+	c.calls.running.Wait()
+	require.True(t, c.idle())
+}
+
+// Callers without an end to their patience are back when the socket's timeout
+// has passed as often as there are attempts, however many they are.
+func TestRedisHungServerHoldsNobodyLonger(t *testing.T) {
+	server := redistest.Start(t)
+	cfg := redisCfg(server.URL())
+	cfg.Redis.SocketTimeout = 500 * time.Millisecond
+	s := openRedisStore(t, cfg, "docs")
+	server.Pause()
+	defer server.Resume()
+	began := time.Now()
+	together(t, 5000/stride, func(worker int) {
+		if _, err := s.Get(context.Background(), fmt.Sprint(worker)); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%d: %v", worker, err)
+		}
+	})
+	require.Less(t, time.Since(began), retryAttempts*(cfg.Redis.SocketTimeout+retryMost)+slack)
+}
+
 // Commands that come while groups are on their way go together, and each
 // caller gets the answer to its own. One who gives up is back at once, and
 // costs the others nothing, even as the one who sends them (Store: "A context
@@ -84,7 +122,7 @@ func joined(t *testing.T, c *combiner, n int) {
 func TestCombinerGroups(t *testing.T) {
 	for name, quits := range map[string]int{"nobody quits": -1, "the sender quits": 0, "another quits": 5} {
 		t.Run(name, func(t *testing.T) {
-			c, g, running := gatedCombiner(t)
+			c, g, running := gatedCombiner(t, groupsInFlight)
 			quit := make(chan error, 1)
 			ctx, cancel := context.WithCancel(t.Context())
 			for i := range 20 {
@@ -118,7 +156,7 @@ func TestCombinerGroups(t *testing.T) {
 // caller gets his own value. Of one that MGET has no value for, it is not said
 // that it is not there.
 func TestCombinerReads(t *testing.T) {
-	c, g, running := gatedCombiner(t)
+	c, g, running := gatedCombiner(t, groupsInFlight)
 	ids := []string{"1", "absent", "2", "3", "1"}
 	ctx, cancel := context.WithCancel(t.Context())
 	quit := make(chan error, 1)
@@ -202,7 +240,7 @@ func together(t *testing.T, n int, do func(worker int)) {
 
 // A panic in the goroutine of one caller is no acknowledgement for the others.
 func TestCombinerPanic(t *testing.T) {
-	c, g, running := gatedCombiner(t)
+	c, g, running := gatedCombiner(t, groupsInFlight)
 	running.Go(func() {
 		defer func() {
 			if recover() == nil {
@@ -220,6 +258,24 @@ func TestCombinerPanic(t *testing.T) {
 	joined(t, c, 2)
 	close(g.open)
 	running.Wait()
+}
+
+// Cancelled reads do not cost a connection each.
+func TestRedisLaneRests(t *testing.T) {
+	server := redistest.Start(t)
+	s := openRedisStore(t, redisCfg(server.URL()), "docs")
+	before, cancelled := received(t, server), 0
+	began := time.Now()
+	for cancelled < 300 {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(rand.N(100*time.Microsecond), cancel)
+		if _, err := s.Get(ctx, "0"); errors.Is(err, context.Canceled) {
+			cancelled++
+		}
+		cancel()
+	}
+	most := 50 + int(time.Since(began)/laneRest) // The pool's, and one each time that the lane has rested.
+	require.LessOrEqual(t, received(t, server)-before, most+1)
 }
 
 // A call on the lane ends when its context is cancelled, and Close ends one
