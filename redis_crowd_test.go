@@ -144,10 +144,11 @@ func used() int64 {
 // impatientHeap bounds what callers can make the heap grow by, whatever they do.
 const impatientHeap = 64 << 20
 
+var thirtyKB = json.RawMessage(`"` + strings.Repeat("x", 30<<10) + `"`)
+
 // Callers with little patience who write and write again, while the servers are
 // stopped: what they leave behind is bounded, on every kind of server.
 func TestCrowdLeaves(t *testing.T) {
-	value := json.RawMessage(`"` + strings.Repeat("x", 30<<10) + `"`)
 	for name, open := range map[string]func(t *testing.T) (*store, []*redistest.Server){
 		"shared":     goneKinds["shared"],
 		"not shared": goneKinds["not shared"],
@@ -160,7 +161,7 @@ func TestCrowdLeaves(t *testing.T) {
 				stopped(servers, func() {
 					items := make([]map[string]json.RawMessage, callers)
 					for i := range items {
-						items[i] = map[string]json.RawMessage{fmt.Sprintf("id-%d", i): value}
+						items[i] = map[string]json.RawMessage{fmt.Sprintf("id-%d", i): thirtyKB}
 					}
 					grown := impatience(t, callers, func(ctx context.Context, i int) error { return s.Upsert(ctx, items[i]) })
 					t.Logf("%d callers: %d MiB", callers, grown>>20)

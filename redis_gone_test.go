@@ -265,6 +265,19 @@ func (p *slowProxy) serve(client net.Conn, held *chan struct{}) {
 	_, _ = io.Copy(client, server)
 }
 
+// undoneBeforeGreeting has older writes given up while no new connection is
+// greeted, overwrites all, and returns what has been undone when the greetings
+// have come.
+func undoneBeforeGreeting(t *testing.T, s *store, proxy *slowProxy, other *store) []string {
+	require.NoError(t, other.Upsert(t.Context(), versions("first")))
+	release := proxy.hold(t)
+	require.NotZero(t, giveUp(t, older(s)))
+	require.NoError(t, other.Upsert(t.Context(), versions("new")))
+	release()
+	leftBehind(s)
+	return notNew(other)
+}
+
 // What go-redis has let wait for the greeting of a connection is not written
 // when the greeting comes, either: with whatever client, and whether the caller
 // had a deadline or was cancelled.
@@ -286,14 +299,7 @@ func TestRedisGoneCallersBeforeTheGreeting(t *testing.T) {
 		"a given client that sees deadlines": func() *store { return given(true) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := open()
-			require.NoError(t, s.Upsert(t.Context(), versions("first")))
-			release := proxy.hold(t)
-			require.NotZero(t, giveUp(t, older(s)))
-			require.NoError(t, other.Upsert(t.Context(), versions("new")))
-			release()
-			leftBehind(s)
-			require.Empty(t, notNew(other))
+			require.Empty(t, undoneBeforeGreeting(t, open(), proxy, other))
 		})
 	}
 }
