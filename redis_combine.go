@@ -200,7 +200,8 @@ func (c *combiner) join(ctx context.Context, bytes int, add func(g *group) int) 
 	if n := len(c.queue); n > 0 {
 		s.group = c.queue[n-1]
 	}
-	if g := s.group; g == nil || g.seats == chunkCommands || g.bytes > 0 && g.bytes+bytes > groupBytes {
+	fresh := s.group == nil || s.group.full(bytes)
+	if fresh {
 		s.group, s.sends = c.newGroup(), ctx.Done() == nil
 		if s.sends {
 			s.group.start = make(chan struct{})
@@ -211,8 +212,16 @@ func (c *combiner) join(ctx context.Context, bytes int, add func(g *group) int) 
 	s.group.callers++
 	s.group.seats++
 	s.group.bytes += bytes
-	c.dispatch()
+	if fresh { // Else somebody sees to it that the group departs.
+		c.dispatch()
+	}
 	return s
+}
+
+// full reports whether a command with values of that size has to wait for the
+// next group.
+func (g *group) full(bytes int) bool {
+	return g.seats == chunkCommands || g.bytes > 0 && g.bytes+bytes > groupBytes
 }
 
 // newGroup makes one that has room for what the last one had.
