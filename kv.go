@@ -34,7 +34,8 @@ import (
 //   - The store keeps no memory that it was given, and hands out only memory
 //     that the caller may change.
 //   - A context that is done ends the call, and the error matches ctx.Err().
-//     A write that was cut short this way may have been applied.
+//     A write that was cut short this way may have been applied, or be
+//     applied later if it was on the wire by then, but not otherwise.
 //   - Input that breaks a limit is an error that matches [ErrInvalid], and
 //     nothing of that call is written.
 //   - Empty input (no ids, no items) is no error and touches nothing.

@@ -151,19 +151,19 @@ func (e *redisEngine) way(items []item) func(context.Context, *batch, []item) {
 func (e *redisEngine) setTogether(ctx context.Context, b *batch, items []item) {
 	args := make([]any, 1, 1+2*len(items))
 	args[0] = "mset"
-	keys, loan := e.keysOfItems(items), lend(ctx, items)
+	keys, by := e.keysOfItems(items), lend(ctx, items)
 	for i := range items {
-		args = append(args, &keys[i], &loan.values[i])
+		args = append(args, &keys[i], &by.values[i])
 	}
-	_, f, err := run(ctx, e.writer.carrying(items, loan), repeatable, func() *redis.StatusCmd { return redis.NewStatusCmd(ctx, args...) })
+	_, f, err := run(by, e.writer.carrying(items), repeatable, func() *redis.StatusCmd { return redis.NewStatusCmd(by, args...) })
 	b.note(items, f, err)
 }
 
 // setEach stores items with a SET for each.
 func (e *redisEngine) setEach(ctx context.Context, b *batch, items []item) {
-	loan := lend(ctx, items)
-	set := e.set(items, loan)
-	p, err := pipeline(ctx, e.writer.carrying(items, loan), repeatable, len(items), e.client.sets(ctx, len(items), set))
+	by := lend(ctx, items)
+	set := e.set(items, by)
+	p, err := pipeline(by, e.writer.carrying(items), repeatable, len(items), e.client.sets(by, len(items), set))
 	if err != nil {
 		b.note(items, lost, err)
 		return
@@ -184,9 +184,9 @@ func (e *redisEngine) insert(ctx context.Context, items items) (int, error) {
 			b.note(part, refused, err)
 			continue
 		}
-		loan := lend(ctx, part)
-		set := e.set(part, loan, "nx")
-		p, err := pipeline(ctx, e.writer.carrying(part, loan), once, len(part), e.client.sets(ctx, len(part), set))
+		by := lend(ctx, part)
+		set := e.set(part, by, "nx")
+		p, err := pipeline(by, e.writer.carrying(part), once, len(part), e.client.sets(by, len(part), set))
 		if err != nil {
 			b.note(part, lost, err)
 		}
@@ -205,14 +205,14 @@ func (e *redisEngine) insert(ctx context.Context, items items) (int, error) {
 
 // set returns what makes the arguments of the SET of each item, with its time
 // to live in the same command.
-func (e *redisEngine) set(items []item, loan *loan, more ...any) func(i int) []any {
+func (e *redisEngine) set(items []item, by *caller, more ...any) func(i int) []any {
 	keys := e.keysOfItems(items)
 	all := make([]any, 0, len(items)*(5+len(more)))
 	var life any // of the item before, in milliseconds; most have the same
 	var lives time.Duration
 	return func(i int) []any {
 		at := len(all)
-		all = append(append(all, "set", &keys[i], &loan.values[i]), more...)
+		all = append(append(all, "set", &keys[i], &by.values[i]), more...)
 		if ttl := items[i].ttl; ttl > 0 {
 			if ttl != lives {
 				life, lives = ttl.Milliseconds(), ttl

@@ -2,7 +2,6 @@ package kv
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"iter"
 	"slices"
@@ -33,67 +32,14 @@ const inFlight = 3
 // other callers, who have to wait for all of it.
 const sharedBytes = 32 << 10
 
-// carrying returns the client for sending items that were lent.
-func (c *redisClient) carrying(items []item, loan *loan) *redisClient {
+// carrying returns the client for sending items.
+func (c *redisClient) carrying(items []item) *redisClient {
 	if len(items) == 1 && items[0].size() <= sharedBytes {
 		return c
 	}
 	alone := *c
-	alone.together, alone.loan = nil, loan
+	alone.together = nil
 	return &alone
-}
-
-// A valueArg is a value as an argument of a command: a pointer to it needs no
-// allocation, as a slice would.
-type valueArg json.RawMessage
-
-func (v *valueArg) MarshalBinary() ([]byte, error) { return *v, nil }
-
-// A loan is the values of a pipeline that may outlive its caller, who owns
-// them: copies, if the call can be left behind.
-type loan struct {
-	values []valueArg
-	copies *[]byte // of lenders; nil: none
-}
-
-// lenders keep the memory of large copies, which live for one call.
-var lenders = sync.Pool{New: func() any { return new([]byte) }}
-
-func lend(ctx context.Context, items []item) *loan {
-	l := &loan{values: make([]valueArg, len(items))}
-	for i, it := range items {
-		l.values[i] = valueArg(it.value)
-	}
-	if ctx.Done() == nil {
-		return l
-	}
-	size := 0
-	for _, value := range l.values {
-		size += len(value)
-	}
-	var all []byte
-	if size > sharedBytes {
-		l.copies = lenders.Get().(*[]byte)
-		*l.copies = slices.Grow((*l.copies)[:0], size)
-		all = *l.copies
-	} else {
-		all = make([]byte, 0, size)
-	}
-	for i, value := range l.values {
-		at := len(all)
-		all = append(all, value...)
-		l.values[i] = all[at:]
-	}
-	return l
-}
-
-// end is called when nothing reads the values any more, so that other calls
-// may have the memory. Without it the memory is the collector's.
-func (l *loan) end() {
-	if l != nil && l.copies != nil && cap(*l.copies) <= 2*perChunk.bytes {
-		lenders.Put(l.copies)
-		l.copies = nil
-	}
 }
 
 // When a command may be sent again.
@@ -103,13 +49,6 @@ var (
 	never      = []fate{}
 )
 
-// A single command is sent once by go-redis, whose ClusterClient repeats
-// others when their reply is lost, whatever MaxRetries says. Redirections are
-// still followed.
-type single struct{ redis.Cmder }
-
-func (single) NoRetry() bool { return true }
-
 // run sends one command and, by the rule again, repeats it. The command is
 // made anew for each attempt. Its error is translated, and comes with the fate
 // of the command over all attempts; redis.Nil is none, and is left in the
@@ -117,10 +56,10 @@ func (single) NoRetry() bool { return true }
 func run[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, build func() C) (C, fate, error) {
 	var last C
 	worst := refused
-	err := c.await(ctx, func() (err error) {
+	err := c.await(ctx, func(by *caller) (err error) {
 		last, err = retry(ctx, c, again, func() (C, fate, error) {
 			cmd := build()
-			f, err := c.attempt(ctx, func() error { return c.do(ctx, single{cmd}) })
+			f, err := c.attempt(ctx, func() error { return c.do(ctx, single{cmd, by}) })
 			worst = max(worst, f) // Once lost, it may have been executed.
 			return cmd, f, err
 		})
@@ -203,7 +142,7 @@ func pipeline[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, 
 		todo[i] = i
 	}
 	finished := make(chan struct{})
-	err := c.await(ctx, func() error {
+	err := c.await(ctx, func(by *caller) error {
 		defer close(finished)
 		_, err := retry(ctx, c, again, func() (struct{}, fate, error) {
 			turn, err := c.circuit.enter()
@@ -217,7 +156,7 @@ func pipeline[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, 
 			cmds := make([]single, len(todo))
 			for at, i := range todo {
 				replies[i].cmd = build(i)
-				cmds[at].Cmder = replies[i].cmd
+				cmds[at] = single{replies[i].cmd, by}
 				_ = pipe.Process(ctx, &cmds[at]) // Only queues it.
 			}
 			_, _ = pipe.Exec(ctx) // The first error of all; each has its own.

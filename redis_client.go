@@ -39,11 +39,9 @@ type redisClient struct {
 
 	// together executes a command along with those of other callers, and
 	// returns its error. nil: every command goes by itself. The combiner is
-	// what does it, except in a Cluster.
+	// what does it; in a Cluster each master has one.
 	together func(ctx context.Context, cmd redis.Cmder) error
 	combiner *combiner
-
-	loan *loan // what a call has been lent that may outlive its caller
 
 	writes  *redisClient // the one to write with; nil: this one
 	confirm *confirmer   // waits for replicas; nil: the master's word is enough
@@ -124,8 +122,8 @@ func connectRedis(_ context.Context, cfg RedisConfig, opts options) (*redisClien
 	if cache != nil {
 		c.cache = newDocFiller(cache, c, opts.logger)
 	}
-	if err := c.share(opts); err != nil {
-		return nil, errors.Join(err, c.Close())
+	if !opts.unshared {
+		c.share(sendTo(c.UniversalClient))
 	}
 	return c, c.confirmed(s.WaitReplicas, opts)
 }
@@ -141,35 +139,20 @@ func poolSize(client redis.UniversalClient) int {
 }
 
 // share lets single commands share round trips.
-func (c *redisClient) share(opts options) error {
-	if opts.unshared {
-		return nil
+func (c *redisClient) share(execute func(context.Context, []single)) {
+	if cluster := c.cluster(); cluster != nil {
+		queues := newNodeQueues(cluster, func() *combiner { return newCombiner(execute, c.calls, nil, c.pool) })
+		c.together = queues.do
+		return
 	}
-	if c.cluster() == nil {
-		c.combiner = newCombiner(sendTo(c.UniversalClient), c.calls, c.lane)
-		c.together = c.combiner.do
-		return nil
-	}
-	auto, err := c.cluster().AsyncAutoPipeline()
-	if err != nil {
-		return err
-	}
-	c.together = autoPipelined(auto)
-	return nil
+	c.combiner = newCombiner(execute, c.calls, c.lane, c.pool)
+	c.together = c.combiner.do
 }
 
 // newLane returns a lane to the server of o.
 func newLane(o redis.UniversalOptions, calls *calls) *lane {
 	o.PoolSize, o.MaxActiveConns, o.ClientSideCache = 1, 1, nil
 	return &lane{calls: calls, open: func() *redis.Client { return redis.NewClient(o.Simple()) }}
-}
-
-// autoPipelined lets commands to a Cluster share round trips, by node. It is
-// go-redis's own way, and this the one place that knows the experimental API.
-func autoPipelined(auto *redis.AutoPipeliner) func(context.Context, redis.Cmder) error {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		return auto.Submit(ctx, single{cmd}).WaitContext(ctx)
-	}
 }
 
 // options are go-redis's for s. They are the only place where a setting
@@ -349,10 +332,12 @@ func (c *redisClient) close() error {
 // sees a deadline, but not that a context was cancelled while it waits for a
 // reply. A call that is left behind ends within the socket's timeout, reads
 // the reply that it is owed, and so gives back a connection that the next
-// user can trust. It must not use memory of the caller.
-func (c *redisClient) await(ctx context.Context, call func() error) error {
-	if ctx.Done() == nil {
-		return call()
+// user can trust. It must not use memory of the caller, whom its commands ask
+// before they go.
+func (c *redisClient) await(ctx context.Context, call func(by *caller) error) error {
+	by := callerOf(ctx)
+	if by == nil {
+		return call(nil)
 	}
 	done := make(chan error, 1)
 	if !c.calls.begin() {
@@ -360,14 +345,15 @@ func (c *redisClient) await(ctx context.Context, call func() error) error {
 	}
 	go func() {
 		defer c.calls.running.Done()
-		err := call()
-		c.loan.end()
+		err := call(by)
+		by.end()
 		done <- err
 	}()
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
+		by.leave()
 		return ctx.Err()
 	}
 }

@@ -4,30 +4,42 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// groupsInFlight is how many groups are on their way at a time. With one, the
-// commands that come while it is would wait for a whole round trip before
-// their own; with many, groups are small.
-const groupsInFlight = 2
+const (
+	// groupsInFlight is how many groups are on their way at a time. With one,
+	// the commands that come while it is would wait for a whole round trip
+	// before their own; with many, groups are small.
+	groupsInFlight = 2
+
+	// overdue is the age from which a group does not count as one of these:
+	// nobody waits behind a large reply or a server that hangs.
+	overdue = 10 * time.Millisecond
+
+	// groupBytes bounds the values of a group.
+	groupBytes = 128 << 10
+)
 
 // A combiner lets the commands of many callers share round trips: those that
-// come while groups are on their way make the next group. The first of a
-// group sends it, so that a command that is alone takes the way it would take
-// without a combiner, and no goroutine but its own.
+// come while groups are on their way make the next group. A command leaves the
+// queue with its caller.
 type combiner struct {
 	execute func(ctx context.Context, cmds []single)
 	calls   *calls
 	lane    *lane // nil: none
-	turn    chan struct{}
+	most    int   // groups on their way
 
 	mu        sync.Mutex
-	next      *group // the one that can be joined, or nil
-	lastCmds  int    // how large the last one was
+	queue     []*group
+	turns     []time.Time // when the groups on their way departed; zero: a free turn
+	watching  bool        // for a group that is overdue
+	lastCmds  int         // how large the last one was
 	lastReads int
 	lastBytes int
 }
@@ -35,19 +47,28 @@ type combiner struct {
 // A group is one pipeline in the making. Its reads become one command: to read
 // keys with MGET takes a server and a client half the time of a GET for each.
 type group struct {
-	callers int
-	cmds    []single
-	keys    []byte           // to read, one behind the other
-	ends    []int            // of each
-	one     *redis.StringCmd // what reads the keys, once departed
-	many    *valuesCmd
-	done    chan struct{} // nil if nobody waits for the sender
+	callers  int // who are in it
+	seats    int // that were ever taken
+	bytes    int
+	cmds     []single         // empty: withdrawn
+	keys     []byte           // to read, one behind the other
+	reads    []int            // where each ends, ^end of one withdrawn; once sent, its place in the reply
+	one      *redis.StringCmd // what reads the keys, once sent
+	many     *valuesCmd
+	departed bool
+	turn     int
+	readers  atomic.Int64  // who wait for a read, once departed
+	start    chan struct{} // nil: a goroutine of its own sends it; else the first of its callers, when this closes
+	done     chan struct{}
 }
 
-// newCombiner makes a combiner whose groups execute sends. Each command has its
-// own error then.
-func newCombiner(execute func(context.Context, []single), calls *calls, lane *lane) *combiner {
-	return &combiner{execute: execute, calls: calls, lane: lane, turn: make(chan struct{}, groupsInFlight)}
+// present is asked when the reads are sent.
+func (g *group) present() bool { return g.readers.Load() > 0 }
+
+// newCombiner makes a combiner whose groups execute sends, at most that many
+// at a time. Each command has its own error then.
+func newCombiner(execute func(context.Context, []single), calls *calls, lane *lane, most int) *combiner {
+	return &combiner{execute: execute, calls: calls, lane: lane, most: max(most, groupsInFlight)}
 }
 
 // sendTo sends the commands of a group to a server, in one pipeline.
@@ -65,16 +86,35 @@ func sendTo(client redis.UniversalClient) func(context.Context, []single) {
 	}
 }
 
-// do executes a command, whose error it returns, or leaves it behind when ctx
-// is done: it ends with its group.
+// do executes a command, whose error it returns, or gives up when ctx is done.
 func (c *combiner) do(ctx context.Context, cmd redis.Cmder) error {
-	if !c.alone(ctx, func() redis.Cmder { return cmd }) {
-		seat := c.join(ctx, func(g *group) { g.cmds = append(g.cmds, single{cmd}) })
-		if err := c.ride(ctx, seat); err != nil {
-			return err
+	if c.alone(ctx, func() redis.Cmder { return cmd }) {
+		return cmd.Err()
+	}
+	by, bytes := callerOf(ctx), valueBytes(cmd)
+	s := c.join(ctx, bytes, func(g *group) int {
+		g.cmds = append(g.cmds, single{cmd, by})
+		return len(g.cmds) - 1
+	})
+	if c.ride(ctx, s) {
+		return cmd.Err()
+	}
+	c.withdraw(s, func(g *group) {
+		g.cmds[s.at] = single{}
+		g.bytes -= bytes
+	})
+	by.leave()
+	return ctx.Err()
+}
+
+// valueBytes is the size of the values that a command carries.
+func valueBytes(cmd redis.Cmder) (n int) {
+	for _, arg := range cmd.Args() {
+		if value, ok := arg.(*valueArg); ok {
+			n += len(*value)
 		}
 	}
-	return cmd.Err()
+	return n
 }
 
 // alone makes and executes a command by itself, in the caller's own goroutine,
@@ -84,16 +124,15 @@ func (c *combiner) alone(ctx context.Context, build func() redis.Cmder) bool {
 	if leaves && c.lane == nil {
 		return false
 	}
-	select {
-	case c.turn <- struct{}{}:
-	default:
+	turn, ok := c.takeTurn()
+	if !ok {
 		return false
 	}
-	defer func() { <-c.turn }()
+	defer c.endTurn(turn)
 	if leaves {
 		return c.lane.process(ctx, build)
 	}
-	c.execute(ctx, []single{{build()}})
+	c.execute(ctx, []single{{build(), nil}})
 	return true
 }
 
@@ -103,9 +142,9 @@ type readResult struct {
 	sure  bool            // else the key has to be asked for by itself
 }
 
-// read returns what is stored under a key, or leaves the read behind when ctx
-// is done. It is not sure of what MGET has no value for: the key may not be
-// there, or be of another type, or the user may not use MGET.
+// read returns what is stored under a key, or gives up when ctx is done. It is
+// not sure of what MGET has no value for: the key may not be there, or be of
+// another type, or the user may not use MGET.
 func (c *combiner) read(ctx context.Context, prefix, id string) (readResult, error) {
 	var get *redis.StringCmd
 	if c.alone(ctx, func() redis.Cmder {
@@ -114,23 +153,25 @@ func (c *combiner) read(ctx context.Context, prefix, id string) (readResult, err
 	}) {
 		return readOne(get)
 	}
-	at := 0
-	seat := c.join(ctx, func(g *group) {
-		at = len(g.ends)
+	s := c.join(ctx, 0, func(g *group) int {
 		g.keys = append(append(g.keys, prefix...), id...)
-		g.ends = append(g.ends, len(g.keys))
+		g.reads = append(g.reads, len(g.keys))
+		return len(g.reads) - 1
 	})
-	if err := c.ride(ctx, seat); err != nil {
-		return readResult{}, err
+	if !c.ride(ctx, s) {
+		if !c.withdraw(s, func(g *group) { g.reads[s.at] = ^g.reads[s.at] }) {
+			s.group.readers.Add(-1)
+		}
+		return readResult{}, ctx.Err()
 	}
-	if one := seat.group.one; one != nil {
+	if one := s.group.one; one != nil {
 		return readOne(one)
 	}
-	many := seat.group.many
+	many := s.group.many
 	if err := many.Err(); err != nil && many.reply.err == nil {
 		return readResult{}, err
 	}
-	value := many.reply.values[at]
+	value := many.reply.values[s.group.reads[s.at]]
 	return readResult{value, value != nil}, nil
 }
 
@@ -147,189 +188,226 @@ func readOne(get *redis.StringCmd) (readResult, error) {
 // A seat is a caller's place in a group.
 type seat struct {
 	group *group
+	at    int  // which of its commands or reads
 	sends bool // the caller sends the group
 }
 
-// join lets add put something into the next group. The first who comes is the
-// one that sends it.
-func (c *combiner) join(ctx context.Context, add func(g *group)) seat {
+// join lets add put something into the last group of the queue.
+func (c *combiner) join(ctx context.Context, bytes int, add func(g *group) int) seat {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	sends := c.next == nil
-	if sends {
-		c.next = c.newGroup()
+	s := seat{}
+	if n := len(c.queue); n > 0 {
+		s.group = c.queue[n-1]
 	}
-	g := c.next
-	add(g)
-	g.callers++
-	if g.done == nil && (!sends || ctx.Done() != nil) {
-		g.done = make(chan struct{})
+	fresh := s.group == nil || s.group.full(bytes)
+	if fresh {
+		s.group, s.sends = c.newGroup(), ctx.Done() == nil
+		if s.sends {
+			s.group.start = make(chan struct{})
+		}
+		c.queue = append(c.queue, s.group)
 	}
-	if g.callers == chunkCommands {
-		c.next = nil
+	s.at = add(s.group)
+	s.group.callers++
+	s.group.seats++
+	s.group.bytes += bytes
+	if fresh { // Else somebody sees to it that the group departs.
+		c.dispatch()
 	}
-	return seat{g, sends}
+	return s
+}
+
+// full reports whether a command with values of that size has to wait for the
+// next group.
+func (g *group) full(bytes int) bool {
+	return g.seats == chunkCommands || g.bytes > 0 && g.bytes+bytes > groupBytes
 }
 
 // newGroup makes one that has room for what the last one had.
 func (c *combiner) newGroup() *group {
-	g := new(group)
+	g := &group{done: make(chan struct{})}
 	if c.lastCmds > 0 {
 		g.cmds = make([]single, 0, c.lastCmds)
 	}
 	if c.lastReads > 0 {
-		g.keys, g.ends = make([]byte, 0, c.lastBytes), make([]int, 0, c.lastReads)
+		g.keys, g.reads = make([]byte, 0, c.lastBytes), make([]int, 0, c.lastReads)
 	}
 	return g
 }
 
-// ride returns when the group is back, or ctx is done.
-func (c *combiner) ride(ctx context.Context, s seat) error {
-	if s.sends && c.dispatch(ctx, s.group) {
-		return nil
-	}
-	if ctx.Done() == nil {
+// ride returns when the group is back, or ctx is done. It reports which.
+func (c *combiner) ride(ctx context.Context, s seat) bool {
+	switch {
+	case s.sends:
+		<-s.group.start
+		c.send(s.group)
+		return true
+	case ctx.Done() == nil:
 		<-s.group.done
-		return nil
+		return true
 	}
 	select {
 	case <-s.group.done:
-		return nil
+		return true
 	case <-ctx.Done():
-		return ctx.Err()
+		return false
 	}
 }
 
-// depart lets nobody else join.
-func (c *combiner) depart(g *group) {
+// withdraw takes a caller's command out of a group that has not departed. It
+// reports whether it could.
+func (c *combiner) withdraw(s seat, remove func(g *group)) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.next == g {
-		c.next = nil
+	g := s.group
+	if g.departed {
+		return false
 	}
-	if len(g.ends) > 0 {
-		g.cmds = append(g.cmds, single{g.reading()})
+	remove(g)
+	if g.callers--; g.callers == 0 {
+		at := slices.Index(c.queue, g)
+		c.queue = slices.Delete(c.queue, at, at+1)
 	}
-	c.lastCmds, c.lastReads, c.lastBytes = len(g.cmds), len(g.ends), len(g.keys)
+	return true
 }
 
-// reading makes the command that reads the group's keys.
-func (g *group) reading() redis.Cmder {
-	all, at := string(g.keys), 0
-	if len(g.ends) == 1 {
-		g.one = redis.NewStringCmd(context.Background(), "get", all)
-		return g.one
+// takeTurn is for one who is not in the queue, and goes behind it.
+func (c *combiner) takeTurn() (int, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) > 0 {
+		return 0, false
 	}
-	keys := make([]string, len(g.ends))
-	for i, end := range g.ends {
-		keys[i], at = all[at:end], end
-	}
-	g.many = newValuesCmd(context.Background(), make([]json.RawMessage, len(keys)), command("mget", keys)...)
-	return g.many
+	return c.freeTurn()
 }
 
-// dispatch sends a group, and reports whether it is back. A sender who may
-// leave has it sent by a goroutine of its own, and is back at once.
-func (c *combiner) dispatch(ctx context.Context, g *group) bool {
-	if ctx.Done() == nil || !c.calls.begin() { // A closed client says so.
-		c.send(g)
-		return true
+// freeTurn returns a turn, unless there are enough groups on their way.
+func (c *combiner) freeTurn() (int, bool) {
+	now, free, young := time.Now(), -1, 0
+	for i, departed := range c.turns {
+		switch {
+		case departed.IsZero():
+			free = i
+		case now.Sub(departed) < overdue:
+			young++
+		}
 	}
-	go func() {
-		defer c.calls.running.Done()
-		c.send(g)
-	}()
-	return false
+	if young >= groupsInFlight {
+		return 0, false
+	}
+	if free < 0 {
+		if free = len(c.turns); free == c.most {
+			return 0, false
+		}
+		c.turns = append(c.turns, time.Time{})
+	}
+	c.turns[free] = now
+	return free, true
 }
 
-// send executes a group when it has its turn. No context of one of the callers
+// endTurn lets the next group depart.
+func (c *combiner) endTurn(turn int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.turns[turn] = time.Time{}
+	for n := len(c.turns); n > 0 && c.turns[n-1].IsZero(); n-- {
+		c.turns = c.turns[:n-1]
+	}
+	c.dispatch()
+}
+
+// idle reports whether nothing is on its way or waits.
+func (c *combiner) idle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.turns) == 0 && len(c.queue) == 0
+}
+
+// dispatch lets groups depart while there are turns. Otherwise it looks again
+// when a group may be overdue.
+func (c *combiner) dispatch() {
+	for len(c.queue) > 0 {
+		turn, ok := c.freeTurn()
+		if !ok {
+			c.watch()
+			return
+		}
+		g := c.queue[0]
+		c.queue[0] = nil
+		c.queue = c.queue[1:]
+		g.departed, g.turn = true, turn
+		c.lastCmds, c.lastReads, c.lastBytes = len(g.cmds), len(g.reads), len(g.keys)
+		if g.start != nil {
+			close(g.start)
+			continue
+		}
+		counted := c.calls.begin() // A closed client says so.
+		go func() {
+			if counted {
+				defer c.calls.running.Done()
+			}
+			c.send(g)
+		}()
+	}
+}
+
+func (c *combiner) watch() {
+	if c.watching {
+		return
+	}
+	c.watching = true
+	time.AfterFunc(overdue, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.watching = false
+		c.dispatch()
+	})
+}
+
+// send executes a group that has departed. No context of one of the callers
 // counts for all of them: the socket's timeout bounds it.
 func (c *combiner) send(g *group) {
-	c.turn <- struct{}{}
-	c.depart(g)
 	answered := false
+	g.cmds = slices.DeleteFunc(g.cmds, func(s single) bool { return s.Cmder == nil })
+	if reading := g.reading(); reading != nil {
+		g.cmds = append(g.cmds, single{reading, g})
+	}
 	defer func() {
-		<-c.turn
+		c.endTurn(g.turn)
 		for i := range g.cmds {
 			if !answered { // A panic must not look like an acknowledgement.
 				g.cmds[i].SetErr(errNoAnswer)
 			}
 		}
-		if g.done != nil {
-			close(g.done)
-		}
+		close(g.done)
 	}()
 	c.execute(context.Background(), g.cmds)
 	answered = true
 }
 
-var errNoAnswer = errors.New("the command was not answered")
-
-// A lane is a connection apart from the pool, for one command at a time of a
-// caller who may give up. The command runs in the caller's own goroutine, and
-// closing the lane's client cuts it short: go-redis itself sees a deadline,
-// but not that a context was cancelled while it waits for a reply. To wait for
-// another goroutine would take almost as long again as the round trip.
-type lane struct {
-	open  func() *redis.Client // of one connection
-	calls *calls
-
-	busy   sync.Mutex
-	client atomic.Pointer[redis.Client] // nil: not opened
-}
-
-// process makes and executes a command, or reports that the lane is not to be
-// had.
-func (l *lane) process(ctx context.Context, build func() redis.Cmder) bool {
-	if !l.busy.TryLock() {
-		return false
+// reading makes the command that reads the group's keys.
+func (g *group) reading() redis.Cmder {
+	all, at := string(g.keys), 0
+	keys := make([]string, 0, len(g.reads))
+	for i, end := range g.reads {
+		if end < 0 {
+			at = ^end
+			continue
+		}
+		g.reads[i] = len(keys)
+		keys, at = append(keys, all[at:end]), end
 	}
-	defer l.busy.Unlock()
-	if !l.calls.begin() {
-		return false
-	}
-	defer l.calls.running.Done()
-	client := l.client.Load()
-	if client == nil {
-		client = l.open()
-		l.client.Store(client)
-	}
-	cut := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(cut)
-		_ = l.close()
-	})
-	err := client.Process(ctx, build())
-	if !stop() {
-		<-cut // Else it would cut the next one.
-	}
-	// A client whose pool is full of failures repeats the last one for a
-	// second, and a pool of one connection is full soon.
-	if server := redis.Error(nil); err != nil && !errors.As(err, &server) {
-		_ = l.close()
-	}
-	return true
-}
-
-// close ends the command that is under way. The next one opens a client anew.
-func (l *lane) close() error {
-	if l == nil {
+	g.readers.Add(int64(len(keys)))
+	switch len(keys) {
+	case 0:
 		return nil
+	case 1:
+		g.one = redis.NewStringCmd(context.Background(), "get", keys[0])
+		return g.one
 	}
-	if client := l.client.Swap(nil); client != nil {
-		return client.Close()
-	}
-	return nil
+	g.many = newValuesCmd(context.Background(), make([]json.RawMessage, len(keys)), command("mget", keys)...)
+	return g.many
 }
 
-// count adds the lane's connection to the figures of the pool.
-func (l *lane) count(s *redisFigures) {
-	if l == nil {
-		return
-	}
-	if client := l.client.Load(); client != nil {
-		own := client.PoolStats()
-		s.Connections += int(own.TotalConns)
-		s.IdleConnections += int(own.IdleConns)
-	}
-}
+var errNoAnswer = errors.New("the command was not answered")

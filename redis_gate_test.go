@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -98,6 +99,39 @@ func bare(cmd redis.Cmder) redis.Cmder {
 		return s.Cmder
 	}
 	return cmd
+}
+
+// The checks of callers who have gone can fail, too: they see commands that do
+// not ask for their caller, and a queue that keeps what was given up.
+func TestRedisGateGoneCallers(t *testing.T) {
+	server := redistest.Start(t)
+	proxy := startSlowProxy(t, server.Addr)
+	client := redis.NewClient(&redis.Options{Addr: proxy.Addr().String(), MaxRetries: -1})
+	defer client.Close()
+	careless := openRedisStore(t, redisCfg(""), "docs", WithRedisClient(retryingClient{client}))
+	require.NotEmpty(t, undoneBeforeGreeting(t, careless, proxy, openRedisStore(t, redisCfg(server.URL()), "docs")))
+
+	hoarding := openRedisStore(t, redisCfg(server.URL()), "docs")
+	hoard(t, hoarding)
+	look := undone(t, hoarding, server)
+	require.NoError(t, await(func() bool { return len(look()) > 0 }))
+	stopped([]*redistest.Server{server}, func() {
+		grown := impatience(t, 200, func(ctx context.Context, i int) error {
+			return hoarding.Upsert(ctx, map[string]json.RawMessage{fmt.Sprintf("id-%d", i): bytes.Clone(thirtyKB)})
+		})
+		require.Greater(t, grown, int64(impatientHeap))
+	})
+}
+
+// hoard gives a store go-redis's own queue, which a command cannot leave.
+func hoard(t *testing.T, s *store) {
+	client := s.engine.(*redisEngine).client
+	queue, err := client.UniversalClient.(*redis.Client).AsyncAutoPipeline()
+	require.NoError(t, err)
+	client.combiner = nil
+	client.together = func(ctx context.Context, cmd redis.Cmder) error {
+		return queue.Submit(ctx, cmd).WaitContext(ctx)
+	}
 }
 
 // A naiveStore is what one writes with go-redis at first.

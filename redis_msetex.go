@@ -20,12 +20,12 @@ func (e *redisEngine) setTogetherFor(ctx context.Context, b *batch, items []item
 	}
 	args := make([]any, 2, 4+2*len(items))
 	args[0], args[1] = "msetex", len(items)
-	keys, loan := e.keysOfItems(items), lend(ctx, items)
+	keys, by := e.keysOfItems(items), lend(ctx, items)
 	for i := range items {
-		args = append(args, &keys[i], &loan.values[i])
+		args = append(args, &keys[i], &by.values[i])
 	}
 	args = append(args, "px", items[0].ttl.Milliseconds())
-	cmd, f, err := run(ctx, e.writer.carrying(items, loan), repeatable, func() *redis.IntCmd { return redis.NewIntCmd(ctx, args...) })
+	cmd, f, err := run(by, e.writer.carrying(items), repeatable, func() *redis.IntCmd { return redis.NewIntCmd(by, args...) })
 	notOurs := declined(f, err) && !errors.Is(err, ErrUnavailable) // OOM and the like would meet SET, too.
 	if notOurs || err == nil && cmd.Val() != 1 {
 		e.plain.Store(true)

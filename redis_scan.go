@@ -140,7 +140,7 @@ func incomplete() error {
 // cannot wait for each other.
 func (e *redisEngine) collect(ctx context.Context, node *redisClient) ([]string, error) {
 	var got []string
-	err := node.await(ctx, func() (err error) {
+	err := node.await(ctx, func(by *caller) (err error) {
 		got, err = retry(ctx, node, repeatable, func() ([]string, fate, error) {
 			var conn interface {
 				Process(ctx context.Context, cmd redis.Cmder) error
@@ -153,7 +153,7 @@ func (e *redisEngine) collect(ctx context.Context, node *redisClient) ([]string,
 			var all []string
 			for cursor := uint64(0); ; {
 				scan := e.scanCommand(ctx, cursor)
-				f, err := node.attempt(ctx, func() error { return conn.Process(ctx, single{scan}) })
+				f, err := node.attempt(ctx, func() error { return conn.Process(ctx, single{scan, by}) })
 				if err != nil {
 					return nil, f, err
 				}
@@ -190,8 +190,8 @@ type page struct {
 // other.
 func (e *redisEngine) page(ctx context.Context, node *redisClient, cursor uint64) (page, error) {
 	var got page
-	err := node.await(ctx, func() (err error) {
-		got, err = retry(ctx, node, repeatable, func() (page, fate, error) { return e.tryPage(ctx, node, cursor) })
+	err := node.await(ctx, func(by *caller) (err error) {
+		got, err = retry(ctx, node, repeatable, func() (page, fate, error) { return e.tryPage(ctx, by, node, cursor) })
 		return err
 	})
 	if err != nil { // The call may still be running, and write to got.
@@ -200,16 +200,16 @@ func (e *redisEngine) page(ctx context.Context, node *redisClient, cursor uint64
 	return got, nil
 }
 
-func (e *redisEngine) tryPage(ctx context.Context, node *redisClient, cursor uint64) (page, fate, error) {
+func (e *redisEngine) tryPage(ctx context.Context, by *caller, node *redisClient, cursor uint64) (page, fate, error) {
 	server := infoServer(ctx)
 	role := redis.NewStringCmd(ctx, "info", "replication")
 	scan := e.scanCommand(ctx, cursor)
 	pipe := node.Pipeline()
-	_ = pipe.Process(ctx, single{server}) // Only queues it.
+	_ = pipe.Process(ctx, single{server, by}) // Only queues it.
 	if node.sentinel {
-		_ = pipe.Process(ctx, single{role})
+		_ = pipe.Process(ctx, single{role, by})
 	}
-	_ = pipe.Process(ctx, single{scan})
+	_ = pipe.Process(ctx, single{scan, by})
 	f, err := node.attempt(ctx, func() error {
 		_, _ = pipe.Exec(ctx) // The first error of all; each has its own.
 		return scan.Err()

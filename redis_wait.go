@@ -70,11 +70,10 @@ func (c *redisClient) confirmed(want Replicas, opts options) error {
 		return invalidf("REDIS_WAIT_REPLICAS: the given client is neither a *redis.Client nor a *redis.ClusterClient")
 	}
 	w := *c
-	w.together, w.combiner = nil, nil
+	w.together, w.combiner, w.lane = nil, nil, nil
 	w.confirm = &confirmer{want: want, most: make(map[string]int)}
 	if !opts.unshared {
-		w.combiner = newCombiner(w.executeConfirmed, w.calls, nil)
-		w.together = w.combiner.do
+		w.share(w.executeConfirmed)
 	}
 	c.writes = &w
 	return nil
@@ -204,7 +203,11 @@ func keyOf(cmd redis.Cmder) string {
 	if cmd.Name() == "eval" {
 		at = 3 // Behind the script and the number of keys.
 	}
-	switch key := cmd.Args()[at].(type) {
+	args := cmd.Args()
+	if at >= len(args) { // Its caller has gone.
+		return ""
+	}
+	switch key := args[at].(type) {
 	case string:
 		return key
 	case *string:
@@ -248,17 +251,17 @@ func (w *confirmer) execute(ctx context.Context, to target, cmds []redis.Cmder) 
 	for _, cmd := range cmds {
 		cmd.SetErr(nil) // That of a redirection would hide what happens now.
 		if to.asking {
-			_ = pipe.Process(ctx, single{redis.NewStatusCmd(ctx, "asking")})
+			_ = pipe.Process(ctx, single{redis.NewStatusCmd(ctx, "asking"), nil})
 		}
 		_ = pipe.Process(ctx, cmd)
 	}
 	addr, within := to.node.Options().Addr, patience(ctx, to.node)
 	need := w.need(addr)
 	wait := redis.NewIntCmd(ctx, "wait", need, within.Milliseconds())
-	_ = pipe.Process(ctx, single{wait})
+	_ = pipe.Process(ctx, single{wait, nil})
 	role := redis.NewSliceCmd(ctx, "role")
 	if w.want == AllReplicas {
-		_ = pipe.Process(ctx, single{role})
+		_ = pipe.Process(ctx, single{role, nil})
 	}
 	_, _ = pipe.Exec(ctx) // Each command has its own error.
 
