@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
-	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -52,14 +51,18 @@ type jsonEngine struct {
 	iterated int        // iterations under way, during which the index is not packed
 	journals []*journal // in order; the last is written to
 
+	state   atomic.Pointer[life]
 	commits commits // the write path
 
-	compacting   chan struct{} // holds a token while nobody compacts; who has it owns the next four
+	compacting   chan struct{} // holds a token while nobody compacts; who has it owns what follows
 	snapshot     snapshot
-	stale        bool     // journals before the last have what no snapshot has
-	ttlFile      bool     // there is a file of times to live
-	obsolete     []string // journals that could not be removed
-	compactAt    int64    // journal bytes that start a compaction; 0: the default
+	owed         bool          // the document file must be written anew, though no journal says so
+	ttlFile      bool          // there is a file of times to live
+	obsolete     []string      // journals that could not be removed
+	unused       string        // one that was not begun, and could not be removed either
+	covered      uint64        // the last compaction that succeeded
+	begun        atomic.Uint64 // compactions that have begun
+	compactAt    int64         // journal bytes that start a compaction; 0: the default
 	compactBusy  atomic.Bool
 	compactAfter atomic.Int64 // no compaction starts by itself below this, after one that failed
 	background   sync.WaitGroup
@@ -107,6 +110,7 @@ func newJSONEngine(path, namespace string, files fsys.FS, policy Fsync, logger *
 		index:      newIndex(),
 		compacting: make(chan struct{}, 1),
 	}
+	e.state.Store(new(life))
 	e.compacting <- struct{}{}
 	return e
 }
@@ -152,6 +156,9 @@ func (e *jsonEngine) get(_ context.Context, id string) (json.RawMessage, error) 
 func (e *jsonEngine) borrow(id string) (doc, error) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
+	if e.state.Load().stage == stageClosed {
+		return doc{}, ErrClosed
+	}
 	now := int64(0)
 	if e.index.expiring > 0 { // Reading the clock takes a while.
 		now = e.clock()
@@ -303,12 +310,21 @@ func (e *jsonEngine) ttls(_ context.Context, ids []string) ([]time.Duration, err
 	return ttls, nil
 }
 
-// flush writes the snapshot anew, if anything was written since the last.
+// flush writes the snapshot anew, if anything was written since the last. One
+// that another caller has begun since serves as well.
 func (e *jsonEngine) flush(ctx context.Context) error {
 	if e.readonly {
 		return nil
 	}
-	return e.compact(ctx, true)
+	before := e.begun.Load()
+	if err := e.acquire(ctx); err != nil {
+		return err
+	}
+	defer e.yield()
+	if e.covered > before {
+		return nil
+	}
+	return e.compactNow(ctx, true)
 }
 
 // ping reports whether writes are accepted.
@@ -333,37 +349,4 @@ func (e *jsonEngine) stats(s *Stats) {
 		JournalBytes:  e.journalBytes.Load(),
 		Compactions:   e.compactions.Load(),
 	}
-}
-
-// close writes the last snapshot and gives everything back. If the snapshot
-// fails, the journals stay, and hold all that was acknowledged.
-func (e *jsonEngine) close() error {
-	if e.readonly {
-		return e.discard()
-	}
-	e.stop()
-	e.background.Wait()
-	err := e.compact(context.Background(), false)
-	if err == nil {
-		err = e.removeJournals(math.MaxUint64)
-	} else {
-		err = errors.Join(err, e.syncLast())
-	}
-	return errors.Join(err, e.discard())
-}
-
-// discard closes all files without writing anything.
-func (e *jsonEngine) discard() error {
-	var errs []error
-	if e.snapshot.segment != nil {
-		errs = append(errs, e.snapshot.release())
-	}
-	for _, j := range e.journals {
-		errs = append(errs, j.release())
-	}
-	errs = append(errs, e.files.Close())
-	if e.lock != nil {
-		errs = append(errs, e.lock.Close())
-	}
-	return errors.Join(errs...)
 }

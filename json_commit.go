@@ -5,7 +5,6 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/ngraf/kv/internal/wal"
@@ -19,12 +18,9 @@ type commits struct {
 	mu      sync.Mutex
 	queue   []*write
 	leading bool
-	stopped bool
 
 	active  *journal // the last one; the leader's, as is encoder
 	encoder *wal.Encoder
-	failure atomic.Pointer[error]
-	pending atomic.Int64 // records in the last journal that no snapshot has
 
 	timer sync.Mutex
 	armed *time.Timer // of everysec, while there is something to sync
@@ -59,7 +55,7 @@ const encodeBytes = 1 << 20
 func (e *jsonEngine) commit(ctx context.Context, w *write) error {
 	c := &e.commits
 	c.mu.Lock()
-	if c.stopped && w.alone == nil {
+	if e.closing() && w.alone == nil {
 		c.mu.Unlock()
 		return ErrClosed
 	}
@@ -242,7 +238,7 @@ func (e *jsonEngine) encode(w *write, j *journal, present *overlay) error {
 	note := func(ch change) error {
 		w.changes = append(w.changes, ch)
 		present.note(ch)
-		e.commits.pending.Add(1)
+		j.pending.Add(1)
 		if len(e.commits.encoder.Buf) < encodeBytes {
 			return nil
 		}
@@ -338,13 +334,10 @@ func (x *index) apply(ch change) {
 	}
 }
 
-// stop refuses writes from now on, and waits for those under way and for the
-// sync of the last second.
+// stop waits for the writes under way, after which there are no more, and for
+// the sync of the last second.
 func (e *jsonEngine) stop() {
 	c := &e.commits
-	c.mu.Lock()
-	c.stopped = true
-	c.mu.Unlock()
 	_ = e.alone(func() error { return nil })
 	c.timer.Lock()
 	if c.armed != nil && c.armed.Stop() {

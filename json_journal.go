@@ -21,6 +21,9 @@ type journal struct {
 	synced  atomic.Int64 // up to where it is on the disk for sure
 	syncing sync.Mutex   // held during a sync, so that nobody returns before it ends
 	failed  atomic.Bool  // a sync has failed, or a write could not be taken back
+	pending atomic.Int64 // records that no snapshot has
+
+	announced bool // it has a record for the snapshot that is there, perhaps; for who has the token
 }
 
 // current returns the journal to write to, and makes the first one.
@@ -42,7 +45,6 @@ func (e *jsonEngine) use(j *journal) {
 	e.mu.Unlock()
 	e.commits.active = j
 	e.commits.encoder = wal.NewEncoder(j.salt)
-	e.commits.pending.Store(0)
 	e.journalBytes.Add(j.end)
 }
 
@@ -56,8 +58,11 @@ func (j *journal) resumeAt(end int64) {
 // createJournal makes a journal that survives a crash before anything is
 // acknowledged in it.
 func (e *jsonEngine) createJournal(generation uint64, h journalHeader) (*journal, error) {
-	name := e.names.journal(generation)
-	f, err := e.files.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	name, flag := e.names.journal(generation), os.O_EXCL
+	if e.unused == name { // The one that failed before could not be removed, either.
+		flag = os.O_TRUNC
+	}
+	f, err := e.files.OpenFile(name, os.O_RDWR|os.O_CREATE|flag, 0o600)
 	if err != nil {
 		return nil, unavailablef("%w", err)
 	}
@@ -71,11 +76,22 @@ func (e *jsonEngine) createJournal(generation uint64, h journalHeader) (*journal
 		err = e.files.Sync()
 	}
 	if err != nil {
-		return nil, unavailablef("%w", errors.Join(err, f.Close(), e.files.Remove(name)))
+		return nil, unavailablef("%w", errors.Join(err, f.Close(), e.removeUnused(name)))
 	}
+	e.unused = ""
 	j := &journal{segment: newSegment(f, name), generation: generation, salt: h.salt}
 	j.resumeAt(enc.Next())
 	return j, nil
+}
+
+// removeUnused removes a journal that nobody has written to. If that fails,
+// the next one takes its place.
+func (e *jsonEngine) removeUnused(name string) error {
+	err := ignoreMissing(e.files.Remove(name))
+	if err != nil {
+		e.unused = name
+	}
+	return err
 }
 
 // takeBack removes a part of a group from the journal, so that what was not
@@ -91,9 +107,18 @@ func (e *jsonEngine) takeBack(j *journal, start int64, cause error) error {
 // newest is the journal that is written to. There is one while there is
 // anything to compact.
 func (e *jsonEngine) newest() *journal {
+	_, last := e.lastJournal()
+	return last
+}
+
+// lastJournal returns how many journals there are, and the last one, if any.
+func (e *jsonEngine) lastJournal() (n int, last *journal) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return e.journals[len(e.journals)-1]
+	if n = len(e.journals); n > 0 {
+		last = e.journals[n-1]
+	}
+	return n, last
 }
 
 // removeJournals removes the journals up to a generation. One that cannot be
@@ -179,25 +204,5 @@ func (e *jsonEngine) syncJournal(j *journal) error {
 		return e.fail(j, err)
 	}
 	j.synced.Store(end)
-	return nil
-}
-
-// fail refuses all writes from now on. The kernel reports a failed fsync once
-// and may drop the data; a second fsync that succeeds would prove nothing.
-func (e *jsonEngine) fail(j *journal, cause error) error {
-	err := unavailablef("writes are refused until the namespace is reopened, because the state of %s on disk is not known: %w",
-		e.path(j.name), cause)
-	j.failed.Store(true)
-	if e.commits.failure.CompareAndSwap(nil, &err) {
-		e.logger.Error("kv: writes are refused until the namespace is reopened", "error", err)
-	}
-	return e.health()
-}
-
-// health returns why writes are refused, or nil.
-func (e *jsonEngine) health() error {
-	if failure := e.commits.failure.Load(); failure != nil {
-		return *failure
-	}
 	return nil
 }

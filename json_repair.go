@@ -120,7 +120,7 @@ func (r *repairer) run(ctx context.Context) error {
 		return err
 	}
 	e.use(j)
-	e.stale = true
+	e.owed = true
 	if err := e.compact(ctx, false); err != nil {
 		return err
 	}

@@ -259,9 +259,9 @@ func (e *jsonEngine) resume(logs []*journalLog, from int) error {
 		}
 		l.resumeAt(l.end)
 		if l.data {
-			e.commits.pending.Add(1)
+			l.pending.Add(1)
 		}
+		l.announced = len(l.commits) > 0
 	}
-	e.stale = len(logs)-from > 1
 	return nil
 }

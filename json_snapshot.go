@@ -259,6 +259,7 @@ func (w *snapshotWriter) announce() error {
 		return e.fail(j, err)
 	}
 	j.synced.Store(j.end)
+	j.announced = true
 	return nil
 }
 
