@@ -5,7 +5,6 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/ngraf/kv/internal/wal"
 )
@@ -22,9 +21,7 @@ type commits struct {
 	active  *journal // the last one; the leader's, as is encoder
 	encoder *wal.Encoder
 
-	timer sync.Mutex
-	armed *time.Timer // of everysec, while there is something to sync
-	syncs sync.WaitGroup
+	pulse pulse
 }
 
 // A write is one call's place in the queue.
@@ -76,9 +73,16 @@ func (e *jsonEngine) commit(ctx context.Context, w *write) error {
 			lead = <-w.wake // Its turn has come, and the answer is near.
 		}
 	}
-	if lead {
-		e.lead(w)
+	if !lead {
+		return w.err
 	}
+	if w.alone == nil {
+		if err := e.keepUp(ctx); err != nil {
+			c.leave(w)
+			return err
+		}
+	}
+	e.lead(w)
 	return w.err
 }
 
@@ -95,7 +99,10 @@ func (e *jsonEngine) lead(leader *write) {
 	}
 	c.mu.Lock()
 	group := c.queue
-	c.queue = nil
+	if n := slices.IndexFunc(group, isWrite); leader.alone != nil && n > 0 && e.behind() != nil {
+		group = group[:n:n] // The others wait for the disk; see keepUp.
+	}
+	c.queue = slices.Clone(c.queue[len(group):])
 	c.mu.Unlock()
 	for rest := group; len(rest) > 0; {
 		n := slices.IndexFunc(rest, func(w *write) bool { return w.alone != nil })
@@ -122,6 +129,16 @@ func (e *jsonEngine) lead(leader *write) {
 	c.mu.Lock()
 	c.pass()
 	c.mu.Unlock()
+}
+
+func isWrite(w *write) bool { return w.alone == nil }
+
+// leave takes the leader out of the queue, whose writes are not begun.
+func (c *commits) leave(leader *write) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queue = slices.DeleteFunc(c.queue, func(w *write) bool { return w == leader })
+	c.pass()
 }
 
 // pass gives the lead to the next in the queue, if there is one.
@@ -177,13 +194,14 @@ func (e *jsonEngine) append(group []*write) error {
 		return nil // As for a Delete of what is absent.
 	}
 	j.written.Store(j.end)
-	switch e.policy {
-	case FsyncAlways:
+	j.unmarked = true
+	if e.policy == FsyncAlways {
 		if err := e.syncJournal(j); err != nil {
 			return err
 		}
-	case FsyncEverySec:
-		e.arm()
+	}
+	if e.policy != FsyncNo {
+		e.wrote()
 	}
 	e.apply(group)
 	e.journalBytes.Add(j.end - start)
@@ -332,18 +350,4 @@ func (x *index) apply(ch change) {
 	case opDrop:
 		x.drop()
 	}
-}
-
-// stop waits for the writes under way, after which there are no more, and for
-// the sync of the last second.
-func (e *jsonEngine) stop() {
-	c := &e.commits
-	_ = e.alone(func() error { return nil })
-	c.timer.Lock()
-	if c.armed != nil && c.armed.Stop() {
-		c.armed = nil
-		c.syncs.Done()
-	}
-	c.timer.Unlock()
-	c.syncs.Wait()
 }

@@ -150,6 +150,10 @@ func (e *jsonEngine) rotate() error {
 			}
 		}
 		e.use(j)
+		if e.health() == nil {
+			j.unmarked = true // Of the journal before it, which is on the disk.
+			_ = e.mark()
+		}
 		return nil
 	})
 	if err != nil {

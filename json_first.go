@@ -95,6 +95,9 @@ func (w *firstWriter) commit() (switched bool, err error) {
 	if err := w.announce(); err != nil {
 		return false, err
 	}
+	if err := w.announced(); err != nil {
+		return false, err
+	}
 	document := e.names.document()
 	if err := e.files.Rename(e.names.temp(document), document); err != nil {
 		return false, unavailablef("%w", err)

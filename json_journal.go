@@ -5,7 +5,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/ngraf/kv/internal/wal"
 )
@@ -16,6 +15,7 @@ type journal struct {
 	generation uint64
 	salt       uint64
 	end        int64 // where the leader writes next
+	unmarked   bool  // there are records that nothing says have been synced; the leader's, too
 
 	written atomic.Int64 // the end, without a group that is being written
 	synced  atomic.Int64 // up to where it is on the disk for sure
@@ -150,59 +150,4 @@ func (e *jsonEngine) removeJournals(last uint64) error {
 		e.obsolete = e.obsolete[1:]
 	}
 	return unavailable(e.files.Sync())
-}
-
-// syncEvery is the second of everysec.
-const syncEvery = time.Second
-
-// arm has the journal synced a second from now, unless that is under way.
-func (e *jsonEngine) arm() {
-	c := &e.commits
-	c.timer.Lock()
-	defer c.timer.Unlock()
-	if c.armed != nil {
-		return
-	}
-	c.syncs.Add(1)
-	c.armed = time.AfterFunc(syncEvery, func() {
-		defer c.syncs.Done()
-		c.timer.Lock()
-		c.armed = nil
-		c.timer.Unlock()
-		_ = e.syncLast() // A failure has been logged, and refuses the next write.
-	})
-}
-
-// syncLast syncs the journal that is written to, if it needs it. Journals
-// before it were synced when it took over.
-func (e *jsonEngine) syncLast() error {
-	e.mu.RLock()
-	var j *journal
-	if n := len(e.journals); n > 0 {
-		j = e.journals[n-1]
-		j.acquire()
-	}
-	e.mu.RUnlock()
-	if j == nil {
-		return nil
-	}
-	return errors.Join(e.syncJournal(j), j.release())
-}
-
-// syncJournal makes all that was written to j before the call durable.
-func (e *jsonEngine) syncJournal(j *journal) error {
-	j.syncing.Lock()
-	defer j.syncing.Unlock()
-	if err := e.health(); err != nil {
-		return err
-	}
-	end := j.written.Load()
-	if j.synced.Load() >= end {
-		return nil
-	}
-	if err := j.file.Sync(); err != nil {
-		return e.fail(j, err)
-	}
-	j.synced.Store(end)
-	return nil
 }

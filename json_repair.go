@@ -263,7 +263,7 @@ func (r *repairer) journal(ctx context.Context, generation uint64) error {
 	if err != nil {
 		return err
 	}
-	log := wal.NewReader(file, info.Size(), journalHeaderSize, saltOf(journalKind))
+	log := readJournal(file, info.Size())
 	_, err = log.Header()
 	for n := 0; ; n++ {
 		var record wal.Record

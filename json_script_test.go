@@ -150,7 +150,7 @@ func doFlush(r *rig) {
 // tick is what the timer of everysec does.
 func doTick(r *rig) {
 	if r.wrong == nil {
-		r.durably(r.engine.syncLast)
+		r.durably(func() error { return errors.Join(r.engine.syncLast(), r.engine.alone(r.engine.mark)) })
 	}
 }
 

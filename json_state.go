@@ -92,7 +92,8 @@ func (e *jsonEngine) close() error {
 		return e.discard()
 	}
 	e.advance(stageClosing, nil)
-	e.stop()
+	_ = e.alone(func() error { return nil }) // The last writes are under way.
+	e.commits.pulse.stop()
 	e.background.Wait()
 	<-e.compacting
 	defer close(e.compacting) // Those who wait for it learn that it will not come.
@@ -108,6 +109,7 @@ func (e *jsonEngine) close() error {
 // discard closes all files without writing anything. Readers that have begun
 // keep the file they read until they have done.
 func (e *jsonEngine) discard() error {
+	e.commits.pulse.stop()
 	e.mu.Lock()
 	e.advance(stageClosed, nil)
 	e.mu.Unlock()

@@ -1,0 +1,155 @@
+//go:build unix
+
+package kv
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv/internal/crashfs"
+)
+
+// reliability.md, "Promises": everysec loses the last second, also when the
+// disk hangs. Once the oldest write that is not on it is two seconds old,
+// writers wait, each as long as its context allows.
+func TestJSONEverySecondWaitsForAHangingSync(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		files := crashfs.New()
+		_, s := memStore(t, files, FsyncEverySec)
+		require.NoError(t, s.Upsert(ctx, one("a", "1")))
+		entered, release := holdUp(files, func(op crashfs.Op) bool { return op.Kind == "sync" && op.Name == journalName })
+		<-entered // A second later.
+		require.NoError(t, s.Upsert(ctx, one("b", "1")), "the disk may still keep up")
+		time.Sleep(syncLate)
+		brief, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		require.ErrorIs(t, s.Upsert(brief, one("c", "1")), context.DeadlineExceeded)
+		waiting := make(map[string]<-chan error)
+		for _, id := range []string{"d", "e", "f"} {
+			waiting[id] = inBackground(func() error { return s.Upsert(ctx, one(id, "1")) })
+		}
+		gone, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		require.ErrorIs(t, s.Upsert(gone, one("g", "1")), context.DeadlineExceeded, "nor does one wait longer behind others")
+		time.Sleep(time.Minute)
+		require.Equal(t, []string{"a", "b"}, collect(t, s))
+		close(release)
+		for _, done := range waiting {
+			require.NoError(t, <-done)
+		}
+		time.Sleep(syncEvery)
+		synctest.Wait()
+		_, after := memStore(t, files.Crash(crashfs.Nothing, 0), FsyncEverySec)
+		require.Equal(t, []string{"a", "b", "d", "e", "f"}, collect(t, after))
+		require.NoError(t, after.Close())
+		require.NoError(t, s.Close())
+	})
+}
+
+// The same, if the sync fails in the end: those who waited are told.
+func TestJSONEverySecondWaitsForAFailingSync(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		files := crashfs.New()
+		_, s := memStore(t, files, FsyncEverySec)
+		require.NoError(t, s.Upsert(t.Context(), one("a", "1")))
+		files.SetHook(func(op crashfs.Op) error {
+			if op.Kind == "sync" && op.Name == journalName {
+				time.Sleep(10 * time.Second)
+				return syscall.EIO
+			}
+			return nil
+		})
+		time.Sleep(5 * time.Second)
+		require.ErrorIs(t, s.Upsert(t.Context(), one("b", "1")), syscall.EIO)
+		files.SetHook(nil)
+		require.NoError(t, s.Close())
+		require.Equal(t, []string{documentName}, files.Names())
+	})
+}
+
+// withBadBit returns the files with one bit turned in a value.
+func withBadBit(t *testing.T, files *crashfs.FS, name, value string) *crashfs.FS {
+	after := files.Crash(crashfs.Everything, 0)
+	journal, _ := after.Bytes(name)
+	at := bytes.Index(journal, []byte(value))
+	require.Positive(t, at)
+	journal[at] ^= 1
+	after.Put(name, journal)
+	return after
+}
+
+// reliability.md, "Opening": a bad record that had been synced is damage, and
+// not the end of what a crash has left, though nothing was written after it.
+func TestJSONDamageBehindTheLastSync(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []Fsync{FsyncAlways, FsyncEverySec} {
+		t.Run(string(policy), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				files := crashfs.New()
+				_, s := memStore(t, files, policy)
+				items := make(map[string]json.RawMessage)
+				for i := range 1000 {
+					items[idOf(i)] = json.RawMessage(`"some text"`)
+				}
+				require.NoError(t, s.Upsert(t.Context(), items))
+				time.Sleep(2 * syncEvery)
+				synctest.Wait()
+				content, _ := files.Bytes(journalName)
+				time.Sleep(time.Minute)
+				idle, _ := files.Bytes(journalName)
+				require.Equal(t, content, idle, "one mark is enough")
+
+				bad := withBadBit(t, files, journalName, "some text")
+				content, _ = bad.Bytes(journalName)
+				_, _, _, err := openMem(bad)
+				require.NoError(t, wasRefused(bad, err, journalName, content))
+
+				// The mark itself may be cut short, or be lost, like anything.
+				for cut := range 1 + markSize {
+					after := crashfs.New()
+					after.Put(journalName, idle[:len(idle)-cut])
+					e, s, _, err := openMem(after)
+					require.NoError(t, err)
+					require.Len(t, collect(t, s), 1000)
+					require.NoError(t, e.discard())
+				}
+				require.NoError(t, s.Close())
+			})
+		})
+	}
+}
+
+// markSize is that of the record that a sync leaves.
+const markSize = 12 + 1 + identitySize
+
+// The same for a journal that another follows, in which nothing is yet.
+func TestJSONDamageBeforeAnEmptyJournal(t *testing.T) {
+	t.Parallel()
+	files := crashfs.New()
+	e, s := memStore(t, files, FsyncNo)
+	require.NoError(t, s.Upsert(t.Context(), one("a", `"some text"`)))
+	files.SetHook(func(op crashfs.Op) error {
+		if strings.HasSuffix(op.Name, ".tmp") {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	require.ErrorIs(t, s.Flush(t.Context()), syscall.ENOSPC)
+	bad := withBadBit(t, files, journalName, "some text")
+	content, _ := bad.Bytes(journalName)
+	_, _, _, err := openMem(bad)
+	require.NoError(t, wasRefused(bad, err, journalName, content))
+	require.NoError(t, e.discard())
+}
