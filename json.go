@@ -333,6 +333,9 @@ func (e *jsonEngine) ping(context.Context) error {
 		_, err := e.files.Stat(".")
 		return err
 	}
+	if _, last := e.lastJournal(); last != nil && e.health() == nil {
+		return e.checkNamed(last)
+	}
 	return e.health()
 }
 

@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"strings"
 	"sync/atomic"
 
 	"github.com/ngraf/kv/internal/fsys"
@@ -70,22 +71,32 @@ func (x *index) find(id string, now int64) (*doc, bool) {
 
 func (d *doc) expired(now int64) bool { return d.expires != 0 && d.expires <= now }
 
-// put adds a document, or replaces it where it is.
+// put adds a document, or replaces it where it is. The id of a new one is
+// copied: a caller's may be a piece of something large.
 func (x *index) put(d doc) {
-	if d.expires != 0 {
-		x.expiring++
-	}
 	at, ok := x.position[d.id]
 	if !ok {
-		x.position[d.id] = uint32(len(x.docs))
-		x.docs = append(x.docs, d)
+		d.id = strings.Clone(d.id)
+		x.add(d)
 		return
+	}
+	if d.expires != 0 {
+		x.expiring++
 	}
 	if x.docs[at].expires != 0 {
 		x.expiring--
 	}
 	d.id = x.docs[at].id
 	x.docs[at] = d
+}
+
+// add adds a document that is not there, whose id belongs to the index.
+func (x *index) add(d doc) {
+	if d.expires != 0 {
+		x.expiring++
+	}
+	x.position[d.id] = uint32(len(x.docs))
+	x.docs = append(x.docs, d)
 }
 
 func (x *index) remove(id string) {

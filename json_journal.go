@@ -2,6 +2,7 @@ package kv
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -14,8 +15,9 @@ type journal struct {
 	*segment
 	generation uint64
 	salt       uint64
-	end        int64 // where the leader writes next
-	unmarked   bool  // there are records that nothing says have been synced; the leader's, too
+	info       fs.FileInfo // which file it is
+	end        int64       // where the leader writes next
+	unmarked   bool        // there are records that nothing says have been synced; the leader's, too
 
 	written atomic.Int64 // the end, without a group that is being written
 	synced  atomic.Int64 // up to where it is on the disk for sure
@@ -75,11 +77,14 @@ func (e *jsonEngine) createJournal(generation uint64, h journalHeader) (*journal
 	if err == nil {
 		err = e.files.Sync()
 	}
+	j := &journal{segment: newSegment(f, name), generation: generation, salt: h.salt}
+	if err == nil {
+		j.info, err = f.Stat()
+	}
 	if err != nil {
 		return nil, unavailablef("%w", errors.Join(err, f.Close(), e.removeUnused(name)))
 	}
 	e.unused = ""
-	j := &journal{segment: newSegment(f, name), generation: generation, salt: h.salt}
 	j.resumeAt(enc.Next())
 	return j, nil
 }

@@ -139,6 +139,9 @@ func (w *replacementWriter) write(changes iter.Seq2[replacement, error]) error {
 	if err := file.Sync(); err != nil {
 		return unavailablef("%w", err)
 	}
+	if w.journal.info, err = file.Stat(); err != nil {
+		return unavailablef("%w", err)
+	}
 	w.journal.resumeAt(enc.Next())
 	return nil
 }

@@ -88,6 +88,7 @@ func (e *jsonEngine) eachEntry(l *journalLog, visit func(entry) error) error {
 	if err != nil {
 		return err
 	}
+	l.info = info
 	log := readJournal(l.file, info.Size())
 	head, err := log.Header()
 	if err != nil {

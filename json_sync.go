@@ -3,8 +3,11 @@ package kv
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"sync"
 	"time"
+
+	"github.com/ngraf/kv/internal/fsys"
 )
 
 const (
@@ -153,8 +156,25 @@ func (e *jsonEngine) syncJournal(j *journal) error {
 	if err := j.file.Sync(); err != nil {
 		return e.fail(j, err)
 	}
+	if err := e.checkNamed(j); err != nil {
+		return err
+	}
 	j.synced.Store(end)
 	return nil
+}
+
+// errTaken is why a journal that was synced is not enough.
+var errTaken = errors.New("another program has removed, renamed or replaced it, so that it would not be found again; " +
+	"close the store, which writes everything to the document file")
+
+// checkNamed makes sure that a journal can be found under its name. Whoever
+// takes it away takes acknowledged writes with it.
+func (e *jsonEngine) checkNamed(j *journal) error {
+	info, err := e.files.Stat(j.name)
+	if err == nil && fsys.SameFile(info, j.info) || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return e.fail(j, errTaken)
 }
 
 // mark writes a record that says that all before it is on the disk, if that is
