@@ -48,7 +48,7 @@ type jsonEngine struct {
 
 	mu       sync.RWMutex // guards the index and the list of journals
 	index    index
-	iterated int        // iterations under way, during which the index is not packed
+	cursors  map[*cursor]struct{}
 	journals []*journal // in order; the last is written to
 
 	state   atomic.Pointer[life]
@@ -108,6 +108,7 @@ func newJSONEngine(path, namespace string, files fsys.FS, policy Fsync, logger *
 		logger:     logger.With("namespace", namespace),
 		now:        time.Now,
 		index:      newIndex(),
+		cursors:    make(map[*cursor]struct{}),
 		compacting: make(chan struct{}, 1),
 	}
 	e.state.Store(new(life))
@@ -233,22 +234,29 @@ func (e *jsonEngine) present(_ context.Context, ids []string) ([]bool, error) {
 // keysPage is how many ids are copied out of the index at a time.
 const keysPage = 1024
 
+// A cursor is an iteration under way, over the positions that there were when
+// it began. It moves along when the index is packed.
+type cursor struct {
+	at, end int
+	epoch   uint64
+}
+
 // keys visits the positions that there were when it began. A document that is
 // removed and stored again meanwhile gets a new one, so none comes twice.
 func (e *jsonEngine) keys(context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		e.mu.Lock()
-		e.iterated++
-		end, epoch := len(e.index.docs), e.index.epoch
+		c := &cursor{0, len(e.index.docs), e.index.epoch}
+		e.cursors[c] = struct{}{}
 		e.mu.Unlock()
 		defer func() {
 			e.mu.Lock()
-			e.iterated--
+			delete(e.cursors, c)
 			e.mu.Unlock()
 		}()
-		page := make([]string, 0, min(keysPage, end))
-		for from := 0; from < end; from += keysPage {
-			page = e.keysFrom(page[:0], from, min(from+keysPage, end), epoch)
+		page := make([]string, 0, min(keysPage, c.end))
+		for more := true; more; {
+			page, more = e.keysFrom(page[:0], c)
 			for _, id := range page {
 				if !yield(id, nil) {
 					return
@@ -258,19 +266,22 @@ func (e *jsonEngine) keys(context.Context) iter.Seq2[string, error] {
 	}
 }
 
-func (e *jsonEngine) keysFrom(page []string, from, to int, epoch uint64) []string {
+// keysFrom reads the next page, and reports whether there may be another.
+func (e *jsonEngine) keysFrom(page []string, c *cursor) ([]string, bool) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	if e.index.epoch != epoch { // Dropped: nothing of what there was is left.
-		return page
+	if e.index.epoch != c.epoch { // Dropped: nothing of what there was is left.
+		return page, false
 	}
 	now := e.clock()
-	for _, d := range e.index.docs[from:to] {
+	to := min(c.at+keysPage, c.end)
+	for _, d := range e.index.docs[c.at:to] {
 		if d.segment != nil && !d.expired(now) {
 			page = append(page, d.id)
 		}
 	}
-	return page
+	c.at = to
+	return page, to < c.end
 }
 
 func (e *jsonEngine) upsert(ctx context.Context, items items) error {

@@ -239,6 +239,18 @@ func (o *overlay) has(id string) bool {
 	return ok
 }
 
+// expired reports whether there is a document that only its time to live
+// hides. A clock that is set back would show it again.
+func (o *overlay) expired(id string) bool {
+	if _, ok := o.changed[id]; ok || o.dropped {
+		return false
+	}
+	o.engine.mu.RLock()
+	defer o.engine.mu.RUnlock()
+	_, ok := o.engine.index.position[id]
+	return ok
+}
+
 func (o *overlay) note(ch change) {
 	if o == nil {
 		return
@@ -268,13 +280,16 @@ func (e *jsonEngine) encode(w *write, j *journal, present *overlay) error {
 		return e.encodeUpsert(w, j, present, note)
 	case opDelete:
 		for _, id := range w.ids {
-			if !present.has(id) {
+			visible := present.has(id)
+			if !visible && !present.expired(id) {
 				continue
 			}
 			start := enc.Begin()
 			enc.Buf = appendDelete(enc.Buf, id)
 			enc.End(start)
-			w.n++
+			if visible {
+				w.n++
+			}
 			if err := note(change{op: opDelete, doc: doc{id: id}}); err != nil {
 				return err
 			}

@@ -114,6 +114,11 @@ func (e *jsonEngine) rewrite(ctx context.Context, rotate bool) error {
 func (e *jsonEngine) prepare(rotate bool) error {
 	_, last := e.lastJournal()
 	switch {
+	case last == nil:
+		return e.alone(func() error {
+			_, err := e.current()
+			return err
+		})
 	case last.failed.Load() && last.pending.Load() == 0 && !last.announced:
 		return e.replaceJournal(last)
 	case last.failed.Load(), rotate && last.pending.Load() > 0:

@@ -55,7 +55,7 @@ type index struct {
 	position map[string]uint32
 	docs     []doc
 	expiring int    // documents with an expiry
-	epoch    uint64 // changes when positions do
+	epoch    uint64 // changes when all are gone
 }
 
 func newIndex() index { return index{position: make(map[string]uint32)} }
@@ -116,10 +116,17 @@ func (x *index) drop() {
 	*x = index{position: make(map[string]uint32), epoch: x.epoch + 1}
 }
 
-// pack closes the gaps, if there are many.
-func (x *index) pack() {
+// pack closes the gaps, if there are many, and takes the cursors along. Who
+// else knows positions has the token of compactions, as the caller does.
+func (x *index) pack(cursors map[*cursor]struct{}) {
 	if gaps := len(x.docs) - len(x.position); gaps < 1024 || gaps < len(x.docs)/2 {
 		return
+	}
+	for c := range cursors {
+		if c.epoch == x.epoch {
+			before := x.live(c.at, 0)
+			c.at, c.end = before, x.live(c.end, c.at)+before
+		}
 	}
 	docs := make([]doc, 0, len(x.position))
 	for _, d := range x.docs {
@@ -129,5 +136,14 @@ func (x *index) pack() {
 		}
 	}
 	x.docs = docs
-	x.epoch++
+}
+
+// live counts the documents at the positions below to and from from on.
+func (x *index) live(to, from int) (n int) {
+	for i := range x.docs[from:to] {
+		if x.docs[from+i].segment != nil {
+			n++
+		}
+	}
+	return n
 }

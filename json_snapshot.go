@@ -315,9 +315,7 @@ func (e *jsonEngine) adopt(w *snapshotWriter) {
 	e.snapshot = snapshot{segment, w.info, w.identity()}
 	e.snapshotBytes.Store(w.at)
 	e.mu.Lock()
-	if e.iterated == 0 {
-		e.index.pack()
-	}
+	e.index.pack(e.cursors)
 	e.mu.Unlock()
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 )
 
 // A stage is a part of an engine's life, which only moves on:
@@ -97,6 +98,7 @@ func (e *jsonEngine) close() error {
 	e.background.Wait()
 	<-e.compacting
 	defer close(e.compacting) // Those who wait for it learn that it will not come.
+	e.removeExpired()
 	err := e.compactNow(context.Background(), false)
 	if err == nil {
 		err = e.removeJournals(math.MaxUint64)
@@ -104,6 +106,31 @@ func (e *jsonEngine) close() error {
 		err = errors.Join(err, e.syncLast())
 	}
 	return errors.Join(err, e.discard())
+}
+
+// removeExpired writes a document file without the documents that have
+// expired, if nothing else would. Nothing is lost if it cannot be written.
+func (e *jsonEngine) removeExpired() {
+	if e.due() || e.health() != nil || !e.hasExpired() {
+		return
+	}
+	if same, err := e.unchanged(); err != nil || !same {
+		return
+	}
+	if err := e.rewrite(context.Background(), false); err != nil {
+		e.owed = false
+		e.logger.Warn("kv: documents that have expired stay in the document file until it is written again", "error", err)
+	}
+}
+
+func (e *jsonEngine) hasExpired() bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if e.index.expiring == 0 {
+		return false
+	}
+	now := e.clock()
+	return slices.ContainsFunc(e.index.docs, func(d doc) bool { return d.expired(now) })
 }
 
 // discard closes all files without writing anything. Readers that have begun
