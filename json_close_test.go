@@ -81,7 +81,6 @@ func closeUnderLoad(t *testing.T) {
 // more, however often, so that neither descriptors nor files run out.
 func TestJSONFailedFlushesAreBounded(t *testing.T) {
 	t.Parallel()
-	ctx := t.Context()
 	for name, fault := range map[string]func(crashfs.Op) bool{
 		"no room for the document file": func(op crashfs.Op) bool { return op.Kind == "create" && op.Name == documentName+".tmp" },
 		"no sync of the document file":  func(op crashfs.Op) bool { return op.Kind == "sync" && op.Name == documentName+".tmp" },
@@ -89,30 +88,42 @@ func TestJSONFailedFlushesAreBounded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			files := crashfs.New()
-			_, s := memStore(t, files, FsyncNo)
-			files.SetHook(func(op crashfs.Op) error {
-				if fault(op) {
-					return syscall.ENOSPC
-				}
-				return nil
-			})
-			for i := range 2000 / stride {
-				require.NoError(t, s.Upsert(ctx, one(idOf(i%100), fmt.Sprint(i))))
-				require.ErrorIs(t, s.Flush(ctx), syscall.ENOSPC)
-			}
-			require.LessOrEqual(t, files.Handles(), 2)
-			require.LessOrEqual(t, len(files.Names()), 2)
-			files.SetHook(nil)
-			require.NoError(t, s.Flush(ctx))
-			require.Len(t, files.Names(), 2, "the document file and one journal")
-			require.NoError(t, s.Close())
-			require.Zero(t, files.Handles())
-			_, s = memStore(t, files, FsyncNo)
-			require.Len(t, collect(t, s), 100)
-			require.NoError(t, s.Close())
+			require.NoError(t, failingFlushes(t, fault, nil))
 		})
 	}
+}
+
+// failingFlushes flushes often in vain. The engine may be changed before each.
+func failingFlushes(t *testing.T, fault func(crashfs.Op) bool, change func(*jsonEngine)) error {
+	ctx := t.Context()
+	files := crashfs.New()
+	e, s := memStore(t, files, FsyncNo)
+	files.SetHook(func(op crashfs.Op) error {
+		if fault(op) {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	for i := range 2000 / stride {
+		require.NoError(t, s.Upsert(ctx, one(idOf(i%100), fmt.Sprint(i))))
+		if change != nil {
+			change(e)
+		}
+		require.ErrorIs(t, s.Flush(ctx), syscall.ENOSPC)
+	}
+	handles, names := files.Handles(), len(files.Names())
+	files.SetHook(nil)
+	require.NoError(t, s.Flush(ctx))
+	require.Len(t, files.Names(), 2, "the document file and one journal")
+	require.NoError(t, s.Close())
+	require.Zero(t, files.Handles())
+	_, s = memStore(t, files, FsyncNo)
+	require.Len(t, collect(t, s), 100)
+	require.NoError(t, s.Close())
+	if handles > 2 || names > 2 {
+		return fmt.Errorf("%d files, of which %d are open, after Flushes that failed", names, handles)
+	}
+	return nil
 }
 
 // The same where an fsync has failed, after which the journal of every
@@ -189,21 +200,41 @@ func TestJSONFlushDuringClose(t *testing.T) {
 		require.NoError(t, <-closed)
 		require.Equal(t, []string{documentName}, files.Names())
 	})
-	synctest.Test(t, func(t *testing.T) {
-		files := crashfs.New()
-		e, s := memStore(t, files, FsyncNo)
-		require.NoError(t, s.Upsert(t.Context(), one("a", "1")))
-		entered, release := holdUp(files, writesDocument)
-		closed := inBackground(s.Close)
-		<-entered
-		waiting := inBackground(func() error { return e.flush(t.Context()) }) // It had begun before.
+	synctest.Test(t, func(t *testing.T) { require.NoError(t, flushWhileClosing(t, nil)) })
+}
+
+// flushWhileClosing is a Flush that has begun before Close and waits for its
+// turn until the last journal is removed, when the engine may be changed.
+func flushWhileClosing(t *testing.T, change func(*jsonEngine)) error {
+	files := crashfs.New()
+	e, s := memStore(t, files, FsyncNo)
+	require.NoError(t, s.Upsert(t.Context(), one("a", "1")))
+	entered, release := holdUp(files, func(op crashfs.Op) bool { return op.Kind == "remove" })
+	closed := inBackground(s.Close)
+	<-entered
+	waiting := make(chan error, 1)
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				waiting <- fmt.Errorf("Flush panics: %v", p)
+			}
+		}()
+		waiting <- e.flush(t.Context())
+	}()
+	synctest.Wait()
+	if change != nil {
+		change(e)
 		synctest.Wait()
-		close(release)
-		require.ErrorIs(t, <-waiting, ErrClosed)
-		require.NoError(t, <-closed)
-		_, err := e.get(t.Context(), "a")
-		require.ErrorIs(t, err, ErrClosed, "nor can it be read any more")
-	})
+	}
+	close(release)
+	require.NoError(t, <-closed)
+	if err := <-waiting; !errors.Is(err, ErrClosed) {
+		return fmt.Errorf("a Flush of a closed store: %v", err)
+	}
+	if _, err := e.get(t.Context(), "a"); !errors.Is(err, ErrClosed) {
+		return fmt.Errorf("a Get that began before Close: %v", err)
+	}
+	return nil
 }
 
 // kv.go, "Flush": many at once share the work. Each begins after what it is to
