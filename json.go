@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
-	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -41,17 +40,21 @@ type jsonEngine struct {
 
 	mu       sync.RWMutex // guards the index and the list of journals
 	index    index
-	iterated int        // iterations under way, during which the index is not packed
+	cursors  map[*cursor]struct{}
 	journals []*journal // in order; the last is written to
 
+	state   atomic.Pointer[life]
 	commits commits // the write path
 
-	compacting   chan struct{} // holds a token while nobody compacts; who has it owns the next four
+	compacting   chan struct{} // holds a token while nobody compacts; who has it owns what follows
 	snapshot     snapshot
-	stale        bool     // journals before the last have what no snapshot has
-	ttlFile      bool     // there is a file of times to live
-	obsolete     []string // journals that could not be removed
-	compactAt    int64    // journal bytes that start a compaction; 0: the default
+	owed         bool          // the document file must be written anew, though no journal says so
+	ttlFile      bool          // there is a file of times to live
+	obsolete     []string      // journals that could not be removed
+	unused       string        // one that was not begun, and could not be removed either
+	covered      uint64        // the last compaction that succeeded
+	begun        atomic.Uint64 // compactions that have begun
+	compactAt    int64         // journal bytes that start a compaction; 0: the default
 	compactBusy  atomic.Bool
 	compactAfter atomic.Int64 // no compaction starts by itself below this, after one that failed
 	background   sync.WaitGroup
@@ -130,12 +133,14 @@ func newJSONEngine(o jsonOptions) *jsonEngine {
 		now:        o.Now,
 		readonly:   o.ReadOnly,
 		index:      newIndex(),
+		cursors:    make(map[*cursor]struct{}),
 		compacting: make(chan struct{}, 1),
 		compactAt:  o.CompactAt,
 	}
 	if e.now == nil {
 		e.now = time.Now
 	}
+	e.state.Store(new(life))
 	e.compacting <- struct{}{}
 	return e
 }
@@ -181,6 +186,9 @@ func (e *jsonEngine) get(_ context.Context, id string) (json.RawMessage, error) 
 func (e *jsonEngine) borrow(id string) (doc, error) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
+	if e.state.Load().stage == stageClosed {
+		return doc{}, ErrClosed
+	}
 	now := int64(0)
 	if e.index.expiring > 0 { // Reading the clock takes a while.
 		now = e.clock()
@@ -255,22 +263,29 @@ func (e *jsonEngine) present(_ context.Context, ids []string) ([]bool, error) {
 // keysPage is how many ids are copied out of the index at a time.
 const keysPage = 1024
 
+// A cursor is an iteration under way, over the positions that there were when
+// it began. It moves along when the index is packed.
+type cursor struct {
+	at, end int
+	epoch   uint64
+}
+
 // keys visits the positions that there were when it began. A document that is
 // removed and stored again meanwhile gets a new one, so none comes twice.
 func (e *jsonEngine) keys(context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		e.mu.Lock()
-		e.iterated++
-		end, epoch := len(e.index.docs), e.index.epoch
+		c := &cursor{0, len(e.index.docs), e.index.epoch}
+		e.cursors[c] = struct{}{}
 		e.mu.Unlock()
 		defer func() {
 			e.mu.Lock()
-			e.iterated--
+			delete(e.cursors, c)
 			e.mu.Unlock()
 		}()
-		page := make([]string, 0, min(keysPage, end))
-		for from := 0; from < end; from += keysPage {
-			page = e.keysFrom(page[:0], from, min(from+keysPage, end), epoch)
+		page := make([]string, 0, min(keysPage, c.end))
+		for more := true; more; {
+			page, more = e.keysFrom(page[:0], c)
 			for _, id := range page {
 				if !yield(id, nil) {
 					return
@@ -280,19 +295,22 @@ func (e *jsonEngine) keys(context.Context) iter.Seq2[string, error] {
 	}
 }
 
-func (e *jsonEngine) keysFrom(page []string, from, to int, epoch uint64) []string {
+// keysFrom reads the next page, and reports whether there may be another.
+func (e *jsonEngine) keysFrom(page []string, c *cursor) ([]string, bool) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	if e.index.epoch != epoch { // Dropped: nothing of what there was is left.
-		return page
+	if e.index.epoch != c.epoch { // Dropped: nothing of what there was is left.
+		return page, false
 	}
 	now := e.clock()
-	for _, d := range e.index.docs[from:to] {
+	to := min(c.at+keysPage, c.end)
+	for _, d := range e.index.docs[c.at:to] {
 		if d.segment != nil && !d.expired(now) {
 			page = append(page, d.id)
 		}
 	}
-	return page
+	c.at = to
+	return page, to < c.end
 }
 
 func (e *jsonEngine) upsert(ctx context.Context, items items) error {
@@ -332,12 +350,21 @@ func (e *jsonEngine) ttls(_ context.Context, ids []string) ([]time.Duration, err
 	return ttls, nil
 }
 
-// flush writes the snapshot anew, if anything was written since the last.
+// flush writes the snapshot anew, if anything was written since the last. One
+// that another caller has begun since serves as well.
 func (e *jsonEngine) flush(ctx context.Context) error {
 	if e.readonly {
 		return nil
 	}
-	return e.compact(ctx, true)
+	before := e.begun.Load()
+	if err := e.acquire(ctx); err != nil {
+		return err
+	}
+	defer e.yield()
+	if e.covered > before {
+		return nil
+	}
+	return e.compactNow(ctx, true)
 }
 
 // ping reports whether writes are accepted.
@@ -345,6 +372,9 @@ func (e *jsonEngine) ping(context.Context) error {
 	if e.readonly {
 		_, err := e.files.Stat(".")
 		return err
+	}
+	if _, last := e.lastJournal(); last != nil && e.health() == nil {
+		return e.checkNamed(last)
 	}
 	return e.health()
 }
@@ -371,37 +401,4 @@ func (e *jsonEngine) figures() (jsonFigures, *flushed) {
 		JournalBytes:  e.journalBytes.Load(),
 		Compactions:   e.compactions.Load(),
 	}, e.flushed.Load()
-}
-
-// close writes the last snapshot and gives everything back. If the snapshot
-// fails, the journals stay, and hold all that was acknowledged.
-func (e *jsonEngine) close() error {
-	if e.readonly {
-		return e.discard()
-	}
-	e.stop()
-	e.background.Wait()
-	err := e.compact(context.Background(), false)
-	if err == nil {
-		err = e.removeJournals(math.MaxUint64)
-	} else {
-		err = errors.Join(err, e.syncLast())
-	}
-	return errors.Join(err, e.discard())
-}
-
-// discard closes all files without writing anything.
-func (e *jsonEngine) discard() error {
-	var errs []error
-	if e.snapshot.segment != nil {
-		errs = append(errs, e.snapshot.release())
-	}
-	for _, j := range e.journals {
-		errs = append(errs, j.release())
-	}
-	errs = append(errs, e.files.Close())
-	if e.lock != nil {
-		errs = append(errs, e.lock.Close())
-	}
-	return errors.Join(errs...)
 }

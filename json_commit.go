@@ -5,8 +5,6 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/ngraf/kv/internal/wal"
 )
@@ -19,16 +17,11 @@ type commits struct {
 	mu      sync.Mutex
 	queue   []*write
 	leading bool
-	stopped bool
 
 	active  *journal // the last one; the leader's, as is encoder
 	encoder *wal.Encoder
-	failure atomic.Pointer[error]
-	pending atomic.Int64 // records in the last journal that no snapshot has
 
-	timer sync.Mutex
-	armed *time.Timer // of everysec, while there is something to sync
-	syncs sync.WaitGroup
+	pulse pulse
 }
 
 // A write is one call's place in the queue.
@@ -59,7 +52,7 @@ const encodeBytes = 1 << 20
 func (e *jsonEngine) commit(ctx context.Context, w *write) error {
 	c := &e.commits
 	c.mu.Lock()
-	if c.stopped && w.alone == nil {
+	if e.closing() && w.alone == nil {
 		c.mu.Unlock()
 		return ErrClosed
 	}
@@ -80,9 +73,16 @@ func (e *jsonEngine) commit(ctx context.Context, w *write) error {
 			lead = <-w.wake // Its turn has come, and the answer is near.
 		}
 	}
-	if lead {
-		e.lead(w)
+	if !lead {
+		return w.err
 	}
+	if w.alone == nil {
+		if err := e.keepUp(ctx); err != nil {
+			c.leave(w)
+			return err
+		}
+	}
+	e.lead(w)
 	return w.err
 }
 
@@ -99,7 +99,10 @@ func (e *jsonEngine) lead(leader *write) {
 	}
 	c.mu.Lock()
 	group := c.queue
-	c.queue = nil
+	if n := slices.IndexFunc(group, isWrite); leader.alone != nil && n > 0 && e.behind() != nil {
+		group = group[:n:n] // The others wait for the disk; see keepUp.
+	}
+	c.queue = slices.Clone(c.queue[len(group):])
 	c.mu.Unlock()
 	for rest := group; len(rest) > 0; {
 		n := slices.IndexFunc(rest, func(w *write) bool { return w.alone != nil })
@@ -126,6 +129,16 @@ func (e *jsonEngine) lead(leader *write) {
 	c.mu.Lock()
 	c.pass()
 	c.mu.Unlock()
+}
+
+func isWrite(w *write) bool { return w.alone == nil }
+
+// leave takes the leader out of the queue, whose writes are not begun.
+func (c *commits) leave(leader *write) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queue = slices.DeleteFunc(c.queue, func(w *write) bool { return w == leader })
+	c.pass()
 }
 
 // pass gives the lead to the next in the queue, if there is one.
@@ -181,13 +194,14 @@ func (e *jsonEngine) append(group []*write) error {
 		return nil // As for a Delete of what is absent.
 	}
 	j.written.Store(j.end)
-	switch e.policy {
-	case policyAlways:
+	j.unmarked = true
+	if e.policy == policyAlways {
 		if err := e.syncJournal(j); err != nil {
 			return err
 		}
-	case policyEverySec:
-		e.arm()
+	}
+	if e.policy != policyNo {
+		e.wrote()
 	}
 	e.apply(group)
 	e.journalBytes.Add(j.end - start)
@@ -225,6 +239,18 @@ func (o *overlay) has(id string) bool {
 	return ok
 }
 
+// expired reports whether there is a document that only its time to live
+// hides. A clock that is set back would show it again.
+func (o *overlay) expired(id string) bool {
+	if _, ok := o.changed[id]; ok || o.dropped {
+		return false
+	}
+	o.engine.mu.RLock()
+	defer o.engine.mu.RUnlock()
+	_, ok := o.engine.index.position[id]
+	return ok
+}
+
 func (o *overlay) note(ch change) {
 	if o == nil {
 		return
@@ -242,7 +268,7 @@ func (e *jsonEngine) encode(w *write, j *journal, present *overlay) error {
 	note := func(ch change) error {
 		w.changes = append(w.changes, ch)
 		present.note(ch)
-		e.commits.pending.Add(1)
+		j.pending.Add(1)
 		if len(e.commits.encoder.Buf) < encodeBytes {
 			return nil
 		}
@@ -254,13 +280,16 @@ func (e *jsonEngine) encode(w *write, j *journal, present *overlay) error {
 		return e.encodeUpsert(w, j, present, note)
 	case opDelete:
 		for _, id := range w.ids {
-			if !present.has(id) {
+			visible := present.has(id)
+			if !visible && !present.expired(id) {
 				continue
 			}
 			start := enc.Begin()
 			enc.Buf = appendDelete(enc.Buf, id)
 			enc.End(start)
-			w.n++
+			if visible {
+				w.n++
+			}
 			if err := note(change{op: opDelete, doc: doc{id: id}}); err != nil {
 				return err
 			}
@@ -336,21 +365,4 @@ func (x *index) apply(ch change) {
 	case opDrop:
 		x.drop()
 	}
-}
-
-// stop refuses writes from now on, and waits for those under way and for the
-// sync of the last second.
-func (e *jsonEngine) stop() {
-	c := &e.commits
-	c.mu.Lock()
-	c.stopped = true
-	c.mu.Unlock()
-	_ = e.alone(func() error { return nil })
-	c.timer.Lock()
-	if c.armed != nil && c.armed.Stop() {
-		c.armed = nil
-		c.syncs.Done()
-	}
-	c.timer.Unlock()
-	c.syncs.Wait()
 }

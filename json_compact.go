@@ -16,7 +16,7 @@ func (e *jsonEngine) maybeCompact() {
 	e.background.Go(func() {
 		defer e.compactBusy.Store(false)
 		e.compactAfter.Store(0)
-		if err := e.compact(context.Background(), true); err != nil {
+		if err := e.compact(context.Background(), true); err != nil && !errors.Is(err, ErrClosed) {
 			e.compactAfter.Store(2 * e.journalBytes.Load()) // What fails is not tried at every write.
 			e.logger.Error("kv: compaction failed, the journal is kept", "error", err)
 		}
@@ -42,34 +42,58 @@ func (e *jsonEngine) maybeCompact() {
 // Without rotate, for a store that is closing, step 1 is left out: nobody
 // writes, and step 4 uses the last journal.
 func (e *jsonEngine) compact(ctx context.Context, rotate bool) error {
-	select {
-	case <-e.compacting:
-		defer func() { e.compacting <- struct{}{} }()
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := e.acquire(ctx); err != nil {
+		return err
 	}
+	defer e.yield()
 	return e.compactNow(ctx, rotate)
 }
 
 // compactNow is compact for who has the token.
 func (e *jsonEngine) compactNow(ctx context.Context, rotate bool) (err error) {
-	if e.commits.pending.Load() == 0 && !e.stale {
+	if !e.due() {
 		return nil
 	}
 	defer func() { e.flushed.Store(&flushed{e.now(), err}) }()
-	if err := e.checkUnchanged(); err != nil {
-		return err // Before a journal is begun for nothing.
-	}
-	e.stale = true
-	// A journal that a compaction before this one began, and in which nothing
-	// was written since, serves again.
-	if e.commits.pending.Load() > 0 && rotate || e.health() != nil {
-		if err := e.rotate(); err != nil {
+	begun := e.begun.Add(1)
+	if e.leftOver() && rotate {
+		// A compaction before this one has begun a journal, and failed. Another
+		// one each time would be without bound, so that one serves again; what
+		// it has then is in the document file, and goes with the next.
+		if err := e.rewrite(ctx, false); err != nil {
 			return err
 		}
 	}
+	if err := e.rewrite(ctx, rotate); err != nil {
+		return err
+	}
+	e.covered = begun
+	return nil
+}
+
+// due reports whether there is anything that the document file does not have.
+func (e *jsonEngine) due() bool {
+	n, last := e.lastJournal()
+	return e.owed || n > 1 || n == 1 && last.pending.Load() > 0
+}
+
+// leftOver reports whether there are two journals with documents.
+func (e *jsonEngine) leftOver() bool {
+	n, last := e.lastJournal()
+	return n > 1 && last.pending.Load() > 0
+}
+
+// rewrite is one compaction.
+func (e *jsonEngine) rewrite(ctx context.Context, rotate bool) error {
+	if err := e.checkUnchanged(); err != nil {
+		return err // Before a journal is begun for nothing.
+	}
+	e.owed = true
+	if err := e.prepare(rotate); err != nil {
+		return err
+	}
 	w := &snapshotWriter{engine: e, ctx: ctx}
-	err = w.write()
+	err := w.write()
 	if err == nil {
 		err = w.commit()
 	}
@@ -80,9 +104,27 @@ func (e *jsonEngine) compactNow(ctx context.Context, rotate bool) (err error) {
 	if err := e.files.Sync(); err != nil {
 		return unavailablef("%w", err) // The journals stay, and with them everything.
 	}
-	e.stale = false
+	e.owed = false
 	e.compactions.Add(1)
 	return e.removeJournals(e.newest().generation - 1)
+}
+
+// prepare sees to a journal that can announce the snapshot. One in which
+// nothing was written serves again, unless it has failed.
+func (e *jsonEngine) prepare(rotate bool) error {
+	_, last := e.lastJournal()
+	switch {
+	case last == nil:
+		return e.alone(func() error {
+			_, err := e.current()
+			return err
+		})
+	case last.failed.Load() && last.pending.Load() == 0 && !last.announced:
+		return e.replaceJournal(last)
+	case last.failed.Load(), rotate && last.pending.Load() > 0:
+		return e.rotate()
+	}
+	return nil
 }
 
 // kept adds to the failure of a snapshot what has become of the writes since
@@ -113,10 +155,35 @@ func (e *jsonEngine) rotate() error {
 			}
 		}
 		e.use(j)
+		if e.health() == nil {
+			j.unmarked = true // Of the journal before it, which is on the disk.
+			_ = e.mark()
+		}
 		return nil
 	})
 	if err != nil {
-		return errors.Join(err, j.release(), e.files.Remove(j.name))
+		return errors.Join(err, j.release(), e.removeUnused(j.name))
 	}
 	return nil
+}
+
+// replaceJournal puts a new journal in the place of the last one, which has
+// failed and holds nothing that counts: if the machine dies in between, the
+// one before it is the last.
+func (e *jsonEngine) replaceJournal(old *journal) error {
+	if err := ignoreMissing(e.files.Remove(old.name)); err != nil {
+		return unavailablef("%w", err)
+	}
+	j, err := e.createJournal(old.generation, journalHeader{compacts: true})
+	if err != nil {
+		return err
+	}
+	return e.alone(func() error {
+		e.mu.Lock()
+		e.journals = e.journals[:len(e.journals)-1]
+		e.mu.Unlock()
+		e.journalBytes.Add(-old.end)
+		e.use(j)
+		return old.release()
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"syscall"
@@ -21,14 +22,15 @@ import (
 // faults are what every operation is made to fail with.
 var faults = []error{syscall.EIO, syscall.ENOSPC, crashfs.Short{Err: syscall.ENOSPC}, syscall.EROFS}
 
-// inject makes the n-th operation fail, and the steps after it bear that. It
-// reports whether there is such an operation.
-func (r *rig) inject(n int, fault error) bool {
+// inject makes the n-th operation fail, and the one that comes again after it,
+// unless that is 0, and the steps after it bear that. It reports whether there
+// is such an operation.
+func (r *rig) inject(n, again int, fault error) bool {
 	count := 0
 	r.fs.SetHook(func(op crashfs.Op) error {
 		err := r.happens(op)
 		count++
-		if count != n || errors.As(fault, new(crashfs.Short)) && op.Kind != "write" {
+		if count != n && (again == 0 || count != n+again) || errors.As(fault, new(crashfs.Short)) && op.Kind != "write" {
 			return err
 		}
 		r.injected = true
@@ -99,7 +101,7 @@ func TestJSONEveryOperationFails(t *testing.T) {
 			for i, fault := range faults {
 				for n := 1 + i*(stride-1)/4; ; n += stride {
 					r := newRig(policy)
-					there := r.inject(n, fault)
+					there := r.inject(n, 0, fault)
 					require.NoErrorf(t, r.wrong, "%s, operation %d failed by %v", policy, n, fault)
 					if !there {
 						break
@@ -111,6 +113,26 @@ func TestJSONEveryOperationFails(t *testing.T) {
 				}
 			}
 			t.Logf("%d faults, %d recoveries", injected, checks)
+		})
+	}
+}
+
+// Two operations fail, the second one while the first failure is dealt with.
+func TestJSONTwoOperationsFail(t *testing.T) {
+	t.Parallel()
+	for _, policy := range []policy{policyAlways, policyEverySec} {
+		t.Run(string(policy), func(t *testing.T) {
+			t.Parallel()
+			rng := rand.New(rand.NewPCG(uint64(soak("KV_SOAK_PAIRS_SEED", 1)), 0))
+			pairs, checks := soak("KV_SOAK_PAIRS", 400/stride), 0
+			for range pairs {
+				n, again, fault := 1+rng.IntN(900), 1+rng.IntN(8), faults[rng.IntN(len(faults))]
+				r := newRig(policy)
+				r.inject(n, again, fault)
+				require.NoErrorf(t, r.wrong, "%s, operations %d and %d behind it failed by %v", policy, n, again, fault)
+				checks += r.checks
+			}
+			t.Logf("%d pairs, %d recoveries", pairs, checks)
 		})
 	}
 }
@@ -315,7 +337,7 @@ func (m mutant) proof() error {
 	for n := 1; ; n++ {
 		for _, fault := range faults[:3] {
 			r := m.rig()
-			there := r.inject(n, fault)
+			there := r.inject(n, 0, fault)
 			if r.wrong != nil {
 				return r.wrong
 			}

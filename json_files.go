@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ngraf/kv/internal/fsys"
 	"github.com/ngraf/kv/internal/wal"
 )
 
@@ -68,6 +69,11 @@ func (i identity) String() string {
 	}
 	return fmt.Sprintf("%d bytes with checksum %08x", i.size, i.sum)
 }
+
+// syncMark is what no document file is. An announcement of it says only that
+// all before it in the journal, and the journals before that, were on the disk.
+// Versions that do not know it take it for a snapshot that never came.
+var syncMark = identity{exists: true, size: -1}
 
 const identitySize = 1 + 8 + 4
 
@@ -193,6 +199,34 @@ func decodeEntry(r wal.Record) (entry, bool) {
 		return e, false
 	}
 	return e, true
+}
+
+// readJournal returns a reader of a journal.
+func readJournal(file fsys.File, size int64) *wal.Reader {
+	r := wal.NewReader(file, size, journalHeaderSize, saltOf(journalKind))
+	r.Plausible = plausibleEntry
+	return r
+}
+
+// plausibleEntry reports whether a record of n bytes may begin like this. Ids
+// are far shorter than what text comes to that is taken for their length.
+func plausibleEntry(b []byte, n int64) bool {
+	const fixed, longest = 1 + 8 + 4, 16 << 20
+	switch b[0] {
+	case opUpsert:
+		id := int64(longest)
+		if len(b) >= fixed {
+			id = int64(binary.LittleEndian.Uint32(b[9:]))
+		}
+		return id < longest && id <= n-fixed
+	case opDelete:
+		return n <= longest
+	case opDrop:
+		return n == 1
+	case opCommit:
+		return n == 1+identitySize
+	}
+	return false
 }
 
 // change is what the record does to the index.

@@ -43,7 +43,7 @@ func (e *jsonEngine) fillFirst(ctx context.Context, changes iter.Seq2[replacemen
 	if err != nil {
 		return err
 	}
-	e.stale = false
+	e.owed = false
 	return e.removeJournals(e.newest().generation - 1)
 }
 
@@ -85,11 +85,14 @@ func (w *firstWriter) commit() (switched bool, err error) {
 	if _, err := e.current(); err != nil {
 		return false, err
 	}
-	e.stale = true // Until it is done: a record may announce what never comes.
+	e.owed = true // Until it is done: a record may announce what never comes.
 	if err := w.commitTTLs(); err != nil {
 		return false, unavailablef("%w", err)
 	}
 	if err := w.announce(); err != nil {
+		return false, err
+	}
+	if err := w.announced(); err != nil {
 		return false, err
 	}
 	document := e.names.document()

@@ -83,8 +83,11 @@ func (e *jsonEngine) changedByOthers() bool {
 		return false
 	}
 	select {
-	case <-e.compacting:
-		defer func() { e.compacting <- struct{}{} }()
+	case _, there := <-e.compacting:
+		if !there {
+			return false
+		}
+		defer e.yield()
 		same, err := e.unchanged()
 		return err == nil && !same
 	default:

@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"strings"
 	"sync/atomic"
 
 	"github.com/ngraf/kv/internal/fsys"
@@ -54,7 +55,7 @@ type index struct {
 	position map[string]uint32
 	docs     []doc
 	expiring int    // documents with an expiry
-	epoch    uint64 // changes when positions do
+	epoch    uint64 // changes when all are gone
 }
 
 func newIndex() index { return index{position: make(map[string]uint32)} }
@@ -70,22 +71,32 @@ func (x *index) find(id string, now int64) (*doc, bool) {
 
 func (d *doc) expired(now int64) bool { return d.expires != 0 && d.expires <= now }
 
-// put adds a document, or replaces it where it is.
+// put adds a document, or replaces it where it is. The id of a new one is
+// copied: a caller's may be a piece of something large.
 func (x *index) put(d doc) {
-	if d.expires != 0 {
-		x.expiring++
-	}
 	at, ok := x.position[d.id]
 	if !ok {
-		x.position[d.id] = uint32(len(x.docs))
-		x.docs = append(x.docs, d)
+		d.id = strings.Clone(d.id)
+		x.add(d)
 		return
+	}
+	if d.expires != 0 {
+		x.expiring++
 	}
 	if x.docs[at].expires != 0 {
 		x.expiring--
 	}
 	d.id = x.docs[at].id
 	x.docs[at] = d
+}
+
+// add adds a document that is not there, whose id belongs to the index.
+func (x *index) add(d doc) {
+	if d.expires != 0 {
+		x.expiring++
+	}
+	x.position[d.id] = uint32(len(x.docs))
+	x.docs = append(x.docs, d)
 }
 
 func (x *index) remove(id string) {
@@ -105,10 +116,17 @@ func (x *index) drop() {
 	*x = index{position: make(map[string]uint32), epoch: x.epoch + 1}
 }
 
-// pack closes the gaps, if there are many.
-func (x *index) pack() {
+// pack closes the gaps, if there are many, and takes the cursors along. Who
+// else knows positions has the token of compactions, as the caller does.
+func (x *index) pack(cursors map[*cursor]struct{}) {
 	if gaps := len(x.docs) - len(x.position); gaps < 1024 || gaps < len(x.docs)/2 {
 		return
+	}
+	for c := range cursors {
+		if c.epoch == x.epoch {
+			before := x.live(c.at, 0)
+			c.at, c.end = before, x.live(c.end, c.at)+before
+		}
 	}
 	docs := make([]doc, 0, len(x.position))
 	for _, d := range x.docs {
@@ -118,7 +136,16 @@ func (x *index) pack() {
 		}
 	}
 	x.docs = docs
-	x.epoch++
+}
+
+// live counts the documents at the positions below to and from from on.
+func (x *index) live(to, from int) (n int) {
+	for i := range x.docs[from:to] {
+		if x.docs[from+i].segment != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // sizes returns how much room each value takes; see sized.

@@ -2,10 +2,10 @@ package kv
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/ngraf/kv/internal/wal"
 )
@@ -15,12 +15,17 @@ type journal struct {
 	*segment
 	generation uint64
 	salt       uint64
-	end        int64 // where the leader writes next
+	info       fs.FileInfo // which file it is
+	end        int64       // where the leader writes next
+	unmarked   bool        // there are records that nothing says have been synced; the leader's, too
 
 	written atomic.Int64 // the end, without a group that is being written
 	synced  atomic.Int64 // up to where it is on the disk for sure
 	syncing sync.Mutex   // held during a sync, so that nobody returns before it ends
 	failed  atomic.Bool  // a sync has failed, or a write could not be taken back
+	pending atomic.Int64 // records that no snapshot has
+
+	announced bool // it has a record for the snapshot that is there, perhaps; for who has the token
 }
 
 // current returns the journal to write to, and makes the first one.
@@ -42,7 +47,6 @@ func (e *jsonEngine) use(j *journal) {
 	e.mu.Unlock()
 	e.commits.active = j
 	e.commits.encoder = wal.NewEncoder(j.salt)
-	e.commits.pending.Store(0)
 	e.journalBytes.Add(j.end)
 }
 
@@ -56,8 +60,11 @@ func (j *journal) resumeAt(end int64) {
 // createJournal makes a journal that survives a crash before anything is
 // acknowledged in it.
 func (e *jsonEngine) createJournal(generation uint64, h journalHeader) (*journal, error) {
-	name := e.names.journal(generation)
-	f, err := e.files.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	name, flag := e.names.journal(generation), os.O_EXCL
+	if e.unused == name { // The one that failed before could not be removed, either.
+		flag = os.O_TRUNC
+	}
+	f, err := e.files.OpenFile(name, os.O_RDWR|os.O_CREATE|flag, 0o600)
 	if err != nil {
 		return nil, unavailablef("%w", err)
 	}
@@ -70,12 +77,26 @@ func (e *jsonEngine) createJournal(generation uint64, h journalHeader) (*journal
 	if err == nil {
 		err = e.files.Sync()
 	}
-	if err != nil {
-		return nil, unavailablef("%w", errors.Join(err, f.Close(), e.files.Remove(name)))
-	}
 	j := &journal{segment: newSegment(f, name), generation: generation, salt: h.salt}
+	if err == nil {
+		j.info, err = f.Stat()
+	}
+	if err != nil {
+		return nil, unavailablef("%w", errors.Join(err, f.Close(), e.removeUnused(name)))
+	}
+	e.unused = ""
 	j.resumeAt(enc.Next())
 	return j, nil
+}
+
+// removeUnused removes a journal that nobody has written to. If that fails,
+// the next one takes its place.
+func (e *jsonEngine) removeUnused(name string) error {
+	err := ignoreMissing(e.files.Remove(name))
+	if err != nil {
+		e.unused = name
+	}
+	return err
 }
 
 // takeBack removes a part of a group from the journal, so that what was not
@@ -91,9 +112,18 @@ func (e *jsonEngine) takeBack(j *journal, start int64, cause error) error {
 // newest is the journal that is written to. There is one while there is
 // anything to compact.
 func (e *jsonEngine) newest() *journal {
+	_, last := e.lastJournal()
+	return last
+}
+
+// lastJournal returns how many journals there are, and the last one, if any.
+func (e *jsonEngine) lastJournal() (n int, last *journal) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return e.journals[len(e.journals)-1]
+	if n = len(e.journals); n > 0 {
+		last = e.journals[n-1]
+	}
+	return n, last
 }
 
 // removeJournals removes the journals up to a generation. One that cannot be
@@ -125,79 +155,4 @@ func (e *jsonEngine) removeJournals(last uint64) error {
 		e.obsolete = e.obsolete[1:]
 	}
 	return unavailable(e.files.Sync())
-}
-
-// syncEvery is the second of everysec.
-const syncEvery = time.Second
-
-// arm has the journal synced a second from now, unless that is under way.
-func (e *jsonEngine) arm() {
-	c := &e.commits
-	c.timer.Lock()
-	defer c.timer.Unlock()
-	if c.armed != nil {
-		return
-	}
-	c.syncs.Add(1)
-	c.armed = time.AfterFunc(syncEvery, func() {
-		defer c.syncs.Done()
-		c.timer.Lock()
-		c.armed = nil
-		c.timer.Unlock()
-		_ = e.syncLast() // A failure has been logged, and refuses the next write.
-	})
-}
-
-// syncLast syncs the journal that is written to, if it needs it. Journals
-// before it were synced when it took over.
-func (e *jsonEngine) syncLast() error {
-	e.mu.RLock()
-	var j *journal
-	if n := len(e.journals); n > 0 {
-		j = e.journals[n-1]
-		j.acquire()
-	}
-	e.mu.RUnlock()
-	if j == nil {
-		return nil
-	}
-	return errors.Join(e.syncJournal(j), j.release())
-}
-
-// syncJournal makes all that was written to j before the call durable.
-func (e *jsonEngine) syncJournal(j *journal) error {
-	j.syncing.Lock()
-	defer j.syncing.Unlock()
-	if err := e.health(); err != nil {
-		return err
-	}
-	end := j.written.Load()
-	if j.synced.Load() >= end {
-		return nil
-	}
-	if err := j.file.Sync(); err != nil {
-		return e.fail(j, err)
-	}
-	j.synced.Store(end)
-	return nil
-}
-
-// fail refuses all writes from now on. The kernel reports a failed fsync once
-// and may drop the data; a second fsync that succeeds would prove nothing.
-func (e *jsonEngine) fail(j *journal, cause error) error {
-	err := unavailablef("writes are refused until the namespace is reopened, because the state of %s on disk is not known: %w",
-		e.path(j.name), cause)
-	j.failed.Store(true)
-	if e.commits.failure.CompareAndSwap(nil, &err) {
-		e.logger.Error("kv: writes are refused until the namespace is reopened", "error", err)
-	}
-	return e.health()
-}
-
-// health returns why writes are refused, or nil.
-func (e *jsonEngine) health() error {
-	if failure := e.commits.failure.Load(); failure != nil {
-		return *failure
-	}
-	return nil
 }

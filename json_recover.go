@@ -103,13 +103,15 @@ func (e *jsonEngine) readDocument(ctx context.Context) error {
 		if err != nil {
 			return e.badDocument(err)
 		}
-		if _, again := e.index.position[string(m.Name)]; again {
-			repeats++
-		}
 		if m.Err != nil {
 			foreign++
 		}
-		e.index.put(documentOf(segment, m, 0))
+		if _, again := e.index.position[string(m.Name)]; again {
+			repeats++
+			e.index.put(documentOf(segment, m, 0))
+		} else {
+			e.index.add(documentOf(segment, m, 0))
+		}
 	}
 	e.snapshot.identity = identity{true, src.size, src.sum}
 	e.snapshotBytes.Store(src.size)

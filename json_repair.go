@@ -90,7 +90,7 @@ func (r *repairer) run(ctx context.Context) error {
 		return err
 	}
 	e.use(j)
-	e.stale = true
+	e.owed = true
 	if err := e.compact(ctx, false); err != nil {
 		return err
 	}
@@ -233,7 +233,7 @@ func (r *repairer) journal(ctx context.Context, generation uint64) error {
 	if err != nil {
 		return err
 	}
-	log := wal.NewReader(file, info.Size(), journalHeaderSize, saltOf(journalKind))
+	log := readJournal(file, info.Size())
 	_, err = log.Header()
 	for n := 0; ; n++ {
 		var record wal.Record

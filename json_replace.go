@@ -34,12 +34,10 @@ import (
 // there are no documents, the changes go into the document file at once; see
 // fillFirst.
 func (e *jsonEngine) replace(ctx context.Context, changes iter.Seq2[replacement, error]) (previous string, err error) {
-	select {
-	case <-e.compacting:
-		defer func() { e.compacting <- struct{}{} }()
-	case <-ctx.Done():
-		return "", ctx.Err()
+	if err := e.acquire(ctx); err != nil {
+		return "", err
 	}
+	defer e.yield()
 	if err := e.health(); err != nil {
 		return "", err
 	}
@@ -50,8 +48,8 @@ func (e *jsonEngine) replace(ctx context.Context, changes iter.Seq2[replacement,
 		return "", e.fillFirst(ctx, changes)
 	}
 	w := &replacementWriter{engine: e, generation: 1}
-	if e.commits.active != nil { // Who has the token may look.
-		w.generation = e.newest().generation + 1
+	if _, last := e.lastJournal(); last != nil {
+		w.generation = last.generation + 1
 	}
 	suffix := ""
 	err = w.write(changes)
@@ -78,15 +76,12 @@ func (e *jsonEngine) replace(ctx context.Context, changes iter.Seq2[replacement,
 // replaceable returns why the documents cannot be replaced now. It is asked
 // while nobody writes.
 func (e *jsonEngine) replaceable() error {
-	e.commits.mu.Lock()
-	stopped := e.commits.stopped
-	e.commits.mu.Unlock()
-	switch {
-	case stopped:
+	switch _, last := e.lastJournal(); {
+	case e.closing():
 		return ErrClosed
 	case e.health() != nil:
 		return e.health()
-	case e.commits.pending.Load() > 0:
+	case last != nil && last.pending.Load() > 0:
 		return unavailablef("%w", errWritten)
 	}
 	return e.checkUnchanged()
@@ -136,6 +131,9 @@ func (w *replacementWriter) write(changes iter.Seq2[replacement, error]) error {
 	if err := file.Sync(); err != nil {
 		return unavailablef("%w", err)
 	}
+	if w.journal.info, err = file.Stat(); err != nil {
+		return unavailablef("%w", err)
+	}
 	w.journal.resumeAt(enc.Next())
 	return nil
 }
@@ -176,8 +174,8 @@ func (w *replacementWriter) commit() (switched bool, err error) {
 		return false, unavailablef("%w", err)
 	}
 	synced := e.files.Sync()
+	w.journal.pending.Store(int64(len(w.changes)))
 	e.use(w.journal)
-	e.commits.pending.Store(int64(len(w.changes)))
 	e.mu.Lock()
 	for _, c := range w.changes {
 		e.index.apply(c)

@@ -129,7 +129,7 @@ func TestJSONReplaceFaults(t *testing.T) {
 			injected := 0
 			for n := 1 + i*(stride-1)/4; ; n += stride {
 				r := replaceRig(policyEverySec)
-				there := r.inject(n, fault)
+				there := r.inject(n, 0, fault)
 				require.NoErrorf(t, r.wrong, "operation %d failed by %v", n, fault)
 				if !there {
 					break

@@ -17,6 +17,8 @@ type journalLog struct {
 	header  journalHeader
 	commits []identity // snapshots that it announces
 	data    bool       // it has other records
+	synced  bool       // it says that the journals before it were synced
+	ends    bool       // its last record says that all of it was
 	damage  *wal.Damage
 }
 
@@ -60,15 +62,20 @@ func (e *jsonEngine) removeUnlessReadonly(name string) error {
 // damaged.
 func (e *jsonEngine) scanJournal(l *journalLog) error {
 	err := e.eachEntry(l, func(en entry) error {
-		if en.op == opCommit {
+		l.ends = false
+		switch {
+		case en.op == opCommit && en.commit == syncMark:
+			l.synced, l.ends = true, true
+		case en.op == opCommit:
 			l.commits = append(l.commits, en.commit)
-		} else {
-			l.data = true
+		default:
+			l.data, l.synced = true, true
 		}
 		return nil
 	})
 	if errors.As(err, &l.damage) {
 		l.data = l.data || !l.damage.Torn // What cannot be read may be data.
+		l.synced = l.synced || l.data
 		return nil
 	}
 	return err
@@ -81,7 +88,8 @@ func (e *jsonEngine) eachEntry(l *journalLog, visit func(entry) error) error {
 	if err != nil {
 		return err
 	}
-	log := wal.NewReader(l.file, info.Size(), journalHeaderSize, saltOf(journalKind))
+	l.info = info
+	log := readJournal(l.file, info.Size())
 	head, err := log.Header()
 	if err != nil {
 		return err
@@ -181,7 +189,7 @@ func (e *jsonEngine) checkDamage(l *journalLog, later []*journalLog) error {
 	}
 	torn := l.damage.Torn && l.damage.Offset > 0
 	for _, other := range later {
-		torn = torn && !other.data
+		torn = torn && !other.synced
 	}
 	if !torn {
 		return fmt.Errorf("%w: %s: %w; nothing was changed: restore a copy, or salvage what is sound with kv repair %s",
@@ -259,9 +267,13 @@ func (e *jsonEngine) resume(logs []*journalLog, from int) error {
 		}
 		l.resumeAt(l.end)
 		if l.data {
-			e.commits.pending.Add(1)
+			l.pending.Add(1)
 		}
+		l.announced = len(l.commits) > 0
 	}
-	e.stale = len(logs)-from > 1
+	// The next tick says that the end is on the disk. Nothing does before the
+	// first write: if the process before this one saw an fsync fail, the one
+	// above proves nothing.
+	last.unmarked = last.data && !last.ends
 	return nil
 }

@@ -150,7 +150,7 @@ func doFlush(r *rig) {
 // tick is what the timer of everysec does.
 func doTick(r *rig) {
 	if r.wrong == nil {
-		r.durably(r.engine.syncLast)
+		r.durably(func() error { return errors.Join(r.engine.syncLast(), r.engine.alone(r.engine.mark)) })
 	}
 }
 
@@ -189,7 +189,8 @@ func (r *rig) close() {
 // reopen opens what has not crashed: what was acknowledged is there.
 func (r *rig) reopen() {
 	var err error
-	if r.engine, r.store, err = r.open(r.fs); err != nil && r.injected {
+	r.engine, r.store, err = r.open(r.fs)
+	for try := 0; try < 2 && err != nil && r.injected; try++ { // As many as can be injected.
 		if n := r.fs.Handles(); n != 0 {
 			r.fail("%d files left open after a failed open", n)
 		}

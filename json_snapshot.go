@@ -224,6 +224,9 @@ func (w *snapshotWriter) commit() error {
 	if err := e.alone(w.announce); err != nil {
 		return err
 	}
+	if err := w.announced(); err != nil {
+		return err
+	}
 	if err := e.checkUnchanged(); err != nil {
 		return err
 	}
@@ -234,31 +237,25 @@ func (w *snapshotWriter) commit() error {
 	return nil
 }
 
-// announce writes into the journal which snapshot is about to come.
+// announce writes into the journal which snapshot is about to come, in the
+// turn of a writer.
 func (w *snapshotWriter) announce() error {
 	e := w.engine
 	j := e.commits.active
 	if j.failed.Load() {
 		return e.health()
 	}
-	enc := e.commits.encoder
-	enc.Reset(j.end)
-	enc.Synced = j.synced.Load()
-	start := enc.Begin()
-	enc.Buf = w.identity().append(append(enc.Buf, opCommit))
-	enc.End(start)
-	begin := j.end
-	if err := e.commits.spill(j); err != nil {
-		return e.takeBack(j, begin, err)
+	return e.appendCommit(j, w.identity())
+}
+
+// announced makes the announcement durable. Writers go on meanwhile: under
+// some policies all that they have written goes to the disk with it.
+func (w *snapshotWriter) announced() error {
+	j := w.engine.newest()
+	if err := w.engine.syncJournal(j); err != nil {
+		return err
 	}
-	e.journalBytes.Add(j.end - begin)
-	j.written.Store(j.end)
-	// A sync that fails here leaves the same doubt as after a write. It is
-	// not syncJournal's, which refuses if a journal before this one failed.
-	if err := j.file.Sync(); err != nil {
-		return e.fail(j, err)
-	}
-	j.synced.Store(j.end)
+	j.announced = true
 	return nil
 }
 
@@ -318,9 +315,7 @@ func (e *jsonEngine) adopt(w *snapshotWriter) {
 	e.snapshot = snapshot{segment, w.info, w.identity()}
 	e.snapshotBytes.Store(w.at)
 	e.mu.Lock()
-	if e.iterated == 0 {
-		e.index.pack()
-	}
+	e.index.pack(e.cursors)
 	e.mu.Unlock()
 }
 

@@ -105,17 +105,18 @@ func (w *snapshotWriter) commitTTLs() error {
 		return nil
 	}
 	// What the entries are taken from must not be lost when they are not.
-	if e.health() == nil || e.newest().failed.Load() {
-		if err := e.syncLast(); err != nil {
-			return err
-		}
+	if err := e.syncLast(); err != nil {
+		return err
 	}
 	if len(w.ttls.Buf) == 0 {
 		if err := ignoreMissing(e.files.Remove(e.names.ttl())); err != nil {
 			return err
 		}
+		if err := e.files.Sync(); err != nil {
+			return err // It may come back, so that the next compaction removes it again.
+		}
 		e.ttlFile = false
-		return e.files.Sync()
+		return nil
 	}
 	if err := w.writeTTLs(); err != nil {
 		return err

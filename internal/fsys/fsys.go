@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
 	"syscall"
 )
@@ -50,11 +51,12 @@ func SameFile(a, b fs.FileInfo) bool {
 	return os.SameFile(a, b)
 }
 
-// Open opens a directory, and makes it, 0700, if create is set. Names never
-// lead out of it.
+// Open opens a directory, and makes it, 0700, if create is set, and those
+// above it, so that they survive a crash of the machine. Names never lead out
+// of it.
 func Open(path string, create bool) (*Dir, error) {
 	if create {
-		if err := os.MkdirAll(path, 0o700); err != nil {
+		if err := makeAll(path, syncDirectory); err != nil {
 			return nil, err
 		}
 	}
@@ -63,6 +65,49 @@ func Open(path string, create bool) (*Dir, error) {
 		return nil, err
 	}
 	return &Dir{root}, nil
+}
+
+// makeAll is os.MkdirAll, and syncs the parent of each directory it makes.
+func makeAll(path string, sync func(dir string) error) error {
+	info, err := os.Stat(path)
+	if err == nil && !info.IsDir() {
+		return &fs.PathError{Op: "mkdir", Path: path, Err: syscall.ENOTDIR}
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(filepath.Clean(path))
+	if err := makeAll(parent, sync); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return sync(parent) // Also of one that somebody else has just made.
+}
+
+// syncDirectory makes the entries of a directory survive a crash. One that may
+// be written to, but not read, cannot be synced.
+func syncDirectory(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(ignoreInvalid(f.Sync()), f.Close())
+}
+
+// ignoreInvalid is for file systems that sync entries by themselves.
+func ignoreInvalid(err error) error {
+	if errors.Is(err, syscall.EINVAL) {
+		return nil
+	}
+	return err
 }
 
 // A Dir is a directory of the operating system.
@@ -145,11 +190,7 @@ func (d *Dir) Sync() error {
 	if err != nil {
 		return err
 	}
-	err = f.Sync()
-	if errors.Is(err, syscall.EINVAL) { // File systems that sync entries by themselves.
-		err = nil
-	}
-	return errors.Join(d.named(err, "."), f.Close())
+	return errors.Join(d.named(ignoreInvalid(f.Sync()), "."), f.Close())
 }
 
 func (d *Dir) Close() error { return d.root.Close() }

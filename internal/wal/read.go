@@ -20,6 +20,10 @@ type Reader struct {
 	header int64 // length of the header's payload
 	salt   func(header []byte) (uint64, bool)
 
+	// Plausible, if set, says whether a payload of n bytes that begins like
+	// this may be one, so that what is none need not be read behind a damage.
+	Plausible func(begin []byte, n int64) bool
+
 	at     int64 // of the next record
 	seed   uint64
 	window []byte
@@ -27,6 +31,9 @@ type Reader struct {
 }
 
 const windowSize = 1 << 20
+
+// plausible is how much of a payload Plausible is shown.
+const plausible = 16
 
 // NewReader reads a log of size bytes whose header's payload has a fixed
 // length. salt returns the log's salt, which is not 0, from that payload, and
@@ -159,6 +166,18 @@ func (r *Reader) damage(offset int64, reason string) error {
 		n := int64(binary.LittleEndian.Uint32(head))
 		if n == 0 || n > maxPayload || n > r.size-at-overhead {
 			continue
+		}
+		if unsynced := binary.LittleEndian.Uint32(head[8:]); int64(unsynced) > at && unsynced < math.MaxUint32 {
+			continue // As text is, read as a number.
+		}
+		if r.Plausible != nil {
+			begin, err := r.bytes(at+overhead, int(min(n, plausible)))
+			if err != nil {
+				return err
+			}
+			if !r.Plausible(begin, n) {
+				continue
+			}
 		}
 		if work += n; work > most {
 			d.Torn = false

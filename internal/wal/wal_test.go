@@ -205,3 +205,38 @@ type shifted struct {
 func (s shifted) ReadAt(p []byte, at int64) (int, error) {
 	return bytes.NewReader(s.b).ReadAt(p, at-s.by)
 }
+
+// A long log is a record of text, in which every four bytes are a length that
+// the log has room for, one more record, and nothing for a while.
+type long struct {
+	log  []byte
+	size int64
+}
+
+func (l long) ReadAt(p []byte, at int64) (int, error) {
+	clear(p)
+	if at < int64(len(l.log)) {
+		copy(p, l.log[at:])
+	}
+	return int(min(int64(len(p)), l.size-at)), nil
+}
+
+// What is behind a damage is found however long the log is: text read as
+// lengths is not followed.
+func TestDamageInLongLogs(t *testing.T) {
+	t.Parallel()
+	text := string(bytes.Repeat([]byte("\n   "), 1<<16))
+	for name, size := range map[string]int64{"168 MB": 0x2020200a + 1<<20, "700 MB": 0x3b9aca00} {
+		log, records := makeLog([]string{text}, []string{"next"})
+		log[100] ^= 1
+		r := NewReader(long{log, size}, size, testHeader, testSalt)
+		r.Plausible = func(begin []byte, n int64) bool { return n < 1000 || begin[0] == 'x' }
+		_, err := r.Header()
+		require.NoError(t, err)
+		_, err = r.Next()
+		var damage *Damage
+		require.ErrorAs(t, err, &damage, name)
+		require.Equal(t, records[0].end, damage.Next, name)
+		require.False(t, damage.Torn, name)
+	}
+}
