@@ -188,7 +188,7 @@ func (r *importRun) take(part []importDoc, now int64, sum *imported) []item {
 		}
 		it := item{d.id, d.value, ttl}
 		if d.expires != 0 {
-			it.ttl = time.Duration(d.expires-now) * time.Millisecond
+			it.ttl = millis(d.expires - now)
 		}
 		sum.Digest.add(r.spelling.hash(it.id, it.value))
 		items = append(items, it)

@@ -58,6 +58,18 @@ func roundTTL(ttl time.Duration) time.Duration {
 	return whole
 }
 
+// longestTTL stands for all times to live that a time.Duration cannot hold.
+const longestTTL time.Duration = math.MaxInt64
+
+// millis is ms milliseconds, or the longest time to live. Redis and our files
+// know much longer ones.
+func millis(ms int64) time.Duration {
+	if ms > int64(longestTTL/time.Millisecond) {
+		return longestTTL
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
 // ttlWarnings reports negative times in a Config that a program filled in.
 func (c Config) ttlWarnings() (warnings []string) {
 	for _, name := range slices.Sorted(maps.Keys(c.TTL)) {
