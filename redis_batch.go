@@ -3,7 +3,6 @@ package kv
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -189,9 +188,11 @@ func (c *redisClient) attempted(ctx context.Context, turn pass, err error) (fate
 	return f, err
 }
 
-// notNil drops redis.Nil, which says that there is no such key.
+// notNil drops redis.Nil, which says that there is no such key. Within another
+// error it is the answer of a Sentinel that does not know the master, and the
+// command was not sent.
 func notNil(err error) error {
-	if errors.Is(err, redis.Nil) {
+	if err == redis.Nil { //nolint:errorlint // See above.
 		return nil
 	}
 	return err
@@ -240,7 +241,7 @@ func pipeline[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, 
 				cmds[at].Cmder = replies[i].cmd
 				_ = pipe.Process(ctx, &cmds[at]) // Only queues it.
 			}
-			_, _ = pipe.Exec(ctx) // The first error of all; each has its own.
+			sendAll(ctx, pipe)
 			first := &replies[todo[0]]
 			failed, f, v, err := settle(ctx, c, again, replies, todo)
 			todo = failed

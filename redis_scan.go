@@ -211,7 +211,7 @@ func (e *redisEngine) tryPage(ctx context.Context, node *redisClient, cursor uin
 	}
 	_ = pipe.Process(ctx, single{scan})
 	f, err := node.attempt(ctx, func() error {
-		_, _ = pipe.Exec(ctx) // The first error of all; each has its own.
+		sendAll(ctx, pipe)
 		return scan.Err()
 	})
 	if err != nil {
