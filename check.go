@@ -116,3 +116,15 @@ func roundTTL(ttl time.Duration) time.Duration {
 	}
 	return whole
 }
+
+// longestTTL stands for all times to live that a time.Duration cannot hold.
+const longestTTL time.Duration = math.MaxInt64
+
+// millis is ms milliseconds, or the longest time to live. Redis and our files
+// know much longer ones.
+func millis(ms int64) time.Duration {
+	if ms > int64(longestTTL/time.Millisecond) {
+		return longestTTL
+	}
+	return time.Duration(ms) * time.Millisecond
+}

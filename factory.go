@@ -189,7 +189,7 @@ func (f *Factory) open(ctx context.Context, namespace string) (Store, error) {
 	var open func(context.Context) (engine, error)
 	switch backend := f.cfg.backend(); backend {
 	case "json":
-		open = func(ctx context.Context) (engine, error) { 
+		open = func(ctx context.Context) (engine, error) {
 			e, err := openJSON(ctx, f.jsonOptions(namespace))
 			if err != nil {
 				return nil, err // And not an engine that is a nil.

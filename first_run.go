@@ -187,7 +187,7 @@ func (r *importRun) take(part []sourceDoc, now int64, sum *imported) []item {
 		}
 		it := item{d.id, d.value, r.ttl}
 		if d.expires != 0 {
-			it.ttl = time.Duration(d.expires-now) * time.Millisecond
+			it.ttl = millis(d.expires - now)
 		}
 		sum.Digest.add(r.spelling.hash(it.id, it.value))
 		items = append(items, it)

@@ -344,7 +344,7 @@ func (e *jsonEngine) ttls(_ context.Context, ids []string) ([]time.Duration, err
 		case !ok:
 			ttls[i] = absent
 		case d.expires != 0:
-			ttls[i] = time.Duration(d.expires-now) * time.Millisecond
+			ttls[i] = millis(d.expires - now)
 		}
 	}
 	return ttls, nil

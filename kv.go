@@ -123,7 +123,9 @@ type Inserter interface {
 }
 
 // An Expirer gives documents a time to live of their own. Both built-in
-// backends have it.
+// backends have it. A time to live that a time.Duration cannot hold, which
+// only other programs give, counts as the longest that it can, 292 years: TTL
+// says so, and a copy of the document lives that long.
 type Expirer interface {
 	// TTL returns how long id has left to live: 0 if it lives for ever, and an
 	// error that matches [ErrNotFound] if it is absent.

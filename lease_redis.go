@@ -176,7 +176,7 @@ func readClaim(reply []any) claim {
 		return claim{state: granted}
 	case 1:
 		left, _ := reply[1].(int64)
-		return claim{state: busy, left: time.Duration(left) * time.Millisecond}
+		return claim{state: busy, left: millis(left)}
 	case 2:
 		if len(reply) < 2 {
 			return claim{state: there}

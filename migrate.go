@@ -193,7 +193,8 @@ type VerifyReport struct {
 // they differ in nothing but white space and the escapes of their strings;
 // the spelling of numbers and the order of members count. A document that has
 // a second left to live, at most, may be absent on the other side. If one of
-// the stores knows no times to live, those are not compared.
+// the stores knows no times to live, those are not compared; all above 200
+// years are the same.
 //
 // Memory is bounded, but for the differences. Documents that are written or
 // removed meanwhile may be listed, or not.

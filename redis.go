@@ -270,7 +270,7 @@ func (e *redisEngine) ttls(ctx context.Context, ids []string) ([]time.Duration, 
 			case -1:
 				ttls = append(ttls, 0)
 			default:
-				ttls = append(ttls, max(time.Duration(ms)*time.Millisecond, time.Millisecond))
+				ttls = append(ttls, max(millis(ms), time.Millisecond))
 			}
 		}
 	}

@@ -2,7 +2,6 @@ package kv
 
 import (
 	"context"
-	"errors"
 	"iter"
 	"slices"
 	"sync"
@@ -108,9 +107,11 @@ func (c *redisClient) attempted(ctx context.Context, turn pass, err error) (fate
 	return f, err
 }
 
-// notNil drops redis.Nil, which says that there is no such key.
+// notNil drops redis.Nil, which says that there is no such key. Within another
+// error it is the answer of a Sentinel that does not know the master, and the
+// command was not sent.
 func notNil(err error) error {
-	if errors.Is(err, redis.Nil) {
+	if err == redis.Nil { //nolint:errorlint // See above.
 		return nil
 	}
 	return err
@@ -159,7 +160,7 @@ func pipeline[C redis.Cmder](ctx context.Context, c *redisClient, again []fate, 
 				cmds[at] = single{replies[i].cmd, by}
 				_ = pipe.Process(ctx, &cmds[at]) // Only queues it.
 			}
-			_, _ = pipe.Exec(ctx) // The first error of all; each has its own.
+			sendAll(ctx, pipe)
 			first := &replies[todo[0]]
 			failed, f, v, err := settle(ctx, c, again, replies, todo)
 			todo = failed

@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"sync/atomic"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -130,9 +128,9 @@ func (e *redisEngine) admit(ctx context.Context, d *cachedDoc, id string) (json.
 		c.giveUp(d)
 		return nil, err
 	}
-	until := time.Duration(math.MaxInt64)
+	until := longestTTL
 	if ttls[0] > 0 {
-		until = asked + ttls[0]
+		until = asked + min(ttls[0], longestTTL-asked)
 	}
 	if !c.serve(d, until) {
 		return nil, nil

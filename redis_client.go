@@ -209,21 +209,30 @@ func (s settledRedis) options() (*redis.UniversalOptions, error) {
 }
 
 // dialer dials within the context, TLS handshake included, which go-redis's
-// own does not.
+// own does not. Its errors are dialErrors.
 func dialer(timeout time.Duration, tlsConfig *tls.Config) func(context.Context, string, string) (net.Conn, error) {
 	plain := &net.Dialer{Timeout: timeout}
+	dial := plain.DialContext
 	if tlsConfig != nil {
-		return (&tls.Dialer{NetDialer: plain, Config: tlsConfig}).DialContext
+		dial = (&tls.Dialer{NetDialer: plain, Config: tlsConfig}).DialContext
 	}
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := plain.DialContext(ctx, network, addr)
-		raw, ok := conn.(syscall.Conn)
-		if err != nil || !ok {
-			return conn, err
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, &dialError{err}
 		}
-		return &freshConn{Conn: conn, raw: raw}, nil
+		if raw, ok := conn.(syscall.Conn); ok { // Not one with TLS.
+			return &freshConn{Conn: conn, raw: raw}, nil
+		}
+		return conn, nil
 	}
 }
+
+// A dialError tells that there was no connection to send anything on, whatever
+// went wrong.
+type dialError struct{ error }
+
+func (e *dialError) Unwrap() error { return e.error }
 
 // tlsConfig verifies with the system's roots unless a setting says otherwise.
 func (s settledRedis) tlsConfig() (*tls.Config, error) {

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"context"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -60,5 +61,21 @@ func (c *redisClient) sets(ctx context.Context, n int, args func(i int) []any) f
 		cmd.args = args(i)
 		cmd.SetErr(nil) // That of an attempt before.
 		return cmd
+	}
+}
+
+// sendAll sends what is in a pipeline. Each command has its own error then.
+//
+// go-redis gives them none when a server refuses a login or another part of
+// the greeting of a new connection: it takes what the server says there for
+// the reply to one of them. They have not been sent.
+func sendAll(ctx context.Context, pipe sender) {
+	cmds, err := pipe.Exec(ctx)
+	has := func(cmd redis.Cmder) bool { return cmd.Err() != nil }
+	if err == nil || slices.ContainsFunc(cmds, has) {
+		return
+	}
+	for _, cmd := range cmds {
+		cmd.SetErr(err)
 	}
 }

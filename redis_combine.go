@@ -82,7 +82,7 @@ func sendTo(client redis.UniversalClient) func(context.Context, []single) {
 		for i := range cmds {
 			_ = pipe.Process(ctx, &cmds[i]) // Only queues it.
 		}
-		_, _ = pipe.Exec(ctx) // The first error of all; each has its own.
+		sendAll(ctx, pipe)
 	}
 }
 

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -65,6 +66,9 @@ func (c *redisClient) classify(ctx context.Context, err error) (fate, error) {
 	if wait := (*waitError)(nil); errors.As(err, &wait) {
 		return wait.fate, wait.error
 	}
+	if errors.Is(err, redis.Nil) { // Not the reply, which notNil has dropped, but that of a Sentinel.
+		return passing, fmt.Errorf("%w: no Sentinel of %s knows the master_name of REDIS_URL: %w", ErrUnavailable, c.where, err)
+	}
 	if server := redis.Error(nil); errors.As(err, &server) {
 		return classifyReply(err, server.Error())
 	}
@@ -94,12 +98,26 @@ func (c *redisClient) classify(ctx context.Context, err error) (fate, error) {
 			where = op.Addr.String()
 		}
 		return passing, fmt.Errorf("%w: cannot connect to %s: %w", ErrUnavailable, where, op.Err)
+	case precedesCommand(err):
+		return passing, fmt.Errorf("%w: cannot use %s: %w", ErrUnavailable, c.where, err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isNetwork(err):
 		return lost, fmt.Errorf("%w: the connection to %s broke: %w", ErrUnavailable, c.where, err)
 	}
-	// What is left comes from the making of a connection: TLS, Sentinel, the
-	// topology of a Cluster.
-	return passing, fmt.Errorf("%w: cannot use %s: %w", ErrUnavailable, c.where, err)
+	// What is left is most likely a reply that cannot be read, and go-redis
+	// quotes it.
+	return lost, fmt.Errorf("%w: %w", ErrUnavailable, &veiled{"the reply of " + c.where + " is not one that Redis gives", err})
+}
+
+// precedesCommand reports whether an error is known to come from the making of
+// a connection. That of the Sentinels is go-redis's, and only its text tells.
+func precedesCommand(err error) bool {
+	var dial *dialError
+	var certificate *tls.CertificateVerificationError
+	var header tls.RecordHeaderError
+	if errors.As(err, &dial) || errors.As(err, &certificate) || errors.As(err, &header) {
+		return true
+	}
+	return strings.HasPrefix(err.Error(), "redis: all sentinels specified in configuration are unreachable")
 }
 
 func isNetwork(err error) bool {

@@ -211,7 +211,7 @@ func (e *redisEngine) tryPage(ctx context.Context, by *caller, node *redisClient
 	}
 	_ = pipe.Process(ctx, single{scan, by})
 	f, err := node.attempt(ctx, func() error {
-		_, _ = pipe.Exec(ctx) // The first error of all; each has its own.
+		sendAll(ctx, pipe)
 		return scan.Err()
 	})
 	if err != nil {

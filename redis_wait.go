@@ -263,7 +263,7 @@ func (w *confirmer) execute(ctx context.Context, to target, cmds []redis.Cmder) 
 	if w.want == AllReplicas {
 		_ = pipe.Process(ctx, single{role, nil})
 	}
-	_, _ = pipe.Exec(ctx) // Each command has its own error.
+	sendAll(ctx, pipe)
 
 	err := waited(wait, need, within)
 	if err == nil && w.want == AllReplicas {
