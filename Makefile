@@ -27,6 +27,7 @@ soak: redis
 	go test -timeout 1h ./internal/jsonscan -run '^$$' -fuzz '^FuzzProject$$' -fuzztime 10m
 	go test -timeout 1h ./internal/jsonscan -run '^$$' -fuzz '^FuzzCheck$$' -fuzztime 10m
 	go test -timeout 1h ./internal/wal -run '^$$' -fuzz '^FuzzReader$$' -fuzztime 10m
+	go test -timeout 1h ./cmd/kv -run '^$$' -fuzz '^FuzzSamples$$' -fuzztime 10m
 
 # redis installs redis-server if it is missing and the user may. Tests start
 # private servers themselves; without the binary those that need one are
