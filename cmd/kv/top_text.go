@@ -31,13 +31,13 @@ func readSamples(text io.Reader, take func(sample) error) error {
 	lines := bufio.NewReaderSize(text, longestLine)
 	for number, length := 1, 0; ; number++ {
 		line, err := lines.ReadSlice('\n')
-		if err == io.EOF && len(line) == 0 {
+		if errors.Is(err, io.EOF) && len(line) == 0 {
 			return nil
 		}
 		switch length += len(line); {
 		case length > longestText:
 			err = fmt.Errorf("the text is longer than %s", size(longestText))
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			err = errors.New("the text ends within it")
 		case errors.Is(err, bufio.ErrBufferFull):
 			err = fmt.Errorf("it is longer than %s", size(longestLine))
