@@ -6,6 +6,10 @@
 # make prometheus  what the proof of the dashboard needs (Debian); without it
 #                  that test is skipped
 
+# WATCHING are the modules of what watches kv. They need Prometheus and
+# OpenTelemetry, which a user of kv does not get.
+WATCHING = kvprom kvotel monitoring
+
 .PHONY: test soak redis lint demo dashboards prometheus
 
 # The second run has the numbers of docs/reliability.md; under the race
@@ -14,6 +18,7 @@
 test: redis
 	go test -race -shuffle=on -timeout 20m ./...
 	go test -shuffle=on -timeout 20m -run '^Test(JSON|Model|RedisMemory|Crowd)' .
+	@set -e; for module in $(WATCHING); do echo "== $$module"; (cd $$module && go test -race -shuffle=on -timeout 20m ./...); done
 	cd internal/toxic && go test -race -timeout 10m ./...
 	cd internal/toxic && go test -timeout 10m ./...
 
@@ -27,6 +32,7 @@ soak: redis
 	go test -timeout 1h ./internal/jsonscan -run '^$$' -fuzz '^FuzzProject$$' -fuzztime 10m
 	go test -timeout 1h ./internal/jsonscan -run '^$$' -fuzz '^FuzzCheck$$' -fuzztime 10m
 	go test -timeout 1h ./internal/wal -run '^$$' -fuzz '^FuzzReader$$' -fuzztime 10m
+	go test -timeout 1h ./cmd/kv -run '^$$' -fuzz '^FuzzSamples$$' -fuzztime 10m
 
 # redis installs redis-server if it is missing and the user may. Tests start
 # private servers themselves; without the binary those that need one are
@@ -41,7 +47,7 @@ redis:
 	else echo "redis-server is missing and cannot be installed by this user: tests that need it are skipped"; fi
 
 dashboards:
-	go run ./monitoring/generate
+	cd monitoring && go run ./generate
 
 # prometheus installs Debian's Prometheus and redis_exporter, 25 MB. Their
 # services are not wanted, and are stopped where systemd has started them.
@@ -59,6 +65,7 @@ GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 lint:
 	GOBIN=$(CURDIR)/.tools go install $(GOLANGCI)
 	.tools/golangci-lint run ./...
+	@set -e; for module in $(WATCHING); do echo "== $$module"; (cd $$module && ../.tools/golangci-lint run ./...); done
 
 demo:
 	go run ./cmd/kv demo

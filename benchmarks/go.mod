@@ -2,12 +2,16 @@ module github.com/ngraf/kv/benchmarks
 
 go 1.26.0
 
-replace github.com/ngraf/kv => ../
+replace (
+	github.com/ngraf/kv => ../
+	github.com/ngraf/kv/kvprom => ../kvprom
+)
 
 tool golang.org/x/perf/cmd/benchstat
 
 require (
 	github.com/ngraf/kv v0.0.0
+	github.com/ngraf/kv/kvprom v0.0.0
 	github.com/philippgille/gokv/encoding v0.7.0
 	github.com/philippgille/gokv/file v0.7.0
 	github.com/philippgille/gokv/redis v0.7.0

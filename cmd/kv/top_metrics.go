@@ -2,16 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"math"
 	"net/http"
 	"slices"
-
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
+	"strconv"
 )
 
 // A service is what the metrics of one say, or how much that has grown.
@@ -31,15 +29,13 @@ type served struct {
 	latency                     map[float64]float64 // calls that took no longer than so many seconds
 }
 
-// mostMetrics bounds what is read of a service.
-const mostMetrics = 32 << 20
-
 // scrape reads the metrics of a service.
 func scrape(ctx context.Context, url string) (*service, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
 	}
+	req.Header.Set("Accept", "text/plain;version=0.0.4")
 	req.Close = true // So that no connection is left open between two looks.
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -47,78 +43,89 @@ func scrape(ctx context.Context, url string) (*service, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s says %s", url, resp.Status)
+		return nil, fmt.Errorf("%s says %s", req.URL.Redacted(), resp.Status)
 	}
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(io.LimitReader(resp.Body, mostMetrics))
+	s, err := readService(resp.Body)
 	if err != nil {
-		return nil, fmt.Errorf("%s serves no metrics of Prometheus: %w", url, err)
+		return nil, fmt.Errorf("%s %w", req.URL.Redacted(), err)
 	}
-	if families["kv_operations_total"] == nil && families["kv_up"] == nil {
-		return nil, fmt.Errorf("%s has no metrics of kv; register kvprom.NewCollector", url)
-	}
-	return readService(families), nil
+	return s, nil
 }
 
 // quick are the methods whose latency is shown. The others take as long as
 // there are documents.
 var quick = []string{"get", "getmany", "missing", "upsert", "upsertttl", "insert", "delete", "ttl"}
 
-func readService(families map[string]*dto.MetricFamily) *service {
+// readService sums up the metrics of kv in a text.
+func readService(text io.Reader) (*service, error) {
 	s := &service{namespaces: make(map[string]*served)}
-	of := func(m *dto.Metric) *served {
-		name := label(m, "namespace")
-		if s.namespaces[name] == nil {
-			s.namespaces[name] = &served{latency: make(map[float64]float64)}
-		}
-		return s.namespaces[name]
-	}
-	each := func(name string, add func(m *dto.Metric, value float64)) {
-		for _, m := range families[name].GetMetric() {
-			add(m, m.GetCounter().GetValue()+m.GetGauge().GetValue()) // It has one of the two.
-		}
-	}
-	each("kv_operations_total", func(m *dto.Metric, v float64) {
-		of(m).calls += v
-		if !slices.Contains([]string{"ok", "not_found", "canceled"}, label(m, "result")) {
-			of(m).failed += v
-		}
-	})
-	each("kv_hits_total", func(m *dto.Metric, v float64) { of(m).hits += v })
-	each("kv_misses_total", func(m *dto.Metric, v float64) { of(m).misses += v })
-	each("kv_operation_duration_seconds", func(m *dto.Metric, _ float64) {
-		if !slices.Contains(quick, label(m, "op")) {
-			return
-		}
-		for _, b := range m.GetHistogram().GetBucket() {
-			of(m).latency[b.GetUpperBound()] += float64(b.GetCumulativeCount())
-		}
-	})
-	each("kv_pool_connections", func(m *dto.Metric, v float64) {
-		if label(m, "state") == "in_use" {
-			s.poolInUse += v
-		} else {
-			s.poolIdle += v
-		}
-	})
-	each("kv_redis_circuit_open", func(_ *dto.Metric, v float64) { s.circuitOpen = s.circuitOpen || v > 0 })
-	for name, figure := range map[string]*float64{
+	shared := map[string]*float64{
 		"kv_pool_max_connections": &s.poolLimit, "kv_pool_waits_total": &s.waits, "kv_pool_timeouts_total": &s.timeouts,
 		"kv_redis_retries_total": &s.retries, "kv_cache_hits_total": &s.cacheHits, "kv_cache_misses_total": &s.cacheMisses,
 		"kv_cache_bytes": &s.cacheBytes, "kv_cache_max_bytes": &s.cacheLimit,
-	} {
-		each(name, func(_ *dto.Metric, v float64) { *figure += v })
 	}
-	return s
+	ours := false
+	err := readSamples(text, func(m sample) error {
+		ours = ours || m.name == "kv_operations_total" || m.name == "kv_up"
+		if figure := shared[m.name]; figure != nil {
+			*figure += m.value
+			return nil
+		}
+		return s.add(m)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("serves no metrics of Prometheus: %w", err)
+	}
+	if !ours {
+		return nil, errors.New("has no metrics of kv; register kvprom.NewCollector")
+	}
+	return s, nil
 }
 
-func label(m *dto.Metric, name string) string {
-	for _, l := range m.GetLabel() {
-		if l.GetName() == name {
-			return l.GetValue()
+// add adds a sample about a namespace, or the pool, to the figure it belongs to.
+func (s *service) add(m sample) error {
+	switch m.name {
+	case "kv_operations_total":
+		n := s.of(m)
+		n.calls += m.value
+		if !slices.Contains([]string{"ok", "not_found", "canceled"}, m.labels["result"]) {
+			n.failed += m.value
 		}
+	case "kv_hits_total":
+		s.of(m).hits += m.value
+	case "kv_misses_total":
+		s.of(m).misses += m.value
+	case "kv_operation_duration_seconds_bucket":
+		end, err := strconv.ParseFloat(m.labels["le"], 64)
+		if err != nil || math.IsNaN(end) {
+			return errors.New("the end of a bucket is not a number")
+		}
+		if slices.Contains(quick, m.labels["op"]) {
+			s.of(m).latency[end] += m.value
+		}
+	case "kv_pool_connections":
+		if m.labels["state"] == "in_use" {
+			s.poolInUse += m.value
+		} else {
+			s.poolIdle += m.value
+		}
+	case "kv_redis_circuit_open":
+		s.circuitOpen = s.circuitOpen || m.value > 0
 	}
-	return ""
+	return nil
+}
+
+// of returns the figures of the namespace that a sample is about. A name that
+// can be none of ours is quoted, so that it does nothing to a terminal.
+func (s *service) of(m sample) *served {
+	name := m.labels["namespace"]
+	if quoted := strconv.Quote(name); quoted != `"`+name+`"` {
+		name = quoted
+	}
+	if s.namespaces[name] == nil {
+		s.namespaces[name] = &served{latency: make(map[float64]float64)}
+	}
+	return s.namespaces[name]
 }
 
 // since returns how much the counters have grown since then; nil is when the

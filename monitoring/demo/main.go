@@ -4,8 +4,8 @@
 // kv_demo_ and a random number, and are removed at the end, and files are in a
 // temporary directory.
 //
-//	go run ./monitoring/demo
-//	STORAGE_KV_BACKEND=redis REDIS_CLIENT_CACHE=1048576 go run ./monitoring/demo -listen 172.17.0.1:9464
+//	go run -C monitoring ./demo
+//	STORAGE_KV_BACKEND=redis REDIS_CLIENT_CACHE=1048576 go run -C monitoring ./demo -listen 172.17.0.1:9464
 package main
 
 import (

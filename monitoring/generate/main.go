@@ -1,5 +1,5 @@
-// Command generate writes the dashboard for Grafana. It is run in the root of
-// the repository, by make dashboards.
+// Command generate writes the dashboard for Grafana. It is run in the
+// directory monitoring, by make dashboards.
 package main
 
 import (
@@ -14,7 +14,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := os.WriteFile("monitoring/grafana/dashboards/kv.json", text, 0o644); err != nil {
+	if err := os.WriteFile("grafana/dashboards/kv.json", text, 0o644); err != nil {
 		log.Fatal(err)
 	}
 }
