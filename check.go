@@ -45,10 +45,10 @@ func checkNamespace(name string) error {
 
 func checkID(id string) error {
 	if len(id) > maxIDBytes {
-		return &withID{id, invalidf("an id has %d bytes; at most %d are allowed", len(id), maxIDBytes)}
+		return newWithID(id, invalidf("an id has %d bytes; at most %d are allowed", len(id), maxIDBytes))
 	}
 	if !utf8.ValidString(id) {
-		return &withID{id, invalidf("an id is not valid UTF-8")}
+		return newWithID(id, invalidf("an id is not valid UTF-8"))
 	}
 	return nil
 }
@@ -65,10 +65,10 @@ func checkIDs(ids []string) error {
 // checkValue accepts what every reader of the files and keys can read.
 func checkValue(id string, v json.RawMessage, maxBytes int64) error {
 	if int64(len(v)) > maxBytes {
-		return &withID{id, invalidf("a value has %d bytes; STORAGE_MAX_VALUE_BYTES allows %d", len(v), maxBytes)}
+		return newWithID(id, invalidf("a value has %d bytes; STORAGE_MAX_VALUE_BYTES allows %d", len(v), maxBytes))
 	}
 	if err := jsonscan.Check(v, maxDepth); err != nil {
-		return &withID{id, notJSON(ErrInvalid, err)}
+		return newWithID(id, notJSON(ErrInvalid, err))
 	}
 	return nil
 }

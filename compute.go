@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -159,7 +160,7 @@ func (t Typed[T]) ComputeMany(ctx context.Context, ids []string, fn func(ctx con
 		found, bad := t.GetMany(ctx, ids...)
 		p.away = t.options.Unshared && isAway(bad)
 		if found == nil && !p.away {
-			return all, orDefault(err, bad)
+			return all, cmp.Or(err, bad)
 		}
 		if !p.away && err == nil {
 			err = bad // Some are corrupt.
@@ -252,15 +253,15 @@ func (c computing) fail(id string, err error) error {
 		return &Error{Op: "compute", ID: id, Err: err}
 	}
 	c.store.counters.end(begun(methodCompute), err)
-	return c.store.fail(methodCompute.String(), &withID{id, err})
+	return c.store.fail(methodCompute.String(), newWithID(id, err))
 }
 
 // plan checks the options.
 func (t Typed[T]) plan(c computing, fn func(context.Context, []string) (map[string]T, error)) (plan, error) {
 	o := t.options
 	p := plan{
-		life:     roundTTL(orDefault(o.Lease, defaultLease)),
-		limit:    orDefault(o.Limit, defaultLimit),
+		life:     roundTTL(cmp.Or(o.Lease, defaultLease)),
+		limit:    cmp.Or(o.Limit, defaultLimit),
 		ttl:      roundTTL(o.TTL),
 		none:     roundTTL(o.Negative),
 		unshared: o.Unshared,
@@ -281,7 +282,7 @@ func (t Typed[T]) plan(c computing, fn func(context.Context, []string) (map[stri
 		if s.readonly {
 			return p, s.beginWrite(context.Background())
 		}
-		p.ttl = orDefault(p.ttl, s.ttl)
+		p.ttl = cmp.Or(p.ttl, s.ttl)
 		check = func(id string, value json.RawMessage) error { return checkValue(id, value, s.maxValue) }
 	}
 	p.fn = func(ctx context.Context, ids []string) []computed {

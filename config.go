@@ -1,8 +1,10 @@
 package kv
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -282,19 +284,10 @@ func (c Config) warnings() []string {
 	return warnings
 }
 
-func (c Config) backend() string    { return orDefault(c.Backend, defaultBackend) }
-func (c Config) workingDir() string { return orDefault(c.WorkingDir, defaultWorkingDir) }
-func (c Config) maxValue() int64    { return orDefault(c.MaxValueBytes, defaultMaxValueBytes) }
-func (c JSONConfig) fsync() Fsync   { return orDefault(c.Fsync, FsyncEverySec) }
-
-// orDefault returns v, or d if v is zero.
-func orDefault[T comparable](v, d T) T {
-	var zero T
-	if v == zero {
-		return d
-	}
-	return v
-}
+func (c Config) backend() string    { return cmp.Or(c.Backend, defaultBackend) }
+func (c Config) workingDir() string { return cmp.Or(c.WorkingDir, defaultWorkingDir) }
+func (c Config) maxValue() int64    { return cmp.Or(c.MaxValueBytes, defaultMaxValueBytes) }
+func (c JSONConfig) fsync() Fsync   { return cmp.Or(c.Fsync, FsyncEverySec) }
 
 // A Setting is one variable with its effect.
 type Setting struct {
@@ -317,7 +310,7 @@ func (c Config) Settings() []Setting {
 	for _, v := range variables {
 		list = append(list, Setting{Variable: v.name, Value: v.show(c, redis), Default: v.byDefault, Meaning: v.meaning})
 	}
-	for _, name := range append([]string{"llm_response_cache", "community_reports"}, sortedKeys(c.TTL)...) {
+	for _, name := range append([]string{"llm_response_cache", "community_reports"}, slices.Sorted(maps.Keys(c.TTL))...) {
 		setting := Setting{
 			Variable: ttlPrefix + strings.ToUpper(ttlKey(name)),
 			Value:    fmt.Sprint(c.ttlFor(name)),

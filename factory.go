@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ func Register(name string, open OpenFunc) {
 func Backends() []string {
 	registry.Lock()
 	defer registry.Unlock()
-	names := append(sortedKeys(registry.open), "json", "redis")
+	names := append(slices.Sorted(maps.Keys(registry.open)), "json", "redis")
 	slices.Sort(names)
 	return names
 }
@@ -128,7 +129,7 @@ func NewFactory(cfg Config, opts ...Option) (*Factory, error) {
 	if f.opts.client != nil && cfg.backend() == "redis" && cfg.Redis.ClientCache != 0 {
 		return nil, &Error{Op: "configure", Err: invalidf("REDIS_CLIENT_CACHE: the client of WithRedisClient comes with its own settings; leave the cache off")}
 	}
-	f.opts.logger = withoutRepeats(orDefault(f.opts.logger, slog.Default()))
+	f.opts.logger = withoutRepeats(cmp.Or(f.opts.logger, slog.Default()))
 	for _, warning := range cfg.warnings() {
 		f.opts.logger.Warn("kv: " + warning)
 	}
@@ -316,7 +317,7 @@ func (f *Factory) Stats(ctx context.Context) ([]Stats, error) {
 		total[stats.Namespace] = sum
 	}
 	list := make([]Stats, 0, len(total))
-	for _, namespace := range sortedKeys(total) {
+	for _, namespace := range slices.Sorted(maps.Keys(total)) {
 		list = append(list, total[namespace])
 	}
 	return list, nil

@@ -56,7 +56,7 @@ type Big struct {
 // written or removed meanwhile may or may not be counted.
 func Inspect(ctx context.Context, s Store, opts InspectOptions) (Inspection, error) {
 	in := inspector{opts: opts, reader: newReader(sideOf(s)), result: Inspection{Biggest: []Big{}}}
-	in.opts.Biggest = orDefault(opts.Biggest, 10)
+	in.opts.Biggest = cmp.Or(opts.Biggest, 10)
 	err := in.walk(ctx, s)
 	if in.result.Sampled > 0 && in.result.Sampled < in.result.Documents {
 		in.result.Bytes = int64(float64(in.result.Bytes) / float64(in.result.Sampled) * float64(in.result.Documents))
@@ -199,5 +199,5 @@ func (f *Factory) namespacesOfRedis(ctx context.Context) (found []string, err er
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.client.release()) }()
-	return redisNamespaces(ctx, client, orDefault(f.cfg.Redis.KeyPrefix, defaultKeyPrefix), f.opts.logger)
+	return redisNamespaces(ctx, client, cmp.Or(f.cfg.Redis.KeyPrefix, defaultKeyPrefix), f.opts.logger)
 }

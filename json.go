@@ -239,7 +239,7 @@ func (e *jsonEngine) getMany(ctx context.Context, ids []string) ([]json.RawMessa
 		switch {
 		case errors.Is(err, ErrNotFound):
 		case errors.Is(err, ErrCorrupt):
-			corrupt = errors.Join(corrupt, &withID{id, err})
+			corrupt = errors.Join(corrupt, newWithID(id, err))
 		case err != nil:
 			return nil, err
 		default:

@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +10,7 @@ import (
 // maybeCompact starts a compaction when the journals have outgrown the
 // document file.
 func (e *jsonEngine) maybeCompact() {
-	limit := max(orDefault(e.compactAt, max(e.snapshotBytes.Load(), 16<<20)), e.compactAfter.Load())
+	limit := max(cmp.Or(e.compactAt, max(e.snapshotBytes.Load(), 16<<20)), e.compactAfter.Load())
 	if e.journalBytes.Load() < limit || e.compactBusy.Swap(true) {
 		return
 	}

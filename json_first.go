@@ -68,7 +68,7 @@ func (w *firstWriter) write(changes iter.Seq2[replacement, error]) error {
 			return err
 		}
 		if w.index.put(d); len(w.index.docs) == docs {
-			return &withID{c.id, errTwice}
+			return newWithID(c.id, errTwice)
 		}
 		docs++
 	}

@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"io/fs"
 	"os"
@@ -34,7 +35,7 @@ func (e *jsonEngine) check(ctx context.Context, all *report) {
 
 // journalMost is what the journals grow to before a compaction starts.
 func (e *jsonEngine) journalMost() int64 {
-	return orDefault(e.compactAt, max(e.snapshotBytes.Load(), 16<<20))
+	return cmp.Or(e.compactAt, max(e.snapshotBytes.Load(), 16<<20))
 }
 
 // checkSpace compares what is free with what a compaction writes beside the

@@ -161,7 +161,7 @@ func (r *redisLeases) claim(ctx context.Context, asked []lease, life time.Durati
 		}
 		for i, reply := range replies {
 			if reply.err != nil {
-				return claims, &withID{part[i].id, reply.err}
+				return claims, newWithID(part[i].id, reply.err)
 			}
 			claims = append(claims, readClaim(reply.cmd.Val()))
 		}
@@ -205,7 +205,7 @@ func (r *redisLeases) renew(ctx context.Context, held []lease, life time.Duratio
 		}
 		for i, reply := range replies {
 			if reply.err != nil {
-				return nil, &withID{part[i].id, reply.err}
+				return nil, newWithID(part[i].id, reply.err)
 			}
 			still = append(still, reply.cmd.Val()[0] == int64(1))
 		}

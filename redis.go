@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -53,7 +54,7 @@ func newRedisEngine(client *redisClient, cfg Config, namespace string, logger *s
 	return &redisEngine{
 		client:  client,
 		writer:  client.writer(),
-		prefix:  orDefault(cfg.Redis.KeyPrefix, defaultKeyPrefix) + ":" + namespace + ":",
+		prefix:  cmp.Or(cfg.Redis.KeyPrefix, defaultKeyPrefix) + ":" + namespace + ":",
 		save:    cfg.Redis.SaveOnFlush,
 		logger:  logger,
 		release: release,

@@ -258,7 +258,7 @@ func (b *batch) result() error {
 	e := &partial{Err: b.err, NotApplied: b.notApplied, Unknown: b.unknown}
 	for it := range b.items.all() {
 		if b.items.len() == 1 {
-			return &withID{it.id, b.err}
+			return newWithID(it.id, b.err)
 		}
 		if _, ok := others[it.id]; !ok {
 			e.Applied = append(e.Applied, it.id)

@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -82,7 +83,7 @@ func (c *calls) ended() bool {
 
 // connectRedis makes the client. Nothing is dialled yet.
 func connectRedis(_ context.Context, cfg RedisConfig, opts options) (*redisClient, error) {
-	breaker := newCircuit(cfg.CircuitFailures, orDefault(cfg.CircuitCooldown, defaultCooldown), withRepeats(opts.logger))
+	breaker := newCircuit(cfg.CircuitFailures, cmp.Or(cfg.CircuitCooldown, defaultCooldown), withRepeats(opts.logger))
 	if opts.client != nil {
 		c := &redisClient{
 			UniversalClient: opts.client,

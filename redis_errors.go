@@ -105,7 +105,7 @@ func (c *redisClient) classify(ctx context.Context, err error) (fate, error) {
 	}
 	// What is left is most likely a reply that cannot be read, and go-redis
 	// quotes it.
-	return lost, fmt.Errorf("%w: %w", ErrUnavailable, &veiled{"the reply of " + c.where + " is not one that Redis gives", err})
+	return lost, fmt.Errorf("%w: %w", ErrUnavailable, veil("the reply of "+c.where+" is not one that Redis gives", err))
 }
 
 // precedesCommand reports whether an error is known to come from the making of
@@ -130,26 +130,26 @@ func isNetwork(err error) bool {
 func classifyReply(err error, text string) (fate, error) {
 	for _, code := range passingCodes {
 		if strings.HasPrefix(text, code.prefix) {
-			return passing, fmt.Errorf("%w: %w", ErrUnavailable, &veiled{code.prefix + ": " + code.remedy, err})
+			return passing, fmt.Errorf("%w: %w", ErrUnavailable, veil(code.prefix+": "+code.remedy, err))
 		}
 	}
 	for _, code := range fullCodes {
 		if strings.HasPrefix(text, code.prefix) {
-			return refused, fmt.Errorf("%w: %w", ErrUnavailable, &veiled{code.prefix + ": " + code.remedy, err})
+			return refused, fmt.Errorf("%w: %w", ErrUnavailable, veil(code.prefix+": "+code.remedy, err))
 		}
 	}
 	for _, code := range loginCodes {
 		if strings.HasPrefix(text, code.prefix) {
-			return refused, &veiled{code.remedy, err}
+			return refused, veil(code.remedy, err)
 		}
 	}
 	switch {
 	case strings.HasPrefix(text, "NOPERM"):
-		return refused, &veiled{"the user may not do this: grant what docs/configuration.md lists (" + firstClause(text) + ")", err}
+		return refused, veil("the user may not do this: grant what docs/configuration.md lists ("+firstClause(text)+")", err)
 	case strings.HasPrefix(text, "WRONGTYPE"):
-		return refused, fmt.Errorf("%w: %w", ErrCorrupt, &veiled{"the key holds no string; another program writes under this prefix", err})
+		return refused, fmt.Errorf("%w: %w", ErrCorrupt, veil("the key holds no string; another program writes under this prefix", err))
 	}
-	return refused, &veiled{"the server refused: " + firstClause(text), err}
+	return refused, veil("the server refused: "+firstClause(text), err)
 }
 
 // firstClause cuts off what may quote arguments.

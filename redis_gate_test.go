@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -31,7 +33,7 @@ func wrongCounts(t *testing.T, s countingStore, proxy *droppingProxy, server *re
 			call          func() (int, error)
 		}{
 			{"insert", "set", func() (int, error) { return s.Insert(t.Context(), items) }},
-			{"delete", "unlink", func() (int, error) { return s.Delete(t.Context(), sortedKeys(items)...) }},
+			{"delete", "unlink", func() (int, error) { return s.Delete(t.Context(), slices.Sorted(maps.Keys(items))...) }},
 		} {
 			text := "\r\n" + tt.command + "\r\n"
 			proxy.drop.Store(&text)

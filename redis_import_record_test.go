@@ -2,8 +2,10 @@ package kv
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,7 +43,7 @@ func TestImportState(t *testing.T) {
 		"B journals only":  func() { require.NoError(t, os.Remove(filepath.Join(dir, names.document()))) },
 	}
 	seen := make(map[string]string)
-	for _, name := range sortedKeys(steps) {
+	for _, name := range slices.Sorted(maps.Keys(steps)) {
 		steps[name]()
 		state, err := stateOf(dir, "docs")
 		require.NoError(t, err)

@@ -114,7 +114,7 @@ func (e *redisEngine) getTogether(ctx context.Context, ids []string, values []js
 		return nil, err
 	}
 	for _, bad := range cmd.reply.corrupt {
-		corrupt = errors.Join(corrupt, &withID{ids[bad.at], bad.err})
+		corrupt = errors.Join(corrupt, newWithID(ids[bad.at], bad.err))
 	}
 	var none []int
 	for i, value := range values {
@@ -158,7 +158,7 @@ func (e *redisEngine) getEach(ctx context.Context, ids []string, values []json.R
 		}
 		switch {
 		case errors.Is(err, ErrCorrupt):
-			corrupt = errors.Join(corrupt, &withID{ids[i], err})
+			corrupt = errors.Join(corrupt, newWithID(ids[i], err))
 		case errors.Is(err, ErrNotFound):
 		case err != nil:
 			return nil, err

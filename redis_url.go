@@ -1,8 +1,10 @@
 package kv
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -29,7 +31,7 @@ type settledRedis struct {
 	urlUser, urlPassword string
 }
 
-func (c RedisConfig) url() RedisURL { return orDefault(c.URL, defaultRedisURL) }
+func (c RedisConfig) url() RedisURL { return cmp.Or(c.URL, defaultRedisURL) }
 
 // settle reads the URL and merges it with the fields. Its errors match
 // ErrInvalid and never hold a part of the URL that could be secret: url.Error
@@ -110,11 +112,11 @@ func hostPort(text string) (string, error) {
 		return "", errors.New("an address must be of the form host:port")
 	}
 	u := url.URL{Host: text}
-	port := orDefault(u.Port(), "6379")
+	port := cmp.Or(u.Port(), "6379")
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
 		return "", errors.New("the port must be a number between 1 and 65535")
 	}
-	return net.JoinHostPort(orDefault(u.Hostname(), "localhost"), port), nil
+	return net.JoinHostPort(cmp.Or(u.Hostname(), "localhost"), port), nil
 }
 
 func database(text string) (int, error) {
@@ -165,13 +167,13 @@ func (s *settledRedis) readOptions(query string) error {
 	if err != nil {
 		return errors.New("the options behind ? are not of the form name=value&name=value")
 	}
-	for _, name := range sortedKeys(values) {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
 		option, known := urlOptions[name]
 		if !known && strings.Contains(query, "password=") {
 			return errors.New("unknown option, or a part of a password; write & in a password as %26")
 		}
 		if !known {
-			return fmt.Errorf("unknown option %q; there are %s", name, strings.Join(sortedKeys(urlOptions), ", "))
+			return fmt.Errorf("unknown option %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(urlOptions)), ", "))
 		}
 		if option.read == nil {
 			continue
@@ -275,13 +277,13 @@ func (s *settledRedis) shownUser() string {
 }
 
 func (s *settledRedis) fillDefaults() {
-	s.KeyPrefix = orDefault(s.KeyPrefix, defaultKeyPrefix)
-	s.MaxConnections = orDefault(s.MaxConnections, defaultMaxConns)
-	s.ConnectionTimeout = orDefault(s.ConnectionTimeout, defaultTimeout)
-	s.SocketTimeout = orDefault(s.SocketTimeout, defaultTimeout)
-	s.HealthCheckInterval = orDefault(s.HealthCheckInterval, defaultHealth)
-	s.CircuitCooldown = orDefault(s.CircuitCooldown, defaultCooldown)
-	s.protocol = orDefault(s.protocol, 3)
+	s.KeyPrefix = cmp.Or(s.KeyPrefix, defaultKeyPrefix)
+	s.MaxConnections = cmp.Or(s.MaxConnections, defaultMaxConns)
+	s.ConnectionTimeout = cmp.Or(s.ConnectionTimeout, defaultTimeout)
+	s.SocketTimeout = cmp.Or(s.SocketTimeout, defaultTimeout)
+	s.HealthCheckInterval = cmp.Or(s.HealthCheckInterval, defaultHealth)
+	s.CircuitCooldown = cmp.Or(s.CircuitCooldown, defaultCooldown)
+	s.protocol = cmp.Or(s.protocol, 3)
 	if len(s.addrs) > 1 && s.masterName == "" {
 		s.cluster = true
 	}

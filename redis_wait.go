@@ -331,9 +331,9 @@ func waitFailed(command string, err error) error {
 	case !errors.As(err, &server):
 		return err
 	case strings.HasPrefix(server.Error(), "NOPERM"):
-		return &waitError{alone, &veiled{"stored on the master, but REDIS_WAIT_REPLICAS needs the permission +" + command, err}}
+		return &waitError{alone, veil("stored on the master, but REDIS_WAIT_REPLICAS needs the permission +"+command, err)}
 	}
-	return &waitError{lost, unavailablef("the server is no longer the master: %w", &veiled{firstClause(server.Error()), err})}
+	return &waitError{lost, unavailablef("the server is no longer the master: %w", veil(firstClause(server.Error()), err))}
 }
 
 // learn takes note of the replicas that a master has now. One that came while

@@ -108,7 +108,7 @@ func TestCountersDoNotAllocate(t *testing.T) {
 // Each call is counted by what Result says of its error.
 func TestResult(t *testing.T) {
 	assert.Equal(t, "ok", Result(nil))
-	assert.Equal(t, "not_found", Result(&Error{Op: "get", Err: &withID{"a", ErrNotFound}}))
+	assert.Equal(t, "not_found", Result(&Error{Op: "get", Err: newWithID("a", ErrNotFound)}))
 	assert.Equal(t, "unavailable", Result(unavailablef("no answer")))
 	assert.Equal(t, "error", Result(errors.New("else")))
 }

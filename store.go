@@ -53,7 +53,7 @@ func (s *store) Get(ctx context.Context, id string) (value json.RawMessage, err 
 		if errors.Is(err, ErrNotFound) {
 			s.counters.misses.Add(1)
 		}
-		return nil, &withID{id, err}
+		return nil, newWithID(id, err)
 	}
 	s.counters.hits.Add(1)
 	s.counters.read.Add(int64(len(value)))
@@ -290,7 +290,7 @@ func (s *store) TTL(ctx context.Context, id string) (_ time.Duration, err error)
 		err = ErrNotFound
 	}
 	if err != nil {
-		return 0, &withID{id, err}
+		return 0, newWithID(id, err)
 	}
 	return ttls[0], nil
 }

@@ -79,7 +79,7 @@ func (t Typed[T]) Upsert(ctx context.Context, items map[string]T) error {
 func decode(raw []byte, v any) error {
 	if err := json.Unmarshal(raw, v); err != nil {
 		return fmt.Errorf("%w: %w", ErrCorrupt,
-			&veiled{fmt.Sprintf("the stored document does not fit %T", v), err})
+			veil(fmt.Sprintf("the stored document does not fit %T", v), err))
 	}
 	return nil
 }
@@ -91,7 +91,7 @@ func encode(v any) (json.RawMessage, error) {
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, &veiled{fmt.Sprintf("a %T cannot be encoded as JSON", v), err})
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, veil(fmt.Sprintf("a %T cannot be encoded as JSON", v), err))
 	}
 	raw := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 	// The escape stands for a string that is not UTF-8, or it was in a raw
