@@ -231,19 +231,12 @@ func (f *Factory) open(ctx context.Context, namespace string) (Store, error) {
 // openRedis makes the factory's client with the first namespace. The factory
 // keeps it until it is closed itself.
 func (f *Factory) openRedis(ctx context.Context, namespace string) (engine, error) {
-	connect := func(ctx context.Context) (*redisClient, error) { return connectRedis(ctx, f.cfg.Redis, f.opts) }
-	client, err := f.client.acquire(ctx, connect)
+	client, o, err := f.acquireRedis(ctx)
 	if err != nil {
 		return nil, err
 	}
-	e := newRedisEngine(client, f.cfg, namespace, f.opts.logger.With("namespace", namespace), f.client.release)
-	err = e.ping(ctx)
-	if err == nil {
-		err = e.checkCache(ctx)
-	}
-	if err == nil && e.writer.confirm != nil {
-		err = e.writer.confirm.probe(ctx, client)
-	}
+	e := newRedisEngine(client, o, namespace, f.client.release)
+	err = e.begin(ctx)
 	if err == nil && !f.opts.readonly && !f.cfg.NoMigrate {
 		err = importFiles(ctx, f.firstUse(e, namespace))
 	}
@@ -254,7 +247,7 @@ func (f *Factory) openRedis(ctx context.Context, namespace string) (engine, erro
 	defer f.mu.Unlock()
 	if !f.keeps && !f.closed {
 		f.keeps = true
-		_, err = f.client.acquire(ctx, connect)
+		_, _, err = f.acquireRedis(ctx)
 	}
 	return e, err
 }

@@ -192,12 +192,10 @@ func (f *Factory) Namespaces(ctx context.Context) ([]string, error) {
 }
 
 func (f *Factory) namespacesOfRedis(ctx context.Context) (found []string, err error) {
-	client, err := f.client.acquire(ctx, func(ctx context.Context) (*redisClient, error) {
-		return connectRedis(ctx, f.cfg.Redis, f.opts)
-	})
+	client, o, err := f.acquireRedis(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.client.release()) }()
-	return redisNamespaces(ctx, client, cmp.Or(f.cfg.Redis.KeyPrefix, defaultKeyPrefix), f.opts.logger)
+	return redisNamespaces(ctx, client, o)
 }

@@ -1,7 +1,6 @@
 package kv
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -50,15 +49,31 @@ type redisEngine struct {
 	asked   atomic.Bool  // it has one
 }
 
-func newRedisEngine(client *redisClient, cfg Config, namespace string, logger *slog.Logger, release func() error) *redisEngine {
+// newRedisEngine makes the engine of a namespace, which release gives the client
+// back with.
+func newRedisEngine(client *redisClient, o redisOptions, namespace string, release func() error) *redisEngine {
 	return &redisEngine{
 		client:  client,
 		writer:  client.writer(),
-		prefix:  cmp.Or(cfg.Redis.KeyPrefix, defaultKeyPrefix) + ":" + namespace + ":",
-		save:    cfg.Redis.SaveOnFlush,
-		logger:  logger,
+		prefix:  o.KeyPrefix + ":" + namespace + ":",
+		save:    o.SaveOnFlush,
+		logger:  o.Logger.With("namespace", namespace),
 		release: release,
 	}
+}
+
+// begin pings the server, and asks it for what the options need.
+func (e *redisEngine) begin(ctx context.Context) error {
+	if err := e.ping(ctx); err != nil {
+		return err
+	}
+	if err := e.checkCache(ctx); err != nil {
+		return err
+	}
+	if e.writer.confirm == nil {
+		return nil
+	}
+	return e.writer.confirm.probe(ctx, e.client)
 }
 
 func (e *redisEngine) key(id string) string { return e.prefix + id }

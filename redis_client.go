@@ -1,23 +1,14 @@
 package kv
 
 import (
-	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
-	"log/slog"
-	"net"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // poolWait bounds the wait for a free connection of a caller whose context
@@ -82,51 +73,46 @@ func (c *calls) ended() bool {
 }
 
 // connectRedis makes the client. Nothing is dialled yet.
-func connectRedis(_ context.Context, cfg RedisConfig, opts options) (*redisClient, error) {
-	breaker := newCircuit(cfg.CircuitFailures, cmp.Or(cfg.CircuitCooldown, defaultCooldown), withRepeats(opts.logger))
-	if opts.client != nil {
+func connectRedis(o redisOptions) (*redisClient, error) {
+	breaker := newCircuit(o.CircuitFailures, o.CircuitCooldown, o.States)
+	if o.Given != nil {
 		c := &redisClient{
-			UniversalClient: opts.client,
+			UniversalClient: o.Given,
 			where:           "the given client's server",
-			wait:            defaultTimeout,
-			pool:            poolSize(opts.client),
+			wait:            o.ConnectionTimeout,
+			pool:            poolSize(o.Given),
 			borrow:          true,
 			calls:           new(calls),
 			circuit:         breaker,
 		}
-		return c, c.confirmed(cfg.WaitReplicas, opts)
+		return c, c.confirmed(o)
 	}
-	s, err := cfg.settle()
+	u, err := o.universal()
 	if err != nil {
 		return nil, err
 	}
-	o, err := s.options()
-	if err != nil {
-		return nil, err
-	}
-	cache := s.cacheOptions(o)
-	redis.SetLogger(redisLogger{opts.logger})
+	cache := o.cache(u)
 	c := &redisClient{
-		where:    strings.Join(s.addrs, ", "),
-		wait:     s.ConnectionTimeout,
-		pool:     s.MaxConnections,
-		sentinel: s.masterName != "",
+		where:    strings.Join(o.Addrs, ", "),
+		wait:     o.ConnectionTimeout,
+		pool:     o.MaxConnections,
+		sentinel: o.MasterName != "",
 		calls:    new(calls),
 		circuit:  breaker,
 	}
-	if !opts.unshared && !s.cluster && s.masterName == "" && o.PoolSize > 1 {
-		c.lane = newLane(*o, c.calls)
-		o.PoolSize-- // Which leaves that of the lane.
-		o.MaxActiveConns--
+	if !o.Unshared && !o.Cluster && o.MasterName == "" && u.PoolSize > 1 {
+		c.lane = newLane(*u, c.calls)
+		u.PoolSize-- // Which leaves that of the lane.
+		u.MaxActiveConns--
 	}
-	c.UniversalClient = redis.NewUniversalClient(o)
+	c.UniversalClient = redis.NewUniversalClient(u)
 	if cache != nil {
-		c.cache = newDocFiller(cache, c, opts.logger)
+		c.cache = newDocFiller(cache, c, o.Logger)
 	}
-	if !opts.unshared {
+	if !o.Unshared {
 		c.share(sendTo(c.UniversalClient))
 	}
-	return c, c.confirmed(s.WaitReplicas, opts)
+	return c, c.confirmed(o)
 }
 
 func poolSize(client redis.UniversalClient) int {
@@ -155,125 +141,6 @@ func newLane(o redis.UniversalOptions, calls *calls) *lane {
 	o.PoolSize, o.MaxActiveConns, o.ClientSideCache = 1, 1, nil
 	return &lane{calls: calls, open: func() *redis.Client { return redis.NewClient(o.Simple()) }}
 }
-
-// options are go-redis's for s. They are the only place where a setting
-// becomes behaviour of the client.
-func (s settledRedis) options() (*redis.UniversalOptions, error) {
-	tlsConfig, err := s.tlsConfig()
-	if err != nil {
-		return nil, err
-	}
-	o := &redis.UniversalOptions{
-		Addrs:            s.addrs,
-		DB:               s.db,
-		IsClusterMode:    s.cluster,
-		MasterName:       s.masterName,
-		ClientName:       s.clientName,
-		Protocol:         s.protocol,
-		Username:         s.Username,
-		Password:         string(s.Password),
-		SentinelUsername: s.sentinelUser,
-		SentinelPassword: string(s.sentinelPass),
-
-		DialTimeout:           s.ConnectionTimeout,
-		ReadTimeout:           s.SocketTimeout,
-		WriteTimeout:          s.SocketTimeout,
-		ContextTimeoutEnabled: true,
-		Dialer:                dialer(s.ConnectionTimeout, tlsConfig),
-		DialerRetries:         1,
-		MaxRetries:            -1, // Ours know whether a command may have run; see retry.
-
-		// One pool whose size is exact: go-redis's own for pipelines would
-		// come on top.
-		PoolSize:         s.MaxConnections,
-		MaxActiveConns:   s.MaxConnections,
-		PipelinePoolSize: -1,
-		PoolTimeout:      poolWait,
-		ConnMaxIdleTime:  s.HealthCheckInterval,
-		TLSConfig:        tlsConfig,
-
-		// Old and managed servers refuse both.
-		DisableIdentity:          true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	}
-	if o.ConnMaxIdleTime < 0 {
-		o.ConnMaxIdleTime = -1 // go-redis's word for never.
-	}
-	if file := s.PasswordFile; file != "" {
-		user := s.Username
-		o.CredentialsProviderContext = func(context.Context) (string, string, error) {
-			password, err := readSecret(file)
-			return user, password, err
-		}
-	}
-	return o, nil
-}
-
-// dialer dials within the context, TLS handshake included, which go-redis's
-// own does not. Its errors are dialErrors.
-func dialer(timeout time.Duration, tlsConfig *tls.Config) func(context.Context, string, string) (net.Conn, error) {
-	plain := &net.Dialer{Timeout: timeout}
-	dial := plain.DialContext
-	if tlsConfig != nil {
-		dial = (&tls.Dialer{NetDialer: plain, Config: tlsConfig}).DialContext
-	}
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, &dialError{err}
-		}
-		if raw, ok := conn.(syscall.Conn); ok { // Not one with TLS.
-			return &freshConn{Conn: conn, raw: raw}, nil
-		}
-		return conn, nil
-	}
-}
-
-// A dialError tells that there was no connection to send anything on, whatever
-// went wrong.
-type dialError struct{ error }
-
-func (e *dialError) Unwrap() error { return e.error }
-
-// tlsConfig verifies with the system's roots unless a setting says otherwise.
-func (s settledRedis) tlsConfig() (*tls.Config, error) {
-	if !s.tls {
-		return nil, nil
-	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.ServerName, InsecureSkipVerify: s.insecure}
-	if s.CAFile != "" {
-		pem, err := os.ReadFile(s.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("REDIS_CA_FILE: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, invalidf("REDIS_CA_FILE: no PEM certificate in %s", s.CAFile)
-		}
-	}
-	if s.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(s.CertFile, s.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("REDIS_CERT_FILE, REDIS_KEY_FILE: %w", err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return c, nil
-}
-
-func readSecret(file string) (string, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return "", &loginError{fmt.Errorf("REDIS_PASSWORD_FILE: %w", err)}
-	}
-	return strings.TrimRight(string(text), " \t\r\n"), nil
-}
-
-// A loginError keeps an unreadable password file from looking like a server
-// that does not answer.
-type loginError struct{ error }
-
-func (e *loginError) Unwrap() error { return e.error }
 
 // cluster returns the client of a Cluster, or nil.
 func (c *redisClient) cluster() *redis.ClusterClient {
@@ -366,12 +233,4 @@ func (c *redisClient) await(ctx context.Context, call func(by *caller) error) er
 		by.leave()
 		return ctx.Err()
 	}
-}
-
-// redisLogger passes on what go-redis has to say about connections. The format
-// is the message, so that the same is known as the same.
-type redisLogger struct{ *slog.Logger }
-
-func (l redisLogger) Printf(ctx context.Context, format string, args ...any) {
-	l.DebugContext(ctx, "kv: go-redis: "+format, "text", fmt.Sprintf(format, args...))
 }

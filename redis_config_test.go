@@ -28,12 +28,20 @@ func undialled(t *testing.T, vars map[string]string, book *logBook) (Config, red
 	vars["STORAGE_KV_BACKEND"] = "redis"
 	cfg, err := fromMap(vars)
 	require.NoError(t, err)
-	f, err := NewFactory(cfg, WithLogger(book.logger()))
-	require.NoError(t, err)
-	c, err := connectRedis(t.Context(), f.cfg.Redis, f.opts)
+	c, err := connectRedis(settledOptions(t, cfg, WithLogger(book.logger())))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = c.close() })
 	return cfg, c.UniversalClient
+}
+
+// settledOptions are what a factory makes its client from.
+func settledOptions(t *testing.T, cfg Config, opts ...Option) redisOptions {
+	t.Helper()
+	f, err := NewFactory(cfg, opts...)
+	require.NoError(t, err)
+	o, err := f.redisOptions()
+	require.NoError(t, err)
+	return o
 }
 
 // What go-redis is always told, whatever the settings (reliability.md, 1 and
@@ -76,7 +84,7 @@ func TestRedisVariablesReachTheClient(t *testing.T) {
 	require.GreaterOrEqual(t, int(o.TLSConfig.MinVersion), 0x0303)
 	require.Len(t, o.TLSConfig.Certificates, 1)
 	require.True(t, certs.Config(false).RootCAs.Equal(o.TLSConfig.RootCAs))
-	e := newRedisEngine(&redisClient{}, cfg, "docs", book.logger(), nil)
+	e := newRedisEngine(&redisClient{}, settledOptions(t, cfg, WithLogger(book.logger())), "docs", nil)
 	require.Equal(t, "pre:docs:", e.prefix)
 	require.True(t, e.save)
 	require.Empty(t, book.warnings())
@@ -92,7 +100,7 @@ func TestRedisDefaultsReachTheClient(t *testing.T) {
 	require.Equal(t, []time.Duration{5 * time.Second, 5 * time.Second, 5 * time.Second, 30 * time.Second},
 		[]time.Duration{o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.ConnMaxIdleTime})
 	require.Nil(t, o.TLSConfig)
-	e := newRedisEngine(&redisClient{}, cfg, "docs", nil, nil)
+	e := newRedisEngine(&redisClient{}, settledOptions(t, cfg), "docs", nil)
 	require.Equal(t, "nano_graphrag:docs:", e.prefix)
 	require.False(t, e.save)
 }
@@ -148,7 +156,7 @@ func TestRedisURLKindsReachTheClient(t *testing.T) {
 	require.Equal(t, []any{"FailoverClient", 5, "pw", 3, 2 * time.Second}, []any{o.Addr, o.DB, o.Password, o.PoolSize, o.ReadTimeout})
 	s, err := RedisConfig{URL: RedisURL(vars["REDIS_URL"])}.settle()
 	require.NoError(t, err)
-	u, err := s.options()
+	u, err := s.options().universal()
 	require.NoError(t, err)
 	require.Equal(t, []any{"mymaster", "su", "sp"}, []any{u.MasterName, u.SentinelUsername, u.SentinelPassword})
 	require.Equal(t, []string{"s1:1", "s2:6379"}, u.Addrs)

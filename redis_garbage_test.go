@@ -173,9 +173,10 @@ func TestRedisNoServerToSendTo(t *testing.T) {
 		"rediss://" + broken.addr + "?cluster=true",
 	} {
 		cfg := redisCfg(url)
-		client, err := connectRedis(t.Context(), cfg.Redis, options{logger: new(logBook).logger()})
+		o := settledOptions(t, cfg, WithLogger(new(logBook).logger()))
+		client, err := connectRedis(o)
 		require.NoError(t, err)
-		e := newRedisEngine(client, cfg, "docs", nil, nil)
+		e := newRedisEngine(client, o, "docs", nil)
 		require.ErrorIs(t, e.ping(t.Context()), ErrUnavailable, url)
 		n, err := e.insert(t.Context(), items{byID: oneDoc})
 		require.ErrorIs(t, err, ErrUnavailable, url)

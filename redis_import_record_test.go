@@ -120,7 +120,7 @@ func TestImportRights(t *testing.T) {
 func TestImportKeys(t *testing.T) {
 	for _, prefix := range []string{"", "a", "a{b}c", "}x", "{", "kv-import", "a:b"} {
 		cfg := Config{Redis: RedisConfig{KeyPrefix: prefix}}
-		e := newRedisEngine(&redisClient{}, cfg, "docs", nil, nil)
+		e := newRedisEngine(&redisClient{}, settledOptions(t, cfg), "docs", nil)
 		r := e.record()
 		slot := func(key string) uint16 {
 			if tag, ok := hashTag(key); ok {

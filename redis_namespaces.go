@@ -2,7 +2,6 @@ package kv
 
 import (
 	"context"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -11,8 +10,8 @@ import (
 // redisNamespaces lists, sorted, the namespaces that have a key under a prefix:
 // what stands between its colon and the next, since no namespace has one. Keys
 // of others are passed over.
-func redisNamespaces(ctx context.Context, client *redisClient, keyPrefix string, logger *slog.Logger) ([]string, error) {
-	all := &redisEngine{client: client, prefix: keyPrefix + ":", logger: logger} // All that a scan asks of it.
+func redisNamespaces(ctx context.Context, client *redisClient, o redisOptions) ([]string, error) {
+	all := &redisEngine{client: client, prefix: o.KeyPrefix + ":", logger: o.Logger} // All that a scan asks of it.
 	found := make(map[string]struct{})
 	err := all.scan(ctx, func(keys []string) error {
 		for _, key := range keys {

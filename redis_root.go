@@ -69,3 +69,29 @@ func (s *store) ServerInfo(ctx context.Context) (map[string]map[string]string, e
 	all, err := e.serverInfo(ctx)
 	return all, s.fail("info", err)
 }
+
+// acquireRedis returns the factory's client, which the caller releases, and
+// what it was made from.
+func (f *Factory) acquireRedis(ctx context.Context) (*redisClient, redisOptions, error) {
+	o, err := f.redisOptions()
+	if err != nil {
+		return nil, o, err
+	}
+	client, err := f.client.acquire(ctx, func(context.Context) (*redisClient, error) { return connectRedis(o) })
+	return client, o, err
+}
+
+// redisOptions are the settings of the client. With one that was given, most
+// of them do not count.
+func (f *Factory) redisOptions() (redisOptions, error) {
+	s, err := f.cfg.Redis.settle()
+	if f.opts.client != nil {
+		s = settledRedis{RedisConfig: f.cfg.Redis}
+		s.fillDefaults()
+		s.ConnectionTimeout, err = defaultTimeout, nil
+	}
+	o := s.options()
+	o.Logger, o.States = f.opts.logger, withRepeats(f.opts.logger)
+	o.Given, o.Unshared, o.ReadOnly = f.opts.client, f.opts.unshared, f.opts.readonly
+	return o, err
+}

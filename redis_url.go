@@ -312,3 +312,61 @@ func (s *settledRedis) checkTogether() error {
 	}
 	return s.cacheProblem()
 }
+
+// cacheProblem says why the settings leave no room for a client-side cache.
+// go-redis would go without one, and say so in its log.
+func (s settledRedis) cacheProblem() error {
+	if s.ClientCache == 0 {
+		return nil
+	}
+	var why string
+	switch {
+	case s.cluster:
+		why = "REDIS_URL names a Cluster"
+	case s.masterName != "":
+		why = "REDIS_URL names Sentinels"
+	case s.db != 0:
+		why = fmt.Sprintf("REDIS_URL names database %d, not 0", s.db)
+	case s.protocol != 3:
+		why = "REDIS_URL says protocol=2"
+	case s.PasswordFile != "":
+		why = "REDIS_PASSWORD_FILE is set; use REDIS_PASSWORD"
+	default:
+		return nil
+	}
+	return invalidf("REDIS_CLIENT_CACHE: go-redis has no client-side cache here: %s", why)
+}
+
+// options are what a client is made from. This is the only place where a
+// setting becomes one.
+func (s settledRedis) options() redisOptions {
+	return redisOptions{
+		Addrs:               s.addrs,
+		DB:                  s.db,
+		TLS:                 s.tls,
+		Insecure:            s.insecure,
+		Cluster:             s.cluster,
+		MasterName:          s.masterName,
+		ClientName:          s.clientName,
+		Protocol:            s.protocol,
+		MaxConnections:      s.MaxConnections,
+		Username:            s.Username,
+		Password:            string(s.Password),
+		PasswordFile:        s.PasswordFile,
+		SentinelUser:        s.sentinelUser,
+		SentinelPass:        string(s.sentinelPass),
+		CAFile:              s.CAFile,
+		CertFile:            s.CertFile,
+		KeyFile:             s.KeyFile,
+		ServerName:          s.ServerName,
+		ConnectionTimeout:   s.ConnectionTimeout,
+		SocketTimeout:       s.SocketTimeout,
+		HealthCheckInterval: s.HealthCheckInterval,
+		CircuitFailures:     s.CircuitFailures,
+		CircuitCooldown:     s.CircuitCooldown,
+		ClientCache:         s.ClientCache,
+		WaitReplicas:        int(s.WaitReplicas),
+		KeyPrefix:           s.KeyPrefix,
+		SaveOnFlush:         s.SaveOnFlush,
+	}
+}

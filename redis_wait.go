@@ -53,15 +53,15 @@ func (r *Replicas) UnmarshalText(text []byte) error {
 // counts for the connection that it is sent on, so it goes behind the writes
 // in the same pipeline, to each master of a Cluster.
 type confirmer struct {
-	want Replicas
+	want int // allReplicas: every one
 
 	mu   sync.Mutex
 	most map[string]int // replicas that the master at an address was seen to have
 }
 
 // confirmed makes c one whose writer waits for replicas.
-func (c *redisClient) confirmed(want Replicas, opts options) error {
-	if want == 0 || opts.readonly {
+func (c *redisClient) confirmed(o redisOptions) error {
+	if o.WaitReplicas == 0 || o.ReadOnly {
 		return nil
 	}
 	switch c.UniversalClient.(type) {
@@ -71,8 +71,8 @@ func (c *redisClient) confirmed(want Replicas, opts options) error {
 	}
 	w := *c
 	w.together, w.combiner, w.lane = nil, nil, nil
-	w.confirm = &confirmer{want: want, most: make(map[string]int)}
-	if !opts.unshared {
+	w.confirm = &confirmer{want: o.WaitReplicas, most: make(map[string]int)}
+	if !o.Unshared {
 		w.share(w.executeConfirmed)
 	}
 	c.writes = &w
@@ -260,13 +260,13 @@ func (w *confirmer) execute(ctx context.Context, to target, cmds []redis.Cmder) 
 	wait := redis.NewIntCmd(ctx, "wait", need, within.Milliseconds())
 	_ = pipe.Process(ctx, single{wait, nil})
 	role := redis.NewSliceCmd(ctx, "role")
-	if w.want == AllReplicas {
+	if w.want == allReplicas {
 		_ = pipe.Process(ctx, single{role, nil})
 	}
 	sendAll(ctx, pipe)
 
 	err := waited(wait, need, within)
-	if err == nil && w.want == AllReplicas {
+	if err == nil && w.want == allReplicas {
 		err = w.learn(addr, role, int(wait.Val()))
 	}
 	if err == nil {
@@ -279,12 +279,16 @@ func (w *confirmer) execute(ctx context.Context, to target, cmds []redis.Cmder) 
 	}
 }
 
+// waitMost is how long to wait for replicas where a given client has no socket
+// timeout.
+const waitMost = 5 * time.Second
+
 // patience is how long to wait for replicas: so long that the answer comes
 // before the connection is given up. It is never 0, which would be for ever.
 func patience(ctx context.Context, node *redis.Client) time.Duration {
 	bound := node.Options().ReadTimeout
 	if bound <= 0 {
-		bound = defaultTimeout
+		bound = waitMost
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		bound = min(bound, time.Until(deadline))
@@ -294,8 +298,8 @@ func patience(ctx context.Context, node *redis.Client) time.Duration {
 
 // need is how many replicas the master at an address is to wait for.
 func (w *confirmer) need(addr string) int {
-	if w.want != AllReplicas {
-		return int(w.want)
+	if w.want != allReplicas {
+		return w.want
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -368,7 +372,7 @@ func (w *confirmer) probe(ctx context.Context, c *redisClient) error {
 		if err != nil {
 			return fmt.Errorf("REDIS_WAIT_REPLICAS needs WAIT: %w", err)
 		}
-		if w.want != AllReplicas {
+		if w.want != allReplicas {
 			continue
 		}
 		role, _, err := run(ctx, reader, repeatable, func() *redis.SliceCmd { return redis.NewSliceCmd(ctx, "role") })
