@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"os"
@@ -166,6 +167,25 @@ func TestMigrateJSON(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(lines(r.out, "\n")[1]), &v))
 	require.Equal(t, []kv.Difference{{ID: "y", Kind: "another value"}}, v.Differences)
 	require.Equal(t, 2, v.Files.Documents)
+}
+
+// A bar is as long as what is done, is never longer than whole, and stays away
+// where the total is not known.
+func TestProgress(t *testing.T) {
+	var err bytes.Buffer
+	bar := (&app{std: streams{err: &err, errTerminal: true}}).progress("docs")
+	draw := func(done, total int64) string {
+		err.Reset()
+		bar.end() // So that it is drawn anew at once.
+		bar.at(done, total)
+		return err.String()
+	}
+	require.Regexp(t, `^\rdocs 25% \|█{5} {15}\| 1 documents of 4 documents, \d+ documents/s\x1b\[K$`, draw(1, 4))
+	require.Contains(t, draw(4, 4), "\rdocs 100% |"+strings.Repeat("█", 20)+"| 4 documents of 4 documents, ")
+	require.Contains(t, draw(7, 4), "\rdocs 100% |"+strings.Repeat("█", 20)+"| 4 documents of 4 documents, ")
+	require.Regexp(t, `\rdocs 7 documents, \d+ documents/s\x1b\[K$`, draw(7, 0))
+	bar.bytes = true
+	require.Contains(t, draw(1<<20, 2<<20), "| 1.0 MiB of 2.0 MiB, ")
 }
 
 // A terminal sees a bar, which is gone in the end.

@@ -4,13 +4,16 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
-
-	"github.com/schollz/progressbar/v3"
 )
 
-// progressEvery is how often progress is told where there is no terminal.
-const progressEvery = 10 * time.Second
+// How often progress is told where there is no terminal, and drawn on one.
+const (
+	tellEvery = 10 * time.Second
+	drawEvery = 100 * time.Millisecond
+	barLength = 20
+)
 
 // A progress shows how far a long command is, on stderr: a bar on a terminal,
 // or else a line now and then. It is used by one goroutine at a time.
@@ -18,9 +21,9 @@ type progress struct {
 	app   *app
 	what  string
 	bytes bool // are counted, and not documents
-	bar   *progressbar.ProgressBar
 	began time.Time
 	told  time.Time
+	drawn time.Time // zero: there is no bar
 }
 
 func (a *app) progress(what string) *progress {
@@ -34,15 +37,21 @@ func (p *progress) at(done, total int64) {
 		p.draw(done, total)
 		return
 	}
-	if time.Since(p.told) < progressEvery {
+	if time.Since(p.told) < tellEvery {
 		return
 	}
 	p.told = time.Now()
+	p.app.note("%s: %s", p.what, p.figures(done, total))
+}
+
+// figures say how much is done, and how much in a second.
+func (p *progress) figures(done, total int64) string {
 	text := p.count(done)
 	if total > 0 {
 		text += " of " + p.count(total)
 	}
-	p.app.note("%s: %s, %s/s", p.what, text, p.count(int64(float64(done)/time.Since(p.began).Seconds())))
+	seconds := max(time.Since(p.began), time.Millisecond).Seconds()
+	return fmt.Sprintf("%s, %s/s", text, p.count(int64(float64(done)/seconds)))
 }
 
 func (p *progress) count(n int64) string {
@@ -52,35 +61,27 @@ func (p *progress) count(n int64) string {
 	return fmt.Sprintf("%d documents", n)
 }
 
+// draw draws a bar, or figures alone where the total is not known. What is done
+// last is drawn at once.
 func (p *progress) draw(done, total int64) {
-	if total == 0 {
-		total = -1
+	if time.Since(p.drawn) < drawEvery && done != total {
+		return
 	}
-	if p.bar == nil {
-		p.bar = progressbar.NewOptions64(total,
-			progressbar.OptionSetWriter(p.app.std.err),
-			progressbar.OptionSetDescription(p.what),
-			progressbar.OptionShowCount(),
-			progressbar.OptionShowIts(),
-			progressbar.OptionSetItsString("documents"),
-			progressbar.OptionShowBytes(p.bytes),
-			progressbar.OptionSetWidth(20),
-			progressbar.OptionThrottle(100*time.Millisecond),
-			progressbar.OptionSpinnerType(14),
-			progressbar.OptionSetSpinnerChangeInterval(0), // It turns with the count, and needs no goroutine.
-		)
-	}
+	p.drawn = time.Now()
+	bar := ""
 	if total > 0 {
 		done = min(done, total) // More may have been written meanwhile.
+		full := int(done * barLength / total)
+		bar = fmt.Sprintf(" %d%% |%s%s|", 100*done/total, strings.Repeat("█", full), strings.Repeat(" ", barLength-full))
 	}
-	_ = p.bar.Set64(done)
+	fmt.Fprintf(p.app.std.err, "\r%s%s %s\x1b[K", p.what, bar, p.figures(done, total))
 }
 
 // end removes the bar.
 func (p *progress) end() {
-	if p.bar != nil {
-		_, _ = io.WriteString(p.app.std.err, "\r\x1b[2K") // Clear does nothing once the bar is full.
-		p.bar = nil
+	if !p.drawn.IsZero() {
+		_, _ = io.WriteString(p.app.std.err, "\r\x1b[2K")
+		p.drawn = time.Time{}
 	}
 }
 
