@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -286,14 +284,6 @@ func (r *rig) run() error {
 		r.close()
 	}
 	return r.wrong
-}
-
-// soak is how often to do something, which the environment may raise.
-func soak(name string, normal int) int {
-	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
-		return n
-	}
-	return normal
 }
 
 func TestJSONCrashEverywhere(t *testing.T) {

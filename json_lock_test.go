@@ -4,7 +4,6 @@ package kv
 
 import (
 	"bufio"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -30,10 +29,6 @@ func jsonFactory(t *testing.T, dir string, opts ...Option) *Factory {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = f.Close() })
 	return f
-}
-
-func one(id, value string) map[string]json.RawMessage {
-	return map[string]json.RawMessage{id: json.RawMessage(value)}
 }
 
 // TestJSONLockChild has a namespace open until its input ends.
@@ -182,12 +177,6 @@ func TestJSONNotAFile(t *testing.T) {
 	text, err := os.ReadFile(elsewhere)
 	require.NoError(t, err)
 	require.Equal(t, `{"a":1}`, string(text))
-}
-
-func inBackground(f func() error) <-chan error {
-	done := make(chan error, 1)
-	go func() { done <- f() }()
-	return done
 }
 
 // TestJSONForeignChanges: a document file that another program changes while

@@ -1,29 +1,14 @@
 package kv
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"log/slog"
-	"net"
-	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-
-	"github.com/ngraf/kv/internal/redistest"
 )
 
 // No goroutine is left when all tests are done. A server of redistest holds
@@ -44,53 +29,6 @@ func fromMap(vars map[string]string) (Config, error) {
 	return FromLookup(lookup, environ)
 }
 
-// A logBook keeps what was logged.
-type logBook struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBook) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBook) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
-
-func (b *logBook) text() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
-// warnings returns the lines of level WARN.
-func (b *logBook) warnings() []string {
-	return slices.DeleteFunc(strings.Split(b.text(), "\n"), func(l string) bool { return !strings.Contains(l, "level=WARN") })
-}
-
-// causes walks the tree of an error.
-func causes(err error) func(yield func(error) bool) {
-	return func(yield func(error) bool) {
-		for todo := []error{err}; len(todo) > 0; todo = todo[1:] {
-			if todo[0] == nil {
-				continue
-			}
-			if !yield(todo[0]) {
-				return
-			}
-			switch e := todo[0].(type) {
-			case interface{ Unwrap() error }:
-				todo = append(todo, e.Unwrap())
-			case interface{ Unwrap() []error }:
-				todo = append(todo, e.Unwrap()...)
-			}
-		}
-	}
-}
-
 // redisCfg has a working directory without files that would be imported.
 func redisCfg(url string) Config {
 	return Config{Backend: "redis", WorkingDir: filepath.Join("testdata", "none"), Redis: RedisConfig{URL: RedisURL(url)}}
@@ -105,15 +43,6 @@ func openRedisStore(t *testing.T, cfg Config, namespace string, opts ...Option) 
 	return s.(*store)
 }
 
-// numbered returns n documents whose values name their ids.
-func numbered(n int) map[string]json.RawMessage {
-	items := make(map[string]json.RawMessage, n)
-	for i := range n {
-		items[fmt.Sprintf("id-%d", i)] = json.RawMessage(fmt.Sprintf(`{"id":"id-%d"}`, i))
-	}
-	return items
-}
-
 // listed returns the ids that Keys yields, sorted and with their repeats.
 func listed(t *testing.T, s Store) []string {
 	t.Helper()
@@ -124,28 +53,6 @@ func listed(t *testing.T, s Store) []string {
 	}
 	slices.Sort(ids)
 	return ids
-}
-
-func allKeys(t *testing.T, c *redis.Client) []string {
-	t.Helper()
-	keys, err := c.Keys(t.Context(), "*").Result()
-	require.NoError(t, err)
-	slices.Sort(keys)
-	return keys
-}
-
-// serverCalls returns how often the server executed a command, failed ones included.
-func serverCalls(t *testing.T, c *redis.Client, command string) int {
-	t.Helper()
-	info, err := c.Info(t.Context(), "commandstats").Result()
-	require.NoError(t, err)
-	m := regexp.MustCompile(`cmdstat_` + command + `:calls=(\d+)`).FindStringSubmatch(info)
-	if m == nil {
-		return 0
-	}
-	n, err := strconv.Atoi(m[1])
-	require.NoError(t, err)
-	return n
 }
 
 func figures(t *testing.T, s *store) Stats {
@@ -162,124 +69,6 @@ func unknownOutcomes(s Stats) (n int64) {
 	}
 	return n
 }
-
-// tcpClients returns how many TCP connections the server has.
-func tcpClients(t *testing.T, s *redistest.Server) int {
-	t.Helper()
-	list, err := s.Client().ClientList(t.Context()).Result()
-	require.NoError(t, err)
-	return strings.Count(list, " laddr="+s.Addr+" ")
-}
-
-// hook sees every command after its reply.
-type hook func(cmd redis.Cmder)
-
-func (h hook) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (h hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error { err := next(ctx, cmd); h(cmd); return err }
-}
-
-func (h hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		err := next(ctx, cmds)
-		for _, cmd := range cmds {
-			h(cmd)
-		}
-		return err
-	}
-}
-
-// killTCP ends all TCP connections of the server.
-func killTCP(ctx context.Context, server *redistest.Server) error {
-	return server.Client().ClientKillByFilter(ctx, "LADDR", server.Addr).Err()
-}
-
-func await(done func() bool) error {
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if done() {
-			return nil
-		}
-	}
-	return errors.New("waited in vain")
-}
-
-// A droppingProxy forwards to a server, and drops the reply to the first
-// request that holds a text, with its connection.
-type droppingProxy struct {
-	net.Listener
-	target string
-	drop   atomic.Pointer[string]
-	wg     sync.WaitGroup
-}
-
-// startProxy gives the proxy an address; it accepts with forward.
-func startProxy(t *testing.T) *droppingProxy {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	p := &droppingProxy{Listener: l}
-	t.Cleanup(func() { _ = l.Close(); p.wg.Wait() })
-	return p
-}
-
-func (p *droppingProxy) forward(target string) {
-	p.target = target
-	p.wg.Go(func() {
-		for {
-			conn, err := p.Accept()
-			if err != nil {
-				return
-			}
-			p.wg.Go(func() { p.serve(conn) })
-		}
-	})
-}
-
-func (p *droppingProxy) serve(client net.Conn) {
-	defer client.Close()
-	server, err := net.Dial("tcp", p.target)
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	var dropping atomic.Bool
-	p.wg.Go(func() { relay(client, server, &dropping) })
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := client.Read(buf)
-		if err != nil {
-			return
-		}
-		text := p.drop.Load()
-		drop := text != nil && bytes.Contains(bytes.ToLower(buf[:n]), []byte(*text)) && p.drop.CompareAndSwap(text, nil)
-		dropping.CompareAndSwap(false, drop)
-		if _, err := server.Write(buf[:n]); err != nil {
-			return
-		}
-	}
-}
-
-// relay passes replies on until one is to be dropped.
-func relay(client, server net.Conn, dropping *atomic.Bool) {
-	defer client.Close()
-	defer server.Close()
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := server.Read(buf)
-		if err != nil || dropping.Load() {
-			return
-		}
-		if _, err := client.Write(buf[:n]); err != nil {
-			return
-		}
-	}
-}
-
-// slack is what a bound in time may be missed by on a loaded machine. The
-// timeouts that would be waited for by mistake are longer.
-const slack = 2 * time.Second
-
-var oneDoc = map[string]json.RawMessage{"a": json.RawMessage(`1`)}
 
 // operations are all methods that talk to the server.
 var operations = map[string]func(ctx context.Context, s *store) error{
@@ -299,26 +88,4 @@ var operations = map[string]func(ctx context.Context, s *store) error{
 	"flush":     func(ctx context.Context, s *store) error { return s.Flush(ctx) },
 	"ping":      func(ctx context.Context, s *store) error { return s.Ping(ctx) },
 	"ttl":       func(ctx context.Context, s *store) error { _, err := s.TTL(ctx, "a"); return err },
-}
-
-// goldenData reads a file that CPython wrote, or skips the test.
-func goldenData(t *testing.T, name string) []byte {
-	t.Helper()
-	dir := os.Getenv("KV_TEST_DATA")
-	if dir == "" {
-		t.Skip("KV_TEST_DATA is not set to the folder with the golden files that Python wrote")
-	}
-	text, err := os.ReadFile(filepath.Join(dir, "golden", name))
-	require.NoError(t, err)
-	return text
-}
-
-// decoded is a JSON text with its numbers as they are spelled.
-func decoded(t *testing.T, text []byte) any {
-	t.Helper()
-	var v any
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber()
-	require.NoError(t, d.Decode(&v))
-	return v
 }
