@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -106,7 +105,6 @@ func connectRedis(_ context.Context, cfg RedisConfig, opts options) (*redisClien
 		return nil, err
 	}
 	cache := s.cacheOptions(o)
-	redis.SetLogger(redisLogger{opts.logger})
 	c := &redisClient{
 		where:    strings.Join(s.addrs, ", "),
 		wait:     s.ConnectionTimeout,
@@ -379,12 +377,4 @@ func (c *redisClient) await(ctx context.Context, call func() error) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// redisLogger passes on what go-redis has to say about connections. The format
-// is the message, so that the same is known as the same.
-type redisLogger struct{ *slog.Logger }
-
-func (l redisLogger) Printf(ctx context.Context, format string, args ...any) {
-	l.DebugContext(ctx, "kv: go-redis: "+format, "text", fmt.Sprintf(format, args...))
 }
