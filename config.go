@@ -97,7 +97,8 @@ type RedisConfig struct {
 	KeyPrefix string
 
 	// MaxConnections bounds the connections of all stores of a factory
-	// together, per node in a Cluster. Default 50. REDIS_MAX_CONNECTIONS.
+	// together, per node in a Cluster. Default 50, at most 100,000.
+	// REDIS_MAX_CONNECTIONS.
 	MaxConnections int
 
 	// ConnectionTimeout bounds the making of a connection, SocketTimeout one
@@ -159,6 +160,7 @@ const (
 	defaultRedisURL   = "redis://localhost:6379"
 	defaultKeyPrefix  = "nano_graphrag"
 	defaultMaxConns   = 50
+	limitMaxConns     = 100_000 // More than one address has ports for, and what a server takes.
 	defaultTimeout    = 5 * time.Second
 	defaultHealth     = 30 * time.Second
 	defaultCooldown   = 5 * time.Second
@@ -245,8 +247,8 @@ func (c RedisConfig) problems() (problems []error) {
 	if len(c.KeyPrefix) > 256 || !utf8.ValidString(c.KeyPrefix) || strings.ContainsFunc(c.KeyPrefix, unicode.IsControl) {
 		bad("REDIS_KEY_PREFIX: use up to 256 bytes of UTF-8 without control characters")
 	}
-	if c.MaxConnections < 0 {
-		bad("REDIS_MAX_CONNECTIONS: %d is not above 0", c.MaxConnections)
+	if c.MaxConnections < 0 || c.MaxConnections > limitMaxConns {
+		bad("REDIS_MAX_CONNECTIONS: %d is not between 1 and %d", c.MaxConnections, limitMaxConns)
 	}
 	if c.ConnectionTimeout < 0 {
 		bad("REDIS_CONNECTION_TIMEOUT: %v is not above 0", c.ConnectionTimeout)

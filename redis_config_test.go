@@ -2,6 +2,7 @@ package kv
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,10 +13,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ngraf/kv/internal/redistest"
@@ -463,4 +466,41 @@ func TestRedisTLS(t *testing.T) {
 		}
 		t.Logf("%v", err)
 	}
+}
+
+// More connections than a machine has ports for are refused, wherever they are
+// asked for: the pool would panic, or take seconds to be made.
+func TestRedisMaxConnectionsIsBounded(t *testing.T) {
+	for _, vars := range []map[string]string{
+		{"REDIS_MAX_CONNECTIONS": "100001"},
+		{"REDIS_MAX_CONNECTIONS": "4294967296"},
+		{"REDIS_URL": "redis://h?max_connections=100000000"},
+	} {
+		_, err := fromMap(vars)
+		require.ErrorIs(t, err, ErrInvalid)
+		require.ErrorContains(t, err, "100000")
+	}
+	_, err := fromMap(map[string]string{"REDIS_MAX_CONNECTIONS": "100000"})
+	require.NoError(t, err)
+}
+
+// A programLogger is one that a program gave go-redis for all its clients.
+type programLogger struct{ lines atomic.Int64 }
+
+func (l *programLogger) Printf(context.Context, string, ...any) { l.lines.Add(1) }
+
+// go-redis's logger is the program's: a store that is opened leaves it alone.
+func TestRedisLoggerOfTheProgramIsLeftAlone(t *testing.T) {
+	nobody := startStrange(t, func(args []string) string {
+		if strings.EqualFold(args[0], "sentinel") {
+			return "*-1\r\n" // Of which go-redis tells its logger.
+		}
+		return ""
+	})
+	l := new(programLogger)
+	redis.SetLogger(l)
+	defer logging.Enable()
+	_, err := Open(t.Context(), redisCfg("redis://"+nobody.addr+"?master_name=m"), "docs", WithLogger(new(logBook).logger()))
+	require.ErrorIs(t, err, ErrUnavailable)
+	require.Positive(t, l.lines.Load())
 }

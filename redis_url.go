@@ -53,6 +53,9 @@ func (c RedisConfig) settle() (settledRedis, error) {
 	case err != nil:
 		return s, invalidf("REDIS_URL: %v", err)
 	}
+	if s.MaxConnections > limitMaxConns {
+		return s, invalidf("REDIS_URL: max_connections: %d is not between 1 and %d", s.MaxConnections, limitMaxConns)
+	}
 	s.mergeLogin()
 	s.fillDefaults()
 	return s, s.checkTogether()
