@@ -281,7 +281,7 @@ func TestClientCacheHasDocumentsOnly(t *testing.T) {
 	}
 	stats := redisStats(t, s)
 	require.Zero(t, stats.CacheHits)
-	require.Zero(t, s.engine.(*redisEngine).client.cache.reservations())
+	require.Zero(t, reservations(s.engine.(*redisEngine).client.cache.docCache))
 }
 
 // Where go-redis would go without a cache and say so in its log, the
@@ -374,4 +374,11 @@ func TestClientCacheTransports(t *testing.T) {
 			shows(t, s, "a", fmt.Sprint(i))
 		}
 	}
+}
+
+// reservations counts what go-redis has neither fulfilled nor cancelled.
+func reservations(c *docCache) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.reserved)
 }

@@ -91,7 +91,7 @@ func (c *redisClient) classify(ctx context.Context, err error) (fate, error) {
 	case errors.Is(err, errMaxClients):
 		return classifyReply(err, maxClients)
 	case errors.As(err, &login):
-		return refused, login.error
+		return refused, login.cause
 	case errors.As(err, &op) && op.Op == "dial":
 		where := c.where
 		if op.Addr != nil { // The one of several that failed.

@@ -192,6 +192,7 @@ func readSecret(file string) (string, error) {
 
 // A loginError keeps an unreadable password file from looking like a server
 // that does not answer.
-type loginError struct{ error }
+type loginError struct{ cause error }
 
-func (e *loginError) Unwrap() error { return e.error }
+func (e *loginError) Error() string { return e.cause.Error() }
+func (e *loginError) Unwrap() error { return e.cause }
