@@ -7,6 +7,11 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"github.com/ngraf/kv/internal/engine"
+	"github.com/ngraf/kv/internal/fault"
+	"github.com/ngraf/kv/internal/lease"
+	"github.com/ngraf/kv/internal/once"
 )
 
 // Defaults of [ComputeOptions].
@@ -125,7 +130,7 @@ func (t Typed[T]) Compute(ctx context.Context, id string, fn func(context.Contex
 			return v, nil
 		}
 		var zero T
-		away := t.options.Unshared && isAway(err)
+		away := t.options.Unshared && lease.IsAway(err)
 		if !errors.Is(err, ErrNotFound) && !away {
 			return zero, err
 		}
@@ -134,8 +139,8 @@ func (t Typed[T]) Compute(ctx context.Context, id string, fn func(context.Contex
 		if err != nil {
 			return zero, c.fail(id, err)
 		}
-		p.away = away
-		if r := c.flights.answers(ctx, []string{id}, p, t.options.Wait)[0]; r != nil {
+		p.Away = away
+		if r := c.flights.Answers(ctx, []string{id}, p, t.options.Wait)[0]; r != nil {
 			return answerOf[T](c, id, *r)
 		}
 	}
@@ -158,16 +163,16 @@ func (t Typed[T]) ComputeMany(ctx context.Context, ids []string, fn func(ctx con
 	all := make(map[string]T)
 	for {
 		found, bad := t.GetMany(ctx, ids...)
-		p.away = t.options.Unshared && isAway(bad)
-		if found == nil && !p.away {
+		p.Away = t.options.Unshared && lease.IsAway(bad)
+		if found == nil && !p.Away {
 			return all, cmp.Or(err, bad)
 		}
-		if !p.away && err == nil {
+		if !p.Away && err == nil {
 			err = bad // Some are corrupt.
 		}
 		for id, v := range found {
 			all[id] = v
-			c.flights.hit()
+			c.flights.Hit()
 			t.ahead(ctx, c, id, p)
 		}
 		absent := absentOf(ids, found)
@@ -175,16 +180,16 @@ func (t Typed[T]) ComputeMany(ctx context.Context, ids []string, fn func(ctx con
 			return all, c.fail("", unplanned)
 		}
 		ids = nil
-		for i, r := range c.flights.answers(ctx, absent, p, t.options.Wait) {
+		for i, r := range c.flights.Answers(ctx, absent, p, t.options.Wait) {
 			if r == nil {
 				ids = append(ids, absent[i])
 				continue
 			}
 			v, bad := answerOf[T](c, absent[i], *r)
-			if r.value != nil && !errors.Is(bad, ErrCorrupt) {
+			if r.Value != nil && !errors.Is(bad, ErrCorrupt) {
 				all[absent[i]] = v
 			}
-			if err == nil && (!r.ours || !errors.Is(bad, ErrNotFound)) {
+			if err == nil && (!r.Ours || !errors.Is(bad, ErrNotFound)) {
 				err = bad
 			}
 		}
@@ -211,8 +216,8 @@ func absentOf[T any](ids []string, found map[string]T) []string {
 // hit counts a document that was there, and sees to its refreshing.
 func (t Typed[T]) hit(ctx context.Context, id string, fn func(context.Context) (T, error)) {
 	c := t.computing()
-	c.flights.hit()
-	if t.options.RefreshAhead == 0 || !c.flights.isDue(id) {
+	c.flights.Hit()
+	if t.options.RefreshAhead == 0 || !c.flights.IsDue(id) {
 		return
 	}
 	if p, err := t.plan(c, forOne(id, fn)); err == nil {
@@ -221,21 +226,21 @@ func (t Typed[T]) hit(ctx context.Context, id string, fn func(context.Context) (
 }
 
 // ahead is hit for one of many.
-func (t Typed[T]) ahead(ctx context.Context, c computing, id string, p plan) {
-	if t.options.RefreshAhead > 0 && c.flights.isDue(id) {
+func (t Typed[T]) ahead(ctx context.Context, c computing, id string, p once.Plan) {
+	if t.options.RefreshAhead > 0 && c.flights.IsDue(id) {
 		t.refresh(ctx, c, id, p)
 	}
 }
 
-func (t Typed[T]) refresh(ctx context.Context, c computing, id string, p plan) {
+func (t Typed[T]) refresh(ctx context.Context, c computing, id string, p once.Plan) {
 	if e, ok := As[Expirer](t.store); ok {
-		c.flights.refresh(ctx, id, p, t.options.RefreshAhead, e.TTL, t.store.Get)
+		c.flights.Refresh(ctx, id, p, t.options.RefreshAhead, e.TTL, t.store.Get)
 	}
 }
 
 // computing is what a view computes with.
 type computing struct {
-	flights *flights
+	flights *once.Flights
 	store   *store // nil if it is not built in
 }
 
@@ -253,47 +258,47 @@ func (c computing) fail(id string, err error) error {
 		return &Error{Op: "compute", ID: id, Err: err}
 	}
 	c.store.counters.end(begun(methodCompute), err)
-	return c.store.fail(methodCompute.String(), newWithID(id, err))
+	return c.store.fail(methodCompute.String(), fault.WithID(id, err))
 }
 
 // plan checks the options.
-func (t Typed[T]) plan(c computing, fn func(context.Context, []string) (map[string]T, error)) (plan, error) {
+func (t Typed[T]) plan(c computing, fn func(context.Context, []string) (map[string]T, error)) (once.Plan, error) {
 	o := t.options
-	p := plan{
-		life:     roundTTL(cmp.Or(o.Lease, defaultLease)),
-		limit:    cmp.Or(o.Limit, defaultLimit),
-		ttl:      roundTTL(o.TTL),
-		none:     roundTTL(o.Negative),
-		unshared: o.Unshared,
+	p := once.Plan{
+		Life:     engine.RoundTTL(cmp.Or(o.Lease, defaultLease)),
+		Limit:    cmp.Or(o.Limit, defaultLimit),
+		TTL:      engine.RoundTTL(o.TTL),
+		None:     engine.RoundTTL(o.Negative),
+		Unshared: o.Unshared,
 	}
 	for name, d := range map[string]time.Duration{"TTL": o.TTL, "Limit": o.Limit, "Wait": o.Wait, "Negative": o.Negative} {
 		if d < 0 {
-			return p, invalidf("ComputeOptions.%s is negative: %v", name, d)
+			return p, fault.Invalidf("ComputeOptions.%s is negative: %v", name, d)
 		}
 	}
-	if p.life < leastLease {
-		return p, invalidf("ComputeOptions.Lease is %v; at least %v is needed", o.Lease, leastLease)
+	if p.Life < leastLease {
+		return p, fault.Invalidf("ComputeOptions.Lease is %v; at least %v is needed", o.Lease, leastLease)
 	}
 	if !(o.RefreshAhead >= 0 && o.RefreshAhead < 1) {
-		return p, invalidf("ComputeOptions.RefreshAhead is %v; use 0 (off) or a fraction below 1", o.RefreshAhead)
+		return p, fault.Invalidf("ComputeOptions.RefreshAhead is %v; use 0 (off) or a fraction below 1", o.RefreshAhead)
 	}
 	check := func(string, json.RawMessage) error { return nil }
 	if s := c.store; s != nil {
 		if s.readonly {
 			return p, s.beginWrite(context.Background())
 		}
-		p.ttl = cmp.Or(p.ttl, s.ttl)
-		check = func(id string, value json.RawMessage) error { return checkValue(id, value, s.maxValue) }
+		p.TTL = cmp.Or(p.TTL, s.ttl)
+		check = func(id string, value json.RawMessage) error { return engine.CheckValue(id, value, s.maxValue) }
 	}
-	p.fn = func(ctx context.Context, ids []string) []computed {
+	p.Fn = func(ctx context.Context, ids []string) []once.Computed {
 		got, err := fn(ctx, slices.Clone(ids))
-		answers := make([]computed, len(ids))
+		answers := make([]once.Computed, len(ids))
 		for i, id := range ids {
 			if v, ok := got[id]; ok {
 				answers[i] = t.computed(id, v, check)
 				continue
 			}
-			answers[i] = computed{err: err, absent: err == nil || errors.Is(err, ErrNotFound)}
+			answers[i] = once.Computed{Err: err, Absent: err == nil || errors.Is(err, ErrNotFound)}
 		}
 		return answers
 	}
@@ -302,13 +307,13 @@ func (t Typed[T]) plan(c computing, fn func(context.Context, []string) (map[stri
 
 // computed is a value of fn in the form in which callers share it. A call of
 // Accept counts as a part of fn.
-func (t Typed[T]) computed(id string, v T, check func(string, json.RawMessage) error) computed {
+func (t Typed[T]) computed(id string, v T, check func(string, json.RawMessage) error) once.Computed {
 	keep := t.options.Accept == nil || t.options.Accept(v)
 	value, err := encode(v)
 	if err == nil && keep {
 		err = check(id, value)
 	}
-	return computed{value: value, keep: keep, err: err, ours: true}
+	return once.Computed{Value: value, Keep: keep, Err: err, Ours: true}
 }
 
 // forOne is an fn of ComputeMany for a single id.
@@ -323,21 +328,21 @@ func forOne[T any](id string, fn func(context.Context) (T, error)) func(context.
 }
 
 // answerOf turns a result into what a caller gets: a copy of its own.
-func answerOf[T any](c computing, id string, r result) (v T, err error) {
-	if r.value != nil {
-		if err := decode(r.value, &v); err != nil {
+func answerOf[T any](c computing, id string, r once.Result) (v T, err error) {
+	if r.Value != nil {
+		if err := decode(r.Value, &v); err != nil {
 			var zero T
 			return zero, c.fail(id, err)
 		}
 	}
-	if r.err != nil && r.ours {
-		return v, c.fail(id, r.err)
+	if r.Err != nil && r.Ours {
+		return v, c.fail(id, r.Err)
 	}
-	return v, r.err
+	return v, r.Err
 }
 
 // foreignFlights are for a store that is not built in; nil for one that is.
-func foreignFlights(s Store) *flights {
+func foreignFlights(s Store) *once.Flights {
 	if built, ok := As[*store](s); ok && built.flights != nil || s == nil {
 		return nil
 	}
@@ -349,9 +354,9 @@ func foreignFlights(s Store) *flights {
 		if e, ok := As[Expirer](s); ok {
 			return e.UpsertTTL(ctx, items, ttl)
 		}
-		return invalidf("the backend has no times to live")
+		return fault.Invalidf("the backend has no times to live")
 	}
-	return newFlights(&localLeases{get: s.Get, upsert: upsert, insert: func(ctx context.Context, id string, value json.RawMessage, ttl time.Duration) (bool, error) {
+	return once.New(&lease.LocalLeases{Get: s.Get, Upsert: upsert, Insert: func(ctx context.Context, id string, value json.RawMessage, ttl time.Duration) (bool, error) {
 		if i, ok := As[Inserter](s); ok && ttl == 0 {
 			n, err := i.Insert(ctx, map[string]json.RawMessage{id: value})
 			return n > 0, err
@@ -363,21 +368,21 @@ func foreignFlights(s Store) *flights {
 
 // sharedFlights are those of an engine, which so many stores use.
 type sharedFlights struct {
-	*flights
+	*once.Flights
 	stores int
 }
 
 // flightsOf returns the flights of an engine for one more store.
-func (f *Factory) flightsOf(e engine) *flights {
+func (f *Factory) flightsOf(e engine.Engine) *once.Flights {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	g := f.flights[e]
 	if g == nil {
-		g = &sharedFlights{flights: newFlights(leasesIn(e))}
+		g = &sharedFlights{Flights: once.New(lease.LeasesIn(e))}
 		f.flights[e] = g
 	}
 	g.stores++
-	return g.flights
+	return g.Flights
 }
 
 // endFlights closes the flights of a store if it is the last that uses them.
@@ -391,6 +396,6 @@ func (f *Factory) endFlights(s *store) {
 	}
 	f.mu.Unlock()
 	if last {
-		g.close()
+		g.Close()
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // fleetEnv carries a fleetJob to a child.
@@ -103,7 +104,7 @@ func fleetWork(s Store, counter *redis.Client, job fleetJob) fleetReport {
 		defer mu.Unlock()
 		r.Slowest = max(r.Slowest, took)
 		switch {
-		case took > job.Deadline+slack:
+		case took > job.Deadline+testkit.Slack:
 			r.Late++
 		case err != nil:
 			r.Failed++
@@ -259,7 +260,7 @@ func TestFleetSurvivesADeath(t *testing.T) {
 	client := server.Client()
 	f.begin()
 	victim, name := nobody, ""
-	require.NoError(t, await(func() bool {
+	require.NoError(t, testkit.Await(func() bool {
 		for i := range fleetProcesses {
 			name = fmt.Sprint("p", i)
 			if client.SCard(t.Context(), "begun:"+name).Val() > 0 {
@@ -303,7 +304,7 @@ func TestFleetSurvivesARestart(t *testing.T) {
 	job.Deadline = 20 * time.Second
 	f := launch(t, fleetProcesses, job, samePrefix)
 	f.begin()
-	require.NoError(t, await(func() bool { return server.Client().HLen(t.Context(), "calls").Val() > fleetIDs/4 }))
+	require.NoError(t, testkit.Await(func() bool { return server.Client().HLen(t.Context(), "calls").Val() > fleetIDs/4 }))
 	server.Kill()
 	server.Restart()
 	r := f.reports(nobody)

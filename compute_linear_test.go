@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // A linearOp is a call on the one document of a history, "" stands for none.
@@ -193,7 +194,7 @@ func TestComputeIsLinearizableUnderFaults(t *testing.T) {
 		stores = append(stores, openRedisStore(t, cfg, "docs"))
 	}
 	for round := range 5 {
-		require.NoError(t, await(func() bool { _, err := stores[0].Delete(t.Context(), "x"); return err == nil }))
+		require.NoError(t, testkit.Await(func() bool { _, err := stores[0].Delete(t.Context(), "x"); return err == nil }))
 		done := make(chan struct{})
 		var faults sync.WaitGroup
 		faults.Go(func() {

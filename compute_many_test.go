@@ -14,6 +14,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv/internal/once"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // upper is an fn of ComputeMany that counts its calls.
@@ -169,7 +172,7 @@ func TestComputeNegative(t *testing.T) {
 		if strings.Contains(t.Name(), "miniredis") {
 			return // Its time stands still.
 		}
-		require.NoError(t, await(func() bool {
+		require.NoError(t, testkit.Await(func() bool {
 			v, err := view.Compute(t.Context(), "c", giving(&calls, "v", nil))
 			return err == nil && v == "v"
 		}))
@@ -193,7 +196,7 @@ func TestComputeRefreshAhead(t *testing.T) {
 			o := ComputeOptions[int64]{RefreshAhead: .999999}
 			stores := []*store{open(), open()}
 			began := time.Now()
-			require.NoError(t, await(func() bool {
+			require.NoError(t, testkit.Await(func() bool {
 				for _, s := range stores {
 					v, err := For[int64](s).With(o).Compute(t.Context(), "a", count)
 					require.NoError(t, err)
@@ -202,9 +205,9 @@ func TestComputeRefreshAhead(t *testing.T) {
 				return calls.Load() > 2
 			}))
 			last := calls.Load()
-			looks := int64(2 * (time.Since(began)/dueLeast + 1)) // At most one a second for each process.
+			looks := int64(2 * (time.Since(began)/once.DueLeast + 1)) // At most one a second for each process.
 			require.LessOrEqual(t, last, 1+looks)
-			require.NoError(t, await(func() bool {
+			require.NoError(t, testkit.Await(func() bool {
 				v, err := For[int64](stores[0]).Get(t.Context(), "a")
 				return err == nil && v >= last
 			}))

@@ -17,7 +17,10 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/engine"
+	"github.com/ngraf/kv/internal/once"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // computeBackends open one namespace as often as asked, each time as another
@@ -109,7 +112,7 @@ func testComputeStores(t *testing.T, open func() *store) {
 	s := open()
 	view := For[[]string](passThrough{s})
 	var calls atomic.Int64
-	for _, id := range []string{"a", "", "{x}", "a}b", "{}", "x{y", "ü*?[\x00]", strings.Repeat("l", maxIDBytes)} {
+	for _, id := range []string{"a", "", "{x}", "a}b", "{}", "x{y", "ü*?[\x00]", strings.Repeat("l", engine.MaxIDBytes)} {
 		calls.Store(0)
 		want := []string{id, "v"}
 		for range 3 {
@@ -131,7 +134,7 @@ func testComputeStores(t *testing.T, open func() *store) {
 	require.NoError(t, err)
 	left, err := s.TTL(t.Context(), "b")
 	require.NoError(t, err)
-	require.InDelta(t, time.Minute, left, float64(slack))
+	require.InDelta(t, time.Minute, left, float64(testkit.Slack))
 	require.Len(t, listed(t, s), 9, "a lease is not a document")
 }
 
@@ -171,7 +174,7 @@ func testComputeOnce(t *testing.T, open func() *store) {
 	wg.Wait()
 	require.EqualValues(t, ids, calls.Load())
 	var sum ComputeStats
-	distinct := map[*flights]bool{}
+	distinct := map[*once.Flights]bool{}
 	for _, s := range stores {
 		if c := computeStats(t, s); !distinct[s.flights] {
 			distinct[s.flights] = true
@@ -230,7 +233,7 @@ func TestComputeShares(t *testing.T) {
 					assert.True(t, v == "refused" || err != nil)
 				})
 			}
-			require.NoError(t, await(func() bool { return callersOf(s, "a") == 8 }))
+			require.NoError(t, testkit.Await(func() bool { return callersOf(s, "a") == 8 }))
 			close(release)
 			wg.Wait()
 			require.EqualValues(t, 1, calls.Load())
@@ -239,7 +242,7 @@ func TestComputeShares(t *testing.T) {
 	})
 }
 
-func callersOf(s *store, id string) int { return s.flights.callersOf(id) }
+func callersOf(s *store, id string) int { return s.flights.CallersOf(id) }
 
 // A waiter that gives up does not disturb the rest, nor does the leader's
 // caller; fn goes on and its answer is stored. Each is bounded by its own
@@ -280,7 +283,7 @@ func TestComputeGivingUp(t *testing.T) {
 			require.Equal(t, "compute a docs", e.Op+" "+e.ID+" "+e.Namespace)
 		}
 		cancel()
-		require.NoError(t, await(func() bool { return callersOf(first, "a") <= 1 }))
+		require.NoError(t, testkit.Await(func() bool { return callersOf(first, "a") <= 1 }))
 		close(release)
 		wg.Wait()
 		v, err := For[string](second).Get(t.Context(), "a")
@@ -349,10 +352,10 @@ func TestComputePanic(t *testing.T) {
 		<-began
 		wg.Go(func() {
 			_, err := For[string](s).Compute(t.Context(), "a", func(context.Context) (string, error) { panic("called twice") })
-			assert.ErrorIs(t, err, errCrashed)
+			assert.ErrorIs(t, err, once.ErrCrashed)
 			assert.NotContains(t, err.Error(), "secret")
 		})
-		require.NoError(t, await(func() bool { return callersOf(s, "a") == 2 }))
+		require.NoError(t, testkit.Await(func() bool { return callersOf(s, "a") == 2 }))
 		close(release)
 		wg.Wait()
 		var calls atomic.Int64

@@ -11,6 +11,10 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/ngraf/kv/internal/engine"
+	"github.com/ngraf/kv/internal/fault"
+	"github.com/ngraf/kv/internal/redisstore"
 )
 
 // Config says where and how documents are kept. It is plain data; the zero
@@ -146,7 +150,7 @@ type RedisConfig struct {
 	// write; Insert and Delete match [ErrOutcomeUnknown], too. It is waited
 	// for four fifths of SocketTimeout. Reads do not wait. Default 0.
 	// REDIS_WAIT_REPLICAS.
-	WaitReplicas Replicas
+	WaitReplicas redisstore.Replicas
 
 	// SaveOnFlush makes Flush ask the server for a BGSAVE.
 	// REDIS_SAVE_ON_FLUSH.
@@ -185,7 +189,7 @@ func FromLookup(lookup func(string) (string, bool), environ []string) (Config, e
 			continue
 		}
 		if err := v.read(&c, text); err != nil {
-			problems = append(problems, invalidf("%s: %v", v.name, err))
+			problems = append(problems, fault.Invalidf("%s: %v", v.name, err))
 		}
 	}
 	ttls, warnings, bad := ttlsFromEnviron(ttlVariables(lookup, environ))
@@ -222,15 +226,15 @@ func ttlVariables(lookup func(string) (string, bool), environ []string) map[stri
 // Each matches [ErrInvalid] and names the variable to mend.
 func (c Config) Validate() error {
 	var problems []error
-	bad := func(format string, args ...any) { problems = append(problems, invalidf(format, args...)) }
+	bad := func(format string, args ...any) { problems = append(problems, fault.Invalidf(format, args...)) }
 	if c.Backend != "" && !slices.Contains(Backends(), c.Backend) {
 		bad("STORAGE_KV_BACKEND: there is no backend %q; there are %s", c.Backend, strings.Join(Backends(), ", "))
 	}
 	if strings.ContainsRune(c.WorkingDir, 0) {
 		bad("STORAGE_WORKING_DIR: a path cannot hold a NUL byte")
 	}
-	if c.MaxValueBytes < 0 || c.MaxValueBytes > limitMaxValueBytes {
-		bad("STORAGE_MAX_VALUE_BYTES: %d is not between 1 and %d (512 MiB, the limit of Redis)", c.MaxValueBytes, limitMaxValueBytes)
+	if c.MaxValueBytes < 0 || c.MaxValueBytes > engine.LimitMaxValueBytes {
+		bad("STORAGE_MAX_VALUE_BYTES: %d is not between 1 and %d (512 MiB, the limit of Redis)", c.MaxValueBytes, engine.LimitMaxValueBytes)
 	}
 	switch c.JSON.Fsync {
 	case "", FsyncAlways, FsyncEverySec, FsyncNo:
@@ -243,7 +247,7 @@ func (c Config) Validate() error {
 
 // problems are those of the fields; what is wrong with the URL comes last.
 func (c RedisConfig) problems() (problems []error) {
-	bad := func(format string, args ...any) { problems = append(problems, invalidf(format, args...)) }
+	bad := func(format string, args ...any) { problems = append(problems, fault.Invalidf(format, args...)) }
 	if len(c.KeyPrefix) > 256 || !utf8.ValidString(c.KeyPrefix) || strings.ContainsFunc(c.KeyPrefix, unicode.IsControl) {
 		bad("REDIS_KEY_PREFIX: use up to 256 bytes of UTF-8 without control characters")
 	}
@@ -262,14 +266,14 @@ func (c RedisConfig) problems() (problems []error) {
 	if c.CircuitCooldown < 0 {
 		bad("REDIS_CIRCUIT_COOLDOWN: %v is not above 0", c.CircuitCooldown)
 	}
-	if c.WaitReplicas < AllReplicas {
+	if c.WaitReplicas < redisstore.AllReplicas {
 		bad("REDIS_WAIT_REPLICAS: %d is negative", int(c.WaitReplicas))
 	}
 	if c.Password != "" && c.PasswordFile != "" {
 		bad("REDIS_PASSWORD and REDIS_PASSWORD_FILE are both set; keep one")
 	}
-	if c.ClientCache < leastCache && c.ClientCache != 0 {
-		bad("REDIS_CLIENT_CACHE: %d is not a number of bytes from %d (1 MiB) on; 0 is no cache", c.ClientCache, leastCache)
+	if c.ClientCache < redisstore.LeastCache && c.ClientCache != 0 {
+		bad("REDIS_CLIENT_CACHE: %d is not a number of bytes from %d (1 MiB) on; 0 is no cache", c.ClientCache, redisstore.LeastCache)
 	}
 	if _, err := c.settle(); err != nil {
 		problems = append(problems, err)
@@ -288,7 +292,7 @@ func (c Config) warnings() []string {
 
 func (c Config) backend() string    { return cmp.Or(c.Backend, defaultBackend) }
 func (c Config) workingDir() string { return cmp.Or(c.WorkingDir, defaultWorkingDir) }
-func (c Config) maxValue() int64    { return cmp.Or(c.MaxValueBytes, defaultMaxValueBytes) }
+func (c Config) maxValue() int64    { return cmp.Or(c.MaxValueBytes, engine.DefaultMaxValueBytes) }
 func (c JSONConfig) fsync() Fsync   { return cmp.Or(c.Fsync, FsyncEverySec) }
 
 // A Setting is one variable with its effect.

@@ -3,6 +3,33 @@ package kv
 import (
 	"errors"
 	"fmt"
+
+	"github.com/ngraf/kv/internal/fault"
+)
+
+// The kinds of failure. Errors of this package are [*Error] values that match
+// one of these with errors.Is, or the error of the context that ended the
+// call, or neither if the cause speaks for itself.
+var (
+	// ErrNotFound: there is no document with this id.
+	ErrNotFound = fault.ErrNotFound // "not found"
+	// ErrClosed: the store or its factory has been closed.
+	ErrClosed = fault.ErrClosed // "store is closed"
+	// ErrUnavailable: the backend cannot serve now; the same call may succeed
+	// later.
+	ErrUnavailable = fault.ErrUnavailable // "backend unavailable"
+	// ErrCorrupt: what is stored is not what this package or its Python
+	// original would have stored. Nothing was changed.
+	ErrCorrupt = fault.ErrCorrupt // "corrupt data"
+	// ErrInvalid: the input or the configuration breaks a rule. Nothing was
+	// written.
+	ErrInvalid = fault.ErrInvalid // "invalid"
+	// ErrLocked: another process, or another factory of this one, has the
+	// namespace open.
+	ErrLocked = fault.ErrLocked // "locked"
+	// ErrOutcomeUnknown: the write may or may not have been applied, and
+	// repeating it may give another answer.
+	ErrOutcomeUnknown = fault.ErrOutcomeUnknown // "outcome unknown"
 )
 
 // An Error says which call failed, on which namespace, and why. Its text
@@ -58,12 +85,12 @@ func (e *BatchError) GoString() string { return fmt.Sprintf("&kv.BatchError{%q}"
 // public makes the types of this package of what an engine reports; nil stays
 // nil.
 func public(err error) error {
-	p := (*partial)(nil)
+	p := (*fault.Partial)(nil)
 	if !errors.As(err, &p) {
 		return err
 	}
 	if errors.Is(err, ErrOutcomeUnknown) && !errors.Is(p.Err, ErrOutcomeUnknown) {
-		return unknown((*BatchError)(p))
+		return fault.Unknown((*BatchError)(p))
 	}
 	return (*BatchError)(p)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+
+	"github.com/ngraf/kv/internal/move"
 )
 
 // An Opener opens a namespace, as [Factory.Open] does. What it returns is
@@ -25,9 +27,9 @@ type ExportReport struct {
 // namespaces that are complete. Nothing is buffered after it returns. Memory is
 // bounded by some pages of about 8 MiB, or a few values where they are larger.
 func Export(ctx context.Context, w io.Writer, open Opener, namespaces ...string) ([]ExportReport, error) {
-	e := newExporter(w)
+	e := move.NewExporter(w)
 	var reports []ExportReport
-	if err := e.begin(); err != nil {
+	if err := e.Begin(); err != nil {
 		return nil, opError("export", "", err)
 	}
 	for _, namespace := range namespaces {
@@ -35,13 +37,13 @@ func Export(ctx context.Context, w io.Writer, open Opener, namespaces ...string)
 		if err != nil {
 			return reports, err
 		}
-		report, err := e.namespace(ctx, namespace, sideOf(s))
+		report, err := e.Namespace(ctx, namespace, sideOf(s))
 		if err := errors.Join(err, s.Close()); err != nil {
 			return reports, opError("export", namespace, err)
 		}
 		reports = append(reports, ExportReport(report))
 	}
-	if err := e.end(); err != nil {
+	if err := e.End(); err != nil {
 		return reports, opError("export", "", err)
 	}
 	return reports, nil
@@ -84,16 +86,16 @@ func VerifyExport(ctx context.Context, r io.Reader) ([]ImportReport, error) {
 // damaged is an error that matches [ErrCorrupt] and names the line; the reports
 // say what was stored before. Repeating an Import is safe.
 func Import(ctx context.Context, r io.Reader, open Opener, mode ImportMode) ([]ImportReport, error) {
-	in := newIntake(r, func(ctx context.Context, namespace string) (*side, error) {
+	in := move.NewIntake(r, func(ctx context.Context, namespace string) (*move.Side, error) {
 		s, err := open(ctx, namespace)
 		return sideOf(s), err
-	}, importMode(mode))
-	err := in.run(ctx)
+	}, move.ImportMode(mode))
+	err := in.Run(ctx)
 	var reports []ImportReport
-	for _, report := range in.reports() {
+	for _, report := range in.Reports() {
 		reports = append(reports, ImportReport(report))
 	}
-	return reports, errors.Join(opError("import", in.namespace(), err), in.close())
+	return reports, errors.Join(opError("import", in.Namespace(), err), in.Close())
 }
 
 // A PythonReport says what became of an export of nano-graphrag.
@@ -117,6 +119,6 @@ type PythonReport struct {
 //
 // Format: nano_graphrag/backup/exporters/kv_exporter.py.
 func ImportPython(ctx context.Context, r io.Reader, dst Store, namespace string, mode ImportMode) (PythonReport, error) {
-	p, err := importPython(ctx, r, sideOf(dst), namespace, importMode(mode))
-	return PythonReport{ImportReport(p.importReport), p.refused, p.unidentified}, opError("import", namespace, err)
+	p, err := move.ImportPython(ctx, r, sideOf(dst), namespace, move.ImportMode(mode))
+	return PythonReport{ImportReport(p.ImportReport), p.Refused, p.Unidentified}, opError("import", namespace, err)
 }

@@ -12,6 +12,13 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ngraf/kv/internal/engine"
+	"github.com/ngraf/kv/internal/fault"
+	"github.com/ngraf/kv/internal/firstuse"
+	"github.com/ngraf/kv/internal/jsonstore"
+	"github.com/ngraf/kv/internal/quietlog"
+	"github.com/ngraf/kv/internal/redisstore"
 )
 
 // An OpenFunc opens a namespace in a backend that a program registered. The
@@ -94,15 +101,15 @@ type Factory struct {
 	opts   options
 	single bool // the one store closes the factory
 
-	client shared[*redisClient]
+	client shared[*redisstore.Client]
 
 	mu      sync.Mutex
 	closed  bool
 	keeps   bool             // a reference to client
 	stores  map[Store]string // that are open, and their namespaces
 	past    map[string]Stats // by namespace, of built-in stores that were closed
-	engines map[string]*shared[engine]
-	flights map[engine]*sharedFlights
+	engines map[string]*shared[engine.Engine]
+	flights map[engine.Engine]*sharedFlights
 	said    map[[3]string]bool // findings that have been logged
 }
 
@@ -119,17 +126,17 @@ func NewFactory(cfg Config, opts ...Option) (*Factory, error) {
 		cfg:     cfg,
 		stores:  make(map[Store]string),
 		past:    make(map[string]Stats),
-		engines: make(map[string]*shared[engine]),
-		flights: make(map[engine]*sharedFlights),
+		engines: make(map[string]*shared[engine.Engine]),
+		flights: make(map[engine.Engine]*sharedFlights),
 		said:    make(map[[3]string]bool),
 	}
 	for _, opt := range opts {
 		opt(&f.opts)
 	}
 	if f.opts.client != nil && cfg.backend() == "redis" && cfg.Redis.ClientCache != 0 {
-		return nil, &Error{Op: "configure", Err: invalidf("REDIS_CLIENT_CACHE: the client of WithRedisClient comes with its own settings; leave the cache off")}
+		return nil, &Error{Op: "configure", Err: fault.Invalidf("REDIS_CLIENT_CACHE: the client of WithRedisClient comes with its own settings; leave the cache off")}
 	}
-	f.opts.logger = withoutRepeats(cmp.Or(f.opts.logger, slog.Default()))
+	f.opts.logger = quietlog.WithoutRepeats(cmp.Or(f.opts.logger, slog.Default()))
 	for _, warning := range cfg.warnings() {
 		f.opts.logger.Warn("kv: " + warning)
 	}
@@ -162,14 +169,14 @@ func (f *Factory) Open(ctx context.Context, namespace string) (Store, error) {
 
 // printable keeps what is not a namespace out of error texts.
 func printable(namespace string) string {
-	if checkNamespace(namespace) != nil {
+	if engine.CheckNamespace(namespace) != nil {
 		return ""
 	}
 	return namespace
 }
 
 func (f *Factory) open(ctx context.Context, namespace string) (Store, error) {
-	if err := checkNamespace(namespace); err != nil {
+	if err := engine.CheckNamespace(namespace); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -182,30 +189,30 @@ func (f *Factory) open(ctx context.Context, namespace string) (Store, error) {
 	}
 	eng := f.engines[namespace]
 	if eng == nil {
-		eng = new(shared[engine])
+		eng = new(shared[engine.Engine])
 		f.engines[namespace] = eng
 	}
 	f.mu.Unlock()
 
-	var open func(context.Context) (engine, error)
+	var open func(context.Context) (engine.Engine, error)
 	switch backend := f.cfg.backend(); backend {
 	case "json":
-		open = func(ctx context.Context) (engine, error) {
-			e, err := openJSON(ctx, f.jsonOptions(namespace))
+		open = func(ctx context.Context) (engine.Engine, error) {
+			e, err := jsonstore.Open(ctx, f.jsonOptions(namespace))
 			if err != nil {
 				return nil, err // And not an engine that is a nil.
 			}
 			return e, nil
 		}
 	case "redis":
-		open = func(ctx context.Context) (engine, error) { return f.openRedis(ctx, namespace) }
+		open = func(ctx context.Context) (engine.Engine, error) { return f.openRedis(ctx, namespace) }
 	default:
 		registry.Lock()
 		other := registry.open[backend]
 		registry.Unlock()
 		return other(ctx, f.cfg, namespace)
 	}
-	e, err := eng.acquire(ctx, func(ctx context.Context) (engine, error) {
+	e, err := eng.acquire(ctx, func(ctx context.Context) (engine.Engine, error) {
 		e, err := open(ctx)
 		if err == nil {
 			f.sayFindings(ctx, e, namespace)
@@ -230,15 +237,15 @@ func (f *Factory) open(ctx context.Context, namespace string) (Store, error) {
 
 // openRedis makes the factory's client with the first namespace. The factory
 // keeps it until it is closed itself.
-func (f *Factory) openRedis(ctx context.Context, namespace string) (engine, error) {
+func (f *Factory) openRedis(ctx context.Context, namespace string) (engine.Engine, error) {
 	client, o, err := f.acquireRedis(ctx)
 	if err != nil {
 		return nil, err
 	}
-	e := newRedisEngine(client, o, namespace, f.client.release)
-	err = e.begin(ctx)
+	e := redisstore.New(client, o, namespace, f.client.release)
+	err = e.Begin(ctx)
 	if err == nil && !f.opts.readonly && !f.cfg.NoMigrate {
-		err = importFiles(ctx, f.firstUse(e, namespace))
+		err = firstuse.Import(ctx, f.firstUse(e, namespace))
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.client.release())
@@ -252,26 +259,26 @@ func (f *Factory) openRedis(ctx context.Context, namespace string) (engine, erro
 	return e, err
 }
 
-// firstUse is the import of a namespace's files.
-func (f *Factory) firstUse(e *redisEngine, namespace string) firstUse {
+// firstuse.Options is the import of a namespace's files.
+func (f *Factory) firstUse(e *redisstore.Engine, namespace string) firstuse.Options {
 	dir := f.cfg.workingDir()
-	return firstUse{
-		namespace: namespace,
-		dir:       dir,
-		open: func(ctx context.Context, done int) (source, error) {
-			return openSource(ctx, dir, namespace, f.opts.now, done)
+	return firstuse.Options{
+		Namespace: namespace,
+		Dir:       dir,
+		Open: func(ctx context.Context, done int) (jsonstore.Source, error) {
+			return jsonstore.OpenSource(ctx, dir, namespace, f.opts.now, done)
 		},
-		redis:    e,
-		record:   e.record(),
-		ttl:      f.cfg.ttlFor(namespace),
-		maxValue: f.cfg.maxValue(),
-		life:     f.opts.importLease,
-		logger:   f.opts.logger.With("namespace", namespace),
+		Redis:    e,
+		Record:   e.Record(),
+		TTL:      f.cfg.ttlFor(namespace),
+		MaxValue: f.cfg.maxValue(),
+		Life:     f.opts.importLease,
+		Logger:   f.opts.logger.With("namespace", namespace),
 	}
 }
 
 // release is the last step of a store's Close.
-func (f *Factory) release(s *store, eng *shared[engine]) error {
+func (f *Factory) release(s *store, eng *shared[engine.Engine]) error {
 	last := s.stats()
 	f.endFlights(s)
 	err := eng.release()
@@ -368,7 +375,7 @@ func (f *Factory) Close() error {
 }
 
 // shared is something that its first user opens and its last one closes.
-type shared[T interface{ close() error }] struct {
+type shared[T interface{ Close() error }] struct {
 	once sync.Once
 	turn chan struct{} // holds a token while nobody opens or closes
 	refs int
@@ -406,7 +413,7 @@ func (s *shared[T]) release() error {
 	it := s.it
 	var zero T
 	s.it = zero
-	return it.close()
+	return it.Close()
 }
 
 func (s *shared[T]) enter(ctx context.Context) error {

@@ -9,6 +9,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ngraf/kv/internal/engine"
+	"github.com/ngraf/kv/internal/fault"
+	"github.com/ngraf/kv/internal/health"
 )
 
 // A Severity says how much a [Finding] matters.
@@ -73,8 +77,8 @@ func Healthy(ctx context.Context, s Store) error {
 	if !ok || own.readonly {
 		return nil
 	}
-	if e, ok := own.engine.(writable); ok {
-		return own.fail("ping", e.writable(ctx))
+	if e, ok := own.engine.(engine.Writable); ok {
+		return own.fail("ping", e.Writable(ctx))
 	}
 	return nil
 }
@@ -92,7 +96,7 @@ func Check(ctx context.Context, s Store) []Finding {
 	if c, ok := As[Checker](s); ok {
 		findings = c.Check(ctx)
 	} else if p, ok := As[Pinger](s); ok {
-		r := new(report)
+		r := new(health.Report)
 		r.Reach(ctx, toldOf(p.Ping(ctx)))
 		findings = findingsOf(r)
 	}
@@ -111,20 +115,20 @@ func toldOf(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &ours):
-		return veil(ours.Err.Error(), err)
+		return fault.Veil(ours.Err.Error(), err)
 	}
-	return veil("", err)
+	return fault.Veil("", err)
 }
 
 // documentsExpiring notes what the configuration alone says.
-func documentsExpiring(r *report) {
+func documentsExpiring(r *health.Report) {
 	if r.TTL > 0 && slices.Contains([]string{"community_reports", "full_docs", "text_chunks"}, r.Namespace) {
-		r.Add(documentsExpire, "Documents of %s are gone %v after they were written, and nothing makes them again", r.Namespace, r.TTL)
+		r.Add(health.DocumentsExpire, "Documents of %s are gone %v after they were written, and nothing makes them again", r.Namespace, r.TTL)
 	}
 }
 
 // findingsOf are those of a report.
-func findingsOf(r *report) []Finding {
+func findingsOf(r *health.Report) []Finding {
 	var list []Finding
 	for _, f := range r.Findings() {
 		list = append(list, Finding{
@@ -141,14 +145,14 @@ func findingsOf(r *report) []Finding {
 
 // Check implements [Checker].
 func (s *store) Check(ctx context.Context) []Finding {
-	r := &report{Namespace: s.namespace, TTL: s.ttl, Now: time.Now}
+	r := &health.Report{Namespace: s.namespace, TTL: s.ttl, Now: time.Now}
 	err := s.begin(ctx)
 	if err == nil {
 		documentsExpiring(r)
-		s.engine.check(ctx, r)
+		s.engine.Check(ctx, r)
 		err = s.begin(ctx)
 	}
-	if err != nil && !r.Has(checkCutShort) {
+	if err != nil && !r.Has(health.CheckCutShort) {
 		r.CutShort(err)
 	}
 	return findingsOf(r)
@@ -157,15 +161,15 @@ func (s *store) Check(ctx context.Context) []Finding {
 // sayFindings logs what must not wait until somebody asks: what is dangerous,
 // and documents that expire. What a server or a directory is at fault for is
 // said once for a factory, whichever namespace it was found with.
-func (f *Factory) sayFindings(ctx context.Context, e engine, namespace string) {
+func (f *Factory) sayFindings(ctx context.Context, e engine.Engine, namespace string) {
 	if f.opts.readonly {
 		return // A tool that looks has Check.
 	}
-	r := &report{Namespace: namespace, TTL: f.cfg.ttlFor(namespace), Now: time.Now, Opening: true}
+	r := &health.Report{Namespace: namespace, TTL: f.cfg.ttlFor(namespace), Now: time.Now, Opening: true}
 	documentsExpiring(r)
-	e.check(ctx, r)
+	e.Check(ctx, r)
 	for _, finding := range findingsOf(r) {
-		expire := finding.Code == documentsExpire.About().Name
+		expire := finding.Code == health.DocumentsExpire.About().Name
 		if finding.Severity < SeverityDanger && !expire || !f.firstToSay(finding) {
 			continue
 		}

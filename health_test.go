@@ -13,6 +13,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv/internal/fault"
+	"github.com/ngraf/kv/internal/health"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // planted stands in ids, values and passwords, and must not be in a finding.
@@ -31,10 +35,10 @@ func sound(t *testing.T, list []Finding) []string {
 	last := SeverityDanger
 	for _, f := range list {
 		codes = append(codes, f.Code)
-		i := slices.IndexFunc(findingTable[:], func(a about) bool { return a.Name == f.Code })
+		i := slices.IndexFunc(health.Table[:], func(a health.About) bool { return a.Name == f.Code })
 		require.GreaterOrEqual(t, i, 0, f.Code)
-		require.Equal(t, Severity(findingTable[i].Severity), f.Severity, f.Code)
-		require.Equal(t, findingTable[i].Namespace, f.Namespace != "", f.Code)
+		require.Equal(t, Severity(health.Table[i].Severity), f.Severity, f.Code)
+		require.Equal(t, health.Table[i].Namespace, f.Namespace != "", f.Code)
 		require.Regexp(t, `^[A-Z][^\n]*[^.]\.$`, f.Text)
 		require.Regexp(t, `^[A-Z][^\n]*[^.]\.$`, f.Remedy)
 		require.NotContains(t, fmt.Sprintf("%+v", f), planted)
@@ -49,7 +53,7 @@ func sound(t *testing.T, list []Finding) []string {
 func TestFindingTable(t *testing.T) {
 	rows := "| code | severity | what it means | what to do |\n|---|---|---|---|\n"
 	seen := make(map[string]bool)
-	for code, a := range findingTable {
+	for code, a := range health.Table {
 		require.Regexp(t, `^[a-z]+(-[a-z]+)*$`, a.Name, "code %d", code)
 		require.False(t, seen[a.Name], a.Name)
 		seen[a.Name] = true
@@ -57,11 +61,11 @@ func TestFindingTable(t *testing.T) {
 		require.Regexp(t, `^[A-Z].*\.$`, a.Remedy, a.Name)
 		rows += fmt.Sprintf("| `%s` | %s | %s | %s |\n", a.Name, Severity(a.Severity), a.Meaning, strings.ReplaceAll(a.Remedy, "|", `\|`))
 	}
-	require.Len(t, findingTable, int(jsonLeftovers)+1)
+	require.Len(t, health.Table, int(health.JSONLeftovers)+1)
 	doc, err := os.ReadFile("docs/health.md")
 	require.NoError(t, err)
 	require.Contains(t, string(doc), rows+"\n")
-	require.Len(t, regexp.MustCompile("(?m)^\\| `").FindAllString(string(doc), -1), len(findingTable))
+	require.Len(t, regexp.MustCompile("(?m)^\\| `").FindAllString(string(doc), -1), len(health.Table))
 }
 
 // A Severity is its word wherever it is printed.
@@ -104,7 +108,7 @@ func TestCheckOfOtherStores(t *testing.T) {
 	require.Empty(t, found(t, wrappedStore{pingedStore{}}))
 	down := Check(t.Context(), wrappedStore{pingedStore{err: errors.New("no route for " + planted)}})
 	require.Equal(t, []string{"unavailable"}, sound(t, down))
-	down = Check(t.Context(), pingedStore{err: &Error{Op: "ping", ID: planted, Err: unavailablef("the disk is away")}})
+	down = Check(t.Context(), pingedStore{err: &Error{Op: "ping", ID: planted, Err: fault.Unavailablef("the disk is away")}})
 	require.Equal(t, []string{"unavailable"}, sound(t, down))
 	require.Contains(t, down[0].Text, "the disk is away")
 }
@@ -136,8 +140,8 @@ func TestCheckDocumentsExpire(t *testing.T) {
 		{"full_docs", map[string]time.Duration{"full_docs": time.Hour}, true},
 		{"llm_response_cache", nil, false},
 	} {
-		book := new(logBook)
-		f, err := NewFactory(Config{WorkingDir: t.TempDir(), TTL: tt.ttl}, WithLogger(book.logger()))
+		book := new(testkit.LogBook)
+		f, err := NewFactory(Config{WorkingDir: t.TempDir(), TTL: tt.ttl}, WithLogger(book.Logger()))
 		require.NoError(t, err)
 		for range 2 {
 			s, err := f.Open(t.Context(), tt.namespace)
@@ -149,21 +153,21 @@ func TestCheckDocumentsExpire(t *testing.T) {
 		if tt.want {
 			want = 1
 		}
-		require.Equal(t, want, strings.Count(book.text(), "level=WARN"), book.text())
-		require.Equal(t, want, strings.Count(book.text(), "code=documents-expire severity=warning"), book.text())
+		require.Equal(t, want, strings.Count(book.Text(), "level=WARN"), book.Text())
+		require.Equal(t, want, strings.Count(book.Text(), "code=documents-expire severity=warning"), book.Text())
 		require.NoError(t, f.Close())
 	}
 }
 
 // What is a namespace's own is said for each.
 func TestOpenSaysForEachNamespace(t *testing.T) {
-	book := new(logBook)
-	f, err := NewFactory(Config{WorkingDir: t.TempDir(), TTL: map[string]time.Duration{"full_docs": time.Hour}}, WithLogger(book.logger()))
+	book := new(testkit.LogBook)
+	f, err := NewFactory(Config{WorkingDir: t.TempDir(), TTL: map[string]time.Duration{"full_docs": time.Hour}}, WithLogger(book.Logger()))
 	require.NoError(t, err)
 	defer f.Close()
 	for _, namespace := range []string{"full_docs", "community_reports"} {
 		_, err := f.Open(t.Context(), namespace)
 		require.NoError(t, err)
 	}
-	require.Len(t, book.warnings(), 2, book.text())
+	require.Len(t, book.Warnings(), 2, book.Text())
 }

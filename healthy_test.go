@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // A silentStore is a store that is no Pinger, and that has an answer for Missing.
@@ -65,7 +66,7 @@ func TestHealthyRedis(t *testing.T) {
 	defer cancel()
 	began := time.Now()
 	require.ErrorIs(t, Healthy(short, m), context.DeadlineExceeded)
-	require.Less(t, time.Since(began), 50*time.Millisecond+slack)
+	require.Less(t, time.Since(began), 50*time.Millisecond+testkit.Slack)
 	master.Kill()
 	require.ErrorIs(t, Healthy(ctx, m), ErrUnavailable)
 }

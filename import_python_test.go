@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv/internal/move"
 )
 
 // asArray is what the original's export of a JSON file is: the values, without
@@ -57,7 +59,7 @@ func TestImportPythonIDs(t *testing.T) {
 	for _, c := range []struct{ namespace, value, id string }{
 		{"full_docs", `{"content":"x"}`, "doc-9dd4e461268c8034f5c8564e155c67a6"},
 		{"full_docs", `{"content":"\u0078"}`, "doc-9dd4e461268c8034f5c8564e155c67a6"},
-		{"text_chunks", `{"content":"x","doc_id":"d"}`, "chunk-" + md5Hex("d::x")},
+		{"text_chunks", `{"content":"x","doc_id":"d"}`, "chunk-" + move.Md5Hex("d::x")},
 		{"text_chunks", `{"content":"x","full_doc_id":"d"}`, "chunk-9dd4e461268c8034f5c8564e155c67a6"},
 		{"community_reports", `{"title":"Cluster 12"}`, "12"},
 		{"community_reports", `{"title":"Cluster 012"}`, ""},
@@ -68,7 +70,7 @@ func TestImportPythonIDs(t *testing.T) {
 		{"full_docs", `[1]`, ""},
 		{"llm_response_cache", `{"return":"x","model":"m"}`, ""},
 	} {
-		id, ok := pythonID(c.namespace, json.RawMessage(c.value))
+		id, ok := move.PythonID(c.namespace, json.RawMessage(c.value))
 		assert.Equal(t, c.id != "", ok, c.value)
 		if ok {
 			assert.Equal(t, c.id, id, c.value)

@@ -16,7 +16,10 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/engine"
+	"github.com/ngraf/kv/internal/move"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // realFiles copies what Python wrote into a directory, and returns it with
@@ -121,12 +124,12 @@ func TestExportKeepsTimesToLive(t *testing.T) {
 	assert.Zero(t, ttl)
 
 	var old bytes.Buffer
-	e := newExporter(&old)
-	require.NoError(t, e.line(`{"kv":"export","version":1`))
-	require.NoError(t, e.line(`{"namespace":"old"`))
-	require.NoError(t, e.line(`{"id":"a","expires":1000,"value":1`))
-	e.documents = 1
-	require.NoError(t, e.end())
+	e := move.NewExporter(&old)
+	require.NoError(t, e.Line(`{"kv":"export","version":1`))
+	require.NoError(t, e.Line(`{"namespace":"old"`))
+	require.NoError(t, e.Line(`{"id":"a","expires":1000,"value":1`))
+	e.Documents = 1
+	require.NoError(t, e.End())
 	reports, err := Import(t.Context(), &old, open, ImportMerge)
 	require.NoError(t, err)
 	assert.Equal(t, []ImportReport{{Namespace: "old", Documents: 1, Expired: 1}}, reports)
@@ -154,7 +157,7 @@ func TestImportOfDamage(t *testing.T) {
 		}
 		require.NoError(t, got.Close())
 	}
-	for i := 0; i < len(stream); i += stride {
+	for i := 0; i < len(stream); i += testkit.Stride {
 		try(stream[:i], fmt.Sprintf("cut at byte %d", i))
 		flipped := bytes.Clone(stream)
 		flipped[i] ^= 1 << (i % 8)
@@ -225,11 +228,11 @@ func TestImportOpener(t *testing.T) {
 // with an error of the documented kinds.
 func FuzzImport(f *testing.F) {
 	var b bytes.Buffer
-	e := newExporter(&b)
-	_ = e.line(`{"kv":"export","version":1`)
-	_ = e.line(`{"namespace":"ns"`)
-	_ = e.document(item{id: "a", value: json.RawMessage(`{"b":[1]}`)}, time.Now())
-	_ = e.end()
+	e := move.NewExporter(&b)
+	_ = e.Line(`{"kv":"export","version":1`)
+	_ = e.Line(`{"namespace":"ns"`)
+	_ = e.Document(engine.Item{ID: "a", Value: json.RawMessage(`{"b":[1]}`)}, time.Now())
+	_ = e.End()
 	f.Add(b.Bytes())
 	f.Add([]byte(`{"kv":"export","version":2,"sum":"00000000"}` + "\n"))
 	f.Fuzz(func(t *testing.T, stream []byte) {
@@ -274,7 +277,7 @@ func TestBulkReadsAreBounded(t *testing.T) {
 		w := &weighed{Store: s}
 		require.NoError(t, read(w), name)
 		assert.Greater(t, w.most, len(large), name)
-		assert.LessOrEqual(t, w.most, 2*bulkBytes, name)
+		assert.LessOrEqual(t, w.most, 2*move.BulkBytes, name)
 	}
 }
 

@@ -8,6 +8,12 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"github.com/ngraf/kv/internal/engine"
+	"github.com/ngraf/kv/internal/fault"
+	"github.com/ngraf/kv/internal/jsonstore"
+	"github.com/ngraf/kv/internal/move"
+	"github.com/ngraf/kv/internal/redisstore"
 )
 
 // InspectOptions say how closely a namespace is looked at. The zero value
@@ -55,7 +61,7 @@ type Big struct {
 // and what has been seen until then comes with the error. Documents that are
 // written or removed meanwhile may or may not be counted.
 func Inspect(ctx context.Context, s Store, opts InspectOptions) (Inspection, error) {
-	in := inspector{opts: opts, reader: newReader(sideOf(s)), result: Inspection{Biggest: []Big{}}}
+	in := inspector{opts: opts, reader: move.NewReader(sideOf(s)), result: Inspection{Biggest: []Big{}}}
 	in.opts.Biggest = cmp.Or(opts.Biggest, 10)
 	err := in.walk(ctx, s)
 	if in.result.Sampled > 0 && in.result.Sampled < in.result.Documents {
@@ -67,7 +73,7 @@ func Inspect(ctx context.Context, s Store, opts InspectOptions) (Inspection, err
 
 type inspector struct {
 	opts   InspectOptions
-	reader *reader
+	reader *move.Reader
 	result Inspection
 	sizes  meter
 	ttls   meter
@@ -85,7 +91,7 @@ func (in *inspector) walk(ctx context.Context, s Store) error {
 		every = max(1, in.result.Documents/in.opts.Sample)
 		in.result.Documents = 0
 	}
-	for ids, err := range in.reader.side.pages(ctx) {
+	for ids, err := range in.reader.Side.Pages(ctx) {
 		if err != nil {
 			return err
 		}
@@ -108,11 +114,11 @@ func (in *inspector) page(ctx context.Context, ids []string, every int) error {
 		}
 		in.result.Documents++
 	}
-	for p, err := range in.reader.read(ctx, chosen) {
+	for p, err := range in.reader.Read(ctx, chosen) {
 		if err != nil {
 			return err
 		}
-		for _, d := range p.docs {
+		for _, d := range p.Docs {
 			in.look(d)
 		}
 	}
@@ -120,15 +126,15 @@ func (in *inspector) page(ctx context.Context, ids []string, every int) error {
 }
 
 // look counts a document.
-func (in *inspector) look(d moved) {
+func (in *inspector) look(d move.Moved) {
 	switch {
-	case errors.Is(d.err, ErrNotFound):
+	case errors.Is(d.Err, ErrNotFound):
 		in.result.Documents-- // Gone since it was listed.
 		return
-	case d.err != nil:
+	case d.Err != nil:
 		in.result.Corrupt++
-	case d.expires():
-		in.ttls.time(d.ttl)
+	case d.Expires():
+		in.ttls.time(d.TTL)
 	default:
 		in.result.Permanent++
 		if in.opts.Expected > 0 {
@@ -136,25 +142,25 @@ func (in *inspector) look(d moved) {
 		}
 	}
 	in.result.Sampled++
-	if d.err == nil {
-		in.result.Bytes += int64(d.size())
-		in.sizes.number(len(d.value))
-		in.big(d.item)
+	if d.Err == nil {
+		in.result.Bytes += int64(d.Size())
+		in.sizes.number(len(d.Value))
+		in.big(d.Item)
 	}
 }
 
 // big keeps the biggest documents, in order.
-func (in *inspector) big(it item) {
+func (in *inspector) big(it engine.Item) {
 	list := in.result.Biggest
-	if len(list) == in.opts.Biggest && it.size() <= list[len(list)-1].Bytes {
+	if len(list) == in.opts.Biggest && it.Size() <= list[len(list)-1].Bytes {
 		return
 	}
-	name := it.id
+	name := it.ID
 	if !in.opts.ShowIDs {
-		sum := sha256.Sum256([]byte(it.id))
+		sum := sha256.Sum256([]byte(it.ID))
 		name = hex.EncodeToString(sum[:8])
 	}
-	b := Big{name, it.size()}
+	b := Big{name, it.Size()}
 	at, _ := slices.BinarySearchFunc(list, b, func(a, b Big) int { return cmp.Compare(b.Bytes, a.Bytes) })
 	list = slices.Insert(list, at, b)
 	in.result.Biggest = list[:min(len(list), in.opts.Biggest)]
@@ -179,11 +185,11 @@ func (f *Factory) Namespaces(ctx context.Context) ([]string, error) {
 	var err error
 	switch backend := f.cfg.backend(); backend {
 	case "json":
-		found, err = jsonNamespaces(f.cfg.workingDir())
+		found, err = jsonstore.Namespaces(f.cfg.workingDir())
 	case "redis":
 		found, err = f.namespacesOfRedis(ctx)
 	default:
-		err = invalidf("the backend %q cannot list its namespaces", backend)
+		err = fault.Invalidf("the backend %q cannot list its namespaces", backend)
 	}
 	if err != nil {
 		return nil, opError("namespaces", "", err)
@@ -197,5 +203,5 @@ func (f *Factory) namespacesOfRedis(ctx context.Context) (found []string, err er
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.client.release()) }()
-	return redisNamespaces(ctx, client, o)
+	return redisstore.Namespaces(ctx, client, o)
 }

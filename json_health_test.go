@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ngraf/kv/internal/fsys"
+	"github.com/ngraf/kv/internal/jsonstore"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // A smallDisk has as much room as it is told, and may fail to sync.
@@ -52,7 +54,7 @@ type jsonPatient struct {
 	t      *testing.T
 	dir    string
 	store  *store
-	engine *jsonEngine
+	engine *jsonstore.Engine
 	disk   *smallDisk
 }
 
@@ -73,10 +75,10 @@ func (p *jsonPatient) open(cfg Config, opts ...Option) {
 	require.NoError(p.t, err)
 	p.t.Cleanup(func() { _ = s.Close() })
 	p.store = s.(*store)
-	p.engine = p.store.engine.(*jsonEngine)
-	p.disk = &smallDisk{FS: p.engine.files, free: 1 << 40}
-	if p.engine.lock != nil { // Else the lock is asked for.
-		p.engine.files = p.disk
+	p.engine = p.store.engine.(*jsonstore.Engine)
+	p.disk = &smallDisk{FS: p.engine.Files, free: 1 << 40}
+	if p.engine.Lock != nil { // Else the lock is asked for.
+		p.engine.Files = p.disk
 	}
 }
 
@@ -140,25 +142,25 @@ func leftOut(list []Finding, code string) (rest []Finding) {
 
 // stop makes the fsync of a write fail.
 func (p *jsonPatient) stop() {
-	require.NoError(p.t, p.store.Upsert(p.t.Context(), one(planted, "1")))
+	require.NoError(p.t, p.store.Upsert(p.t.Context(), testkit.One(planted, "1")))
 	p.disk.failed.Store(true)
-	require.Error(p.t, p.store.Upsert(p.t.Context(), one(planted, "2")))
+	require.Error(p.t, p.store.Upsert(p.t.Context(), testkit.One(planted, "2")))
 	p.disk.failed.Store(false)
 }
 
 // outgrow writes while no compaction can start.
 func (p *jsonPatient) outgrow() {
-	p.engine.compactAt = 100
-	p.engine.compactBusy.Store(true)
-	require.NoError(p.t, p.store.Upsert(p.t.Context(), one(planted, `"`+strings.Repeat("x", 1000)+`"`)))
+	p.engine.CompactAt = 100
+	p.engine.CompactBusy.Store(true)
+	require.NoError(p.t, p.store.Upsert(p.t.Context(), testkit.One(planted, `"`+strings.Repeat("x", 1000)+`"`)))
 }
 
 func (p *jsonPatient) failCompaction() {
 	temp := filepath.Join(p.dir, "kv_store_t.json.tmp")
 	require.NoError(p.t, os.Mkdir(temp, 0o700))
-	p.engine.compactAt = 1000
-	require.NoError(p.t, p.store.Upsert(p.t.Context(), one(planted, `"`+strings.Repeat("x", 1000)+`"`)))
-	require.NoError(p.t, await(func() bool { return p.engine.compactAfter.Load() > 0 && !p.engine.compactBusy.Load() }))
+	p.engine.CompactAt = 1000
+	require.NoError(p.t, p.store.Upsert(p.t.Context(), testkit.One(planted, `"`+strings.Repeat("x", 1000)+`"`)))
+	require.NoError(p.t, testkit.Await(func() bool { return p.engine.CompactAfter.Load() > 0 && !p.engine.CompactBusy.Load() }))
 }
 
 // Values that are not JSON are counted, in a document file of many, by one
@@ -168,7 +170,7 @@ func TestJSONCheckForeignValues(t *testing.T) {
 	p := newJSONPatient(t, Config{})
 	require.NoError(t, p.store.Close())
 	var text strings.Builder
-	for i := range 3 * keysPage {
+	for i := range 3 * jsonstore.KeysPage {
 		value := "1"
 		if i%1000 == 999 {
 			value = "NaN"
@@ -210,14 +212,14 @@ func TestJSONCheckInUse(t *testing.T) {
 func TestJSONOpenSaysFullDisk(t *testing.T) {
 	p := newJSONPatient(t, Config{})
 	p.disk.free = 0
-	book := new(logBook)
-	f, err := NewFactory(Config{}, WithLogger(book.logger()))
+	book := new(testkit.LogBook)
+	f, err := NewFactory(Config{}, WithLogger(book.Logger()))
 	require.NoError(t, err)
 	for range 2 {
 		f.sayFindings(t.Context(), p.engine, "t")
 	}
-	require.Equal(t, 1, strings.Count(book.text(), "level=ERROR"))
-	require.Contains(t, book.text(), "code=json-disk-full")
+	require.Equal(t, 1, strings.Count(book.Text(), "level=ERROR"))
+	require.Contains(t, book.Text(), "code=json-disk-full")
 	free, err := p.disk.FS.(*fsys.Dir).Free()
 	if runtime.GOOS == "linux" {
 		require.NoError(t, err)

@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv/internal/jsonstore"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // Child processes are this test binary, with one of these set.
@@ -62,8 +65,8 @@ func TestJSONKillChild(t *testing.T) {
 	s, err := Open(t.Context(), killConfig(dir, Fsync(os.Getenv(killPolicy))), "t", WithLogger(slog.New(slog.DiscardHandler)))
 	require.NoError(t, err)
 	built, _ := As[*store](s)
-	engine, _ := built.engine.(*jsonEngine)
-	engine.compactAt = 16 << 10
+	engine, _ := built.engine.(*jsonstore.Engine)
+	engine.CompactAt = 16 << 10
 	pipe := os.NewFile(3, "pipe")
 	var wg sync.WaitGroup
 	for w := range killWriters {
@@ -124,7 +127,7 @@ func TestJSONKill(t *testing.T) {
 			dir := t.TempDir()
 			know := make(map[string]told)
 			writes := 0
-			for round := range soak("KV_SOAK_KILLS", 300) / 3 {
+			for round := range testkit.Soak("KV_SOAK_KILLS", 300) / 3 {
 				writes += killOnce(t, dir, policy, round, know)
 				killCheck(t, dir, policy, round, know)
 			}

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 const lockDir = "KV_TEST_LOCK_DIR"
@@ -39,7 +41,7 @@ func TestJSONLockChild(t *testing.T) {
 	}
 	s, err := Open(t.Context(), killConfig(dir, FsyncAlways), "t", quiet())
 	require.NoError(t, err)
-	require.NoError(t, s.Upsert(t.Context(), one("of the child", "1")))
+	require.NoError(t, s.Upsert(t.Context(), testkit.One("of the child", "1")))
 	fmt.Println("open")
 	_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
 	require.NoError(t, s.Close())
@@ -85,7 +87,7 @@ func TestJSONLockedByAnotherProcess(t *testing.T) {
 	value, err := reader.Get(t.Context(), "of the child")
 	require.NoError(t, err)
 	require.Equal(t, "1", string(value))
-	require.ErrorIs(t, reader.Upsert(t.Context(), one("a", "1")), ErrInvalid)
+	require.ErrorIs(t, reader.Upsert(t.Context(), testkit.One("a", "1")), ErrInvalid)
 	require.NoError(t, reader.Flush(t.Context()))
 	require.NoError(t, reader.Close())
 	require.Equal(t, before, namesIn(t, dir), "looking made files")
@@ -108,7 +110,7 @@ func TestJSONLockedByAnotherFactory(t *testing.T) {
 	require.NoError(t, err)
 	b, err := first.Open(t.Context(), "t")
 	require.NoError(t, err)
-	require.NoError(t, a.Upsert(t.Context(), one("x", "1")))
+	require.NoError(t, a.Upsert(t.Context(), testkit.One("x", "1")))
 	value, err := b.Get(t.Context(), "x")
 	require.NoError(t, err, "two stores of a factory share the files")
 	require.Equal(t, "1", string(value))
@@ -133,9 +135,9 @@ func TestJSONModes(t *testing.T) {
 	s, err := Open(t.Context(), killConfig(dir, FsyncAlways), "t", quiet())
 	require.NoError(t, err)
 	expirer, _ := As[Expirer](s)
-	require.NoError(t, expirer.UpsertTTL(t.Context(), one("x", "1"), time.Hour))
+	require.NoError(t, expirer.UpsertTTL(t.Context(), testkit.One("x", "1"), time.Hour))
 	require.NoError(t, s.Flush(t.Context()))
-	require.NoError(t, s.Upsert(t.Context(), one("y", "1")))
+	require.NoError(t, s.Upsert(t.Context(), testkit.One("y", "1")))
 	for _, name := range []string{"kv_store_t.json", "kv_store_t.lock", "kv_store_t.ttl", "kv_store_t.journal.2", ".", ".."} {
 		info, err := os.Lstat(filepath.Join(dir, name))
 		require.NoError(t, err)
@@ -161,7 +163,7 @@ func TestJSONNotAFile(t *testing.T) {
 		for _, name := range []string{"json", "lock", "ttl", "journal.1"} {
 			dir := t.TempDir()
 			require.NoError(t, make(filepath.Join(dir, "kv_store_t."+name)))
-			done := inBackground(func() error {
+			done := testkit.InBackground(func() error {
 				_, err := Open(t.Context(), killConfig(dir, FsyncAlways), "t", quiet())
 				return err
 			})
@@ -214,12 +216,12 @@ func TestJSONForeignChanges(t *testing.T) {
 				require.ErrorIs(t, err, ErrCorrupt)
 			}
 			require.NoError(t, s.Flush(t.Context()), "nothing was written")
-			require.NoError(t, s.Upsert(t.Context(), one("c", "1")))
+			require.NoError(t, s.Upsert(t.Context(), testkit.One("c", "1")))
 			for range 3 {
 				err = s.Flush(t.Context())
 				require.ErrorIs(t, err, ErrCorrupt)
 				require.ErrorContains(t, err, path)
-				require.NoError(t, s.Upsert(t.Context(), one("d", "1")))
+				require.NoError(t, s.Upsert(t.Context(), testkit.One("d", "1")))
 			}
 			require.ErrorIs(t, s.Close(), ErrCorrupt)
 			_, err = f.Open(t.Context(), "t")

@@ -14,7 +14,10 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/lease"
+	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // quick is a lease that tests can wait for.
@@ -23,14 +26,14 @@ const quick = 300 * time.Millisecond
 // A lease has a key of its own outside the data prefix, in the slot of its
 // document, and no other document's.
 func TestLeaseKey(t *testing.T) {
-	require.Equal(t, "kv-lease:{p:docs:a}", leaseKey("p:docs:a"))
-	require.Equal(t, "kv-lease:{x}:p:docs:{x}y", leaseKey("p:docs:{x}y"))
+	require.Equal(t, "kv-lease:{p:docs:a}", redisstore.LeaseKey("p:docs:a"))
+	require.Equal(t, "kv-lease:{x}:p:docs:{x}y", redisstore.LeaseKey("p:docs:{x}y"))
 	cluster := redistest.StartCluster(t, 3, 0)
 	client := cluster.Nodes[0].Client()
 	seen := make(map[string]string)
 	for _, id := range []string{"", "a", "{", "}", "{}", "}{", "{}x}", "a}b{c", "{{x}}", "{a}{b}", "}{a}", "a}{", "{a}:b", "b", "{p:docs:b}"} {
 		key := "p:docs:" + id
-		lease := leaseKey(key)
+		lease := redisstore.LeaseKey(key)
 		want, err := client.ClusterKeySlot(t.Context(), key).Result()
 		require.NoError(t, err)
 		got, err := client.ClusterKeySlot(t.Context(), lease).Result()
@@ -82,7 +85,7 @@ func TestLeaseLost(t *testing.T) {
 	}
 	require.EqualValues(t, 2, computeStats(t, slow).LeaseLosses)
 	require.Zero(t, computeStats(t, fast).LeaseLosses)
-	require.Empty(t, allKeys(t, server.Client()), "no lease is left")
+	require.Empty(t, testkit.AllKeys(t, server.Client()), "no lease is left")
 }
 
 // A write that comes while fn runs stays, and is what Compute returns.
@@ -122,13 +125,13 @@ func TestLeaseLife(t *testing.T) {
 	wg.Wait()
 	require.EqualValues(t, 1, calls.Load())
 
-	dead := lease{id: "b", token: "of the dead"} // Nobody renews it.
-	claims, err := first.flights.leases.claim(t.Context(), []lease{dead}, quick)
+	dead := lease.Lease{ID: "b", Token: "of the dead"} // Nobody renews it.
+	claims, err := first.flights.Leases.Claim(t.Context(), []lease.Lease{dead}, quick)
 	require.NoError(t, err)
-	require.Equal(t, []claim{{state: granted}}, claims)
-	foreign := []answer{{lease: lease{id: "b", token: "another"}}}
-	require.Equal(t, []settled{{lost: true}}, second.flights.leases.settle(t.Context(), foreign))
-	still, err := second.flights.leases.renew(t.Context(), []lease{foreign[0].lease}, time.Hour)
+	require.Equal(t, []lease.Claim{{State: lease.Granted}}, claims)
+	foreign := []lease.Answer{{Lease: lease.Lease{ID: "b", Token: "another"}}}
+	require.Equal(t, []lease.Settled{{Lost: true}}, second.flights.Leases.Settle(t.Context(), foreign))
+	still, err := second.flights.Leases.Renew(t.Context(), []lease.Lease{foreign[0].Lease}, time.Hour)
 	require.NoError(t, err)
 	require.Equal(t, []bool{false}, still)
 	began := time.Now()
@@ -175,7 +178,7 @@ func TestComputeRoundTrips(t *testing.T) {
 		require.Equal(t, want, count.n.Load())
 	}
 	var ids []string
-	for i := range chunkCommands {
+	for i := range redisstore.ChunkCommands {
 		ids = append(ids, fmt.Sprint(i))
 	}
 	count.n.Store(0)
@@ -185,7 +188,7 @@ func TestComputeRoundTrips(t *testing.T) {
 	require.NoError(t, client.ConfigResetStat(t.Context()).Err())
 	_, err = For[string](s).Compute(t.Context(), "b", giving(&calls, "v", nil))
 	require.NoError(t, err)
-	require.Equal(t, 2, serverCalls(t, client, "eval"), "by the server's own count")
+	require.Equal(t, 2, testkit.ServerCalls(t, client, "eval"), "by the server's own count")
 }
 
 // Waiters wake by notification, and by polling where there is none.
@@ -215,7 +218,7 @@ func TestComputeWaiters(t *testing.T) {
 			late := time.Since(<-release)
 			require.NoError(t, err)
 			require.Equal(t, "v", v)
-			require.Less(t, late, pollMost+slack)
+			require.Less(t, late, lease.PollMost+testkit.Slack)
 			t.Logf("%s: woken after %v", name, late)
 			wg.Wait()
 			require.EqualValues(t, 1, computeStats(t, stores[1]).Waits)
@@ -245,7 +248,7 @@ func TestComputeAway(t *testing.T) {
 	require.Equal(t, map[string]string{"a": "A", "b": "B"}, many)
 	require.EqualValues(t, 2, calls.Load())
 	server.Restart()
-	require.NoError(t, await(func() bool { return s.Ping(t.Context()) == nil }))
+	require.NoError(t, testkit.Await(func() bool { return s.Ping(t.Context()) == nil }))
 	require.Empty(t, listed(t, s))
 
 	// It goes away, and comes back, while fn runs: the answer is not lost.
@@ -268,14 +271,14 @@ func TestComputeAway(t *testing.T) {
 // A reply that is lost changes nothing: the scripts may run twice.
 func TestComputeLostReply(t *testing.T) {
 	server := redistest.Start(t)
-	proxy := startProxy(t)
-	proxy.forward(server.Addr)
+	proxy := testkit.StartProxy(t)
+	proxy.Forward(server.Addr)
 	s := openRedisStore(t, redisCfg("redis://"+proxy.Addr().String()), "docs")
 	for i, text := range []string{"of the dead", "pexpire", "publish", "'pttl'"} {
 		for round := range 5 {
 			text := text
 			if i > 0 {
-				proxy.drop.Store(&text)
+				proxy.Drop.Store(&text)
 			}
 			id, want := fmt.Sprint(i, round), fmt.Sprint("v", i, round)
 			var calls atomic.Int64
@@ -289,10 +292,10 @@ func TestComputeLostReply(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, want, v)
 			require.EqualValues(t, 1, calls.Load())
-			require.Nil(t, proxy.drop.Load(), text)
+			require.Nil(t, proxy.Drop.Load(), text)
 		}
 	}
 	require.Zero(t, computeStats(t, s).LeaseLosses)
 	require.Len(t, listed(t, s), 20)
-	require.Len(t, allKeys(t, server.Client()), 20)
+	require.Len(t, testkit.AllKeys(t, server.Client()), 20)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/anishathalye/porcupine"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/jsonstore"
 	"github.com/ngraf/kv/internal/redistest"
 )
 
@@ -78,7 +79,7 @@ func (op registerOp) call(t *testing.T, s Store) (string, error) {
 // each takes effect at one moment between its call and its return.
 func TestLinearizableJSON(t *testing.T) {
 	s := openDir(t, t.TempDir(), "docs")
-	s.(*store).engine.(*jsonEngine).compactAt = 16 << 10
+	s.(*store).engine.(*jsonstore.Engine).CompactAt = 16 << 10
 	testLinearizable(t, s)
 }
 

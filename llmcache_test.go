@@ -10,6 +10,8 @@ import (
 	"unicode"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 type cacheCase struct {
@@ -22,7 +24,7 @@ type cacheCase struct {
 // that Python computed.
 func TestCacheIDGolden(t *testing.T) {
 	var cases []cacheCase
-	require.NoError(t, json.Unmarshal(goldenData(t, "cache_ids.json"), &cases))
+	require.NoError(t, json.Unmarshal(testkit.GoldenData(t, "cache_ids.json"), &cases))
 	require.Len(t, cases, 60)
 	for i, c := range cases {
 		require.Equal(t, c.ID, CacheID(c.Model, c.Messages), "case %d", i)

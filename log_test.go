@@ -10,7 +10,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/quietlog"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // docs/monitoring.md, Logs: a warning is passed on once in ten seconds for
@@ -23,7 +25,7 @@ func TestRepeats(t *testing.T) {
 		}
 		return a
 	}}))
-	l := withoutRepeats(plain)
+	l := quietlog.WithoutRepeats(plain)
 	began := time.Now()
 	say := func(l *slog.Logger, after time.Duration, level slog.Level, message string) string {
 		out.Reset()
@@ -43,20 +45,20 @@ func TestRepeats(t *testing.T) {
 		{docs, 1, slog.LevelWarn, ""},
 		{other, 1, slog.LevelWarn, "level=WARN msg=m namespace=other n=1"},
 		{l, 1, slog.LevelError, "level=ERROR msg=m n=1"},
-		{docs, repeatAfter - 1, slog.LevelWarn, ""},
-		{docs, repeatAfter, slog.LevelWarn, "level=WARN msg=m namespace=docs n=1 repeated=2"},
-		{docs.With("x", 1), repeatAfter + 1, slog.LevelWarn, ""},
-		{docs, repeatAfter + 1, slog.LevelInfo, "level=INFO msg=m namespace=docs n=1"},
-		{withRepeats(l), 1, slog.LevelWarn, "level=WARN msg=m n=1"},
-		{docs, 3 * repeatAfter, slog.LevelWarn, "level=WARN msg=m namespace=docs n=1 repeated=1"},
-		{docs, 4 * repeatAfter, slog.LevelWarn, "level=WARN msg=m namespace=docs n=1"},
+		{docs, quietlog.RepeatAfter - 1, slog.LevelWarn, ""},
+		{docs, quietlog.RepeatAfter, slog.LevelWarn, "level=WARN msg=m namespace=docs n=1 repeated=2"},
+		{docs.With("x", 1), quietlog.RepeatAfter + 1, slog.LevelWarn, ""},
+		{docs, quietlog.RepeatAfter + 1, slog.LevelInfo, "level=INFO msg=m namespace=docs n=1"},
+		{quietlog.WithRepeats(l), 1, slog.LevelWarn, "level=WARN msg=m n=1"},
+		{docs, 3 * quietlog.RepeatAfter, slog.LevelWarn, "level=WARN msg=m namespace=docs n=1 repeated=1"},
+		{docs, 4 * quietlog.RepeatAfter, slog.LevelWarn, "level=WARN msg=m namespace=docs n=1"},
 	} {
 		require.Equal(t, test.want, say(test.l, test.after, test.level, "m"), "after %v", test.after)
 	}
 	for i := range 1000 {
 		require.NotEmpty(t, say(docs, time.Duration(i)*time.Second, slog.LevelWarn, strconv.Itoa(i)))
 	}
-	said := l.Handler().(*repeatHandler).said
+	said := l.Handler().(*quietlog.RepeatHandler).Said
 	require.Less(t, len(said), 15, "messages with a text of their own are forgotten")
 }
 
@@ -64,13 +66,13 @@ func TestRepeats(t *testing.T) {
 func TestRepeatsOfAStore(t *testing.T) {
 	server := redistest.Start(t)
 	server.ACL("saver", "sesame", "+@all", "-bgsave", "~*", "&*")
-	var book logBook
+	var book testkit.LogBook
 	cfg := redisCfg(server.URL())
 	cfg.Redis.Username, cfg.Redis.Password, cfg.Redis.SaveOnFlush = "saver", "sesame", true
-	s := openRedisStore(t, cfg, "docs", WithLogger(book.logger()))
+	s := openRedisStore(t, cfg, "docs", WithLogger(book.Logger()))
 	for range 100 {
 		require.NoError(t, s.Flush(t.Context()))
 	}
-	require.Equal(t, 1, strings.Count(book.text(), "BGSAVE was refused"))
-	require.Contains(t, book.text(), "namespace=docs")
+	require.Equal(t, 1, strings.Count(book.Text(), "BGSAVE was refused"))
+	require.Contains(t, book.Text(), "namespace=docs")
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // No goroutine is left when all tests are done. A server of redistest holds
@@ -80,9 +82,9 @@ var operations = map[string]func(ctx context.Context, s *store) error{
 		}
 		return err
 	},
-	"upsert":    func(ctx context.Context, s *store) error { return s.Upsert(ctx, oneDoc) },
-	"upsertttl": func(ctx context.Context, s *store) error { return s.UpsertTTL(ctx, oneDoc, time.Hour) },
-	"insert":    func(ctx context.Context, s *store) error { _, err := s.Insert(ctx, oneDoc); return err },
+	"upsert":    func(ctx context.Context, s *store) error { return s.Upsert(ctx, testkit.OneDoc) },
+	"upsertttl": func(ctx context.Context, s *store) error { return s.UpsertTTL(ctx, testkit.OneDoc, time.Hour) },
+	"insert":    func(ctx context.Context, s *store) error { _, err := s.Insert(ctx, testkit.OneDoc); return err },
 	"delete":    func(ctx context.Context, s *store) error { _, err := s.Delete(ctx, "a"); return err },
 	"drop":      func(ctx context.Context, s *store) error { return s.Drop(ctx) },
 	"flush":     func(ctx context.Context, s *store) error { return s.Flush(ctx) },

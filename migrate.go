@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/ngraf/kv/internal/fault"
+	"github.com/ngraf/kv/internal/move"
 )
 
 // An OnConflict says what Migrate does with a document that the destination
@@ -115,22 +118,22 @@ type MigrateReport struct {
 // before it. If the comparison finds differences, the error matches none of
 // the kinds of failure.
 func Migrate(ctx context.Context, dst, src Store, opts MigrateOptions) (MigrateReport, error) {
-	o := migrateOptions{
-		conflict:   conflictRule(opts.OnConflict),
-		mirror:     opts.Mirror,
-		dryRun:     opts.DryRun,
-		skipVerify: opts.SkipVerify,
-		ttl:        opts.TTL,
+	o := move.MigrateOptions{
+		Conflict:   move.ConflictRule(opts.OnConflict),
+		Mirror:     opts.Mirror,
+		DryRun:     opts.DryRun,
+		SkipVerify: opts.SkipVerify,
+		TTL:        opts.TTL,
 	}
 	if opts.Progress != nil {
-		o.progress = func(p migrateProgress) { opts.Progress(Progress(p)) }
+		o.Progress = func(p move.MigrateProgress) { opts.Progress(Progress(p)) }
 	}
-	r, err := migrate(ctx, sideOf(dst), sideOf(src), o)
+	r, err := move.Migrate(ctx, sideOf(dst), sideOf(src), o)
 	return migrated(r), failed("migrate", r.Namespace, err)
 }
 
 // migrated is the report of a migration as callers know it.
-func migrated(r migrateReport) MigrateReport {
+func migrated(r move.MigrateReport) MigrateReport {
 	return MigrateReport{
 		Namespace:   r.Namespace,
 		DryRun:      r.DryRun,
@@ -205,20 +208,20 @@ func Verify(ctx context.Context, a, b Store) (VerifyReport, error) {
 	began := time.Now()
 	var r VerifyReport
 	inA, inB := sideOf(a), sideOf(b)
-	sumA, sumB, err := verify(ctx, inA, inB, func(d difference) {
-		r.Differences = append(r.Differences, Difference{d.id, differenceKinds[d.kind]})
+	sumA, sumB, err := move.Verify(ctx, inA, inB, func(d move.Difference) {
+		r.Differences = append(r.Differences, Difference{d.ID, differenceKinds[d.Kind]})
 	})
 	r.A, r.B = Contents(sumA), Contents(sumB)
 	r.Duration = time.Since(began)
-	return r, failed("verify", cmp.Or(inA.namespace, inB.namespace), err)
+	return r, failed("verify", cmp.Or(inA.Namespace, inB.Namespace), err)
 }
 
 var differenceKinds = [...]DifferenceKind{
-	onlyInA:    OnlyInA,
-	onlyInB:    OnlyInB,
-	otherValue: OtherValue,
-	otherTTL:   OtherTTL,
-	unreadable: Unreadable,
+	move.OnlyInA:    OnlyInA,
+	move.OnlyInB:    OnlyInB,
+	move.OtherValue: OtherValue,
+	move.OtherTTL:   OtherTTL,
+	move.Unreadable: Unreadable,
 }
 
 // causeOf is the text of an error without the call that failed.
@@ -236,7 +239,7 @@ func failed(op, namespace string, err error) error {
 	}
 	e := &Error{Op: op, Namespace: namespace, Err: err}
 	var inner *Error
-	var named *withID
+	var named *fault.IDError
 	switch {
 	case errors.As(err, &inner):
 		e.ID = inner.ID

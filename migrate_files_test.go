@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // sampleFiles are the document files that Python wrote.
@@ -226,7 +227,7 @@ func TestMigrateKill(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, source, 0o600))
 	there := migrateJob{URL: server.URL(), Dir: dir}
 	back := migrateJob{URL: server.URL(), Dir: dir, Back: true}
-	rounds, cut := soak("KV_SOAK_MIGRATE_KILLS", 16/min(stride, 2))/2, [2]int{}
+	rounds, cut := testkit.Soak("KV_SOAK_MIGRATE_KILLS", 16/min(testkit.Stride, 2))/2, [2]int{}
 	c := server.Client()
 	for range rounds {
 		require.NoError(t, c.FlushAll(t.Context()).Err())

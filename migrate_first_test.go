@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // A stutter lists every id twice, which the contract forbids.
@@ -78,7 +80,7 @@ func (tt firstCase) run(t *testing.T) {
 	}
 	dir := t.TempDir()
 	dst := openDir(t, dir, "ns")
-	require.NoError(t, dst.Upsert(t.Context(), oneDoc))
+	require.NoError(t, dst.Upsert(t.Context(), testkit.OneDoc))
 	require.NoError(t, dst.Drop(t.Context()))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -6,16 +6,18 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv/internal/move"
 )
 
 // A report has everything that the work has counted: each of its fields, set
 // by itself, arrives under its own name, and there are no others.
 func TestMigrateReportIsWhole(t *testing.T) {
 	t.Parallel()
-	kind := reflect.TypeFor[migrateReport]()
+	kind := reflect.TypeFor[move.MigrateReport]()
 	require.Equal(t, kind.NumField(), reflect.TypeFor[MigrateReport]().NumField())
 	for i := range kind.NumField() {
-		var r migrateReport
+		var r move.MigrateReport
 		work := reflect.ValueOf(&r).Elem()
 		distinct(t, work.Field(i), new(int))
 		face := reflect.ValueOf(migrated(r))
@@ -53,11 +55,11 @@ func distinct(t *testing.T, v reflect.Value, n *int) {
 // What callers choose from and what the work goes by are the same, in order.
 func TestMoveChoices(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, []conflictRule{conflictSkip, conflictOverwrite, conflictFail},
-		[]conflictRule{conflictRule(Skip), conflictRule(Overwrite), conflictRule(Fail)})
-	require.Equal(t, []importMode{importMerge, importOverwrite, importReplace, importIfEmpty},
-		[]importMode{importMode(ImportMerge), importMode(ImportOverwrite), importMode(ImportReplace), importMode(ImportIfEmpty)})
+	require.Equal(t, []move.ConflictRule{move.ConflictSkip, move.ConflictOverwrite, move.ConflictFail},
+		[]move.ConflictRule{move.ConflictRule(Skip), move.ConflictRule(Overwrite), move.ConflictRule(Fail)})
+	require.Equal(t, []move.ImportMode{move.ImportMerge, move.ImportOverwrite, move.ImportReplace, move.ImportIfEmpty},
+		[]move.ImportMode{move.ImportMode(ImportMerge), move.ImportMode(ImportOverwrite), move.ImportMode(ImportReplace), move.ImportMode(ImportIfEmpty)})
 	require.Equal(t, [...]DifferenceKind{
-		onlyInA: "only in a", onlyInB: "only in b", otherValue: "value", otherTTL: "time to live", unreadable: "unreadable",
+		move.OnlyInA: "only in a", move.OnlyInB: "only in b", move.OtherValue: "value", move.OtherTTL: "time to live", move.Unreadable: "unreadable",
 	}, differenceKinds)
 }

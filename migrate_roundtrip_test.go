@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/engine"
 	"github.com/ngraf/kv/internal/redistest"
 )
 
@@ -99,7 +100,7 @@ func (tr *traveller) arrived(t *testing.T, s *store) {
 
 // left is what stays in a store of files, as no other takes it.
 func (tr *traveller) left(s *store) []string {
-	if e, ok := s.engine.(sized); ok && e.count() > len(tr.ids) {
+	if e, ok := s.engine.(engine.Sized); ok && e.Count() > len(tr.ids) {
 		return tr.corrupt
 	}
 	return nil

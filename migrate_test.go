@@ -19,7 +19,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/engine"
+	"github.com/ngraf/kv/internal/move"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // A plainStore is a third party's: the nine methods and nothing else.
@@ -308,18 +311,18 @@ func TestMigrateTTL(t *testing.T) {
 // the others what has passed is taken off, to no less than a millisecond.
 func TestMigrateExpired(t *testing.T) {
 	t.Parallel()
-	var m migration
-	page := pageOf{at: time.Now().Add(-10 * time.Second)}
+	var m move.Migration
+	page := move.PageOf{At: time.Now().Add(-10 * time.Second)}
 	for _, ttl := range []time.Duration{0, time.Second, 20 * time.Second} {
-		page.docs = append(page.docs, moved{item: item{"a", json.RawMessage("1"), ttl}})
+		page.Docs = append(page.Docs, move.Moved{Item: engine.Item{ID: "a", Value: json.RawMessage("1"), TTL: ttl}})
 	}
-	page.docs = append(page.docs, moved{item{id: "b"}, ErrNotFound})
-	docs := m.sound(page)
-	require.Equal(t, 2, m.report.Expired)
+	page.Docs = append(page.Docs, move.Moved{Item: engine.Item{ID: "b"}, Err: ErrNotFound})
+	docs := m.Sound(page)
+	require.Equal(t, 2, m.Report.Expired)
 	require.Len(t, docs, 2)
-	require.Zero(t, docs[0].ttl)
-	require.InDelta(t, 10*time.Second, docs[1].ttl, float64(5*time.Second))
-	require.Equal(t, time.Millisecond, moved{item: item{ttl: time.Millisecond}}.after(time.Microsecond).ttl)
+	require.Zero(t, docs[0].TTL)
+	require.InDelta(t, 10*time.Second, docs[1].TTL, float64(5*time.Second))
+	require.Equal(t, time.Millisecond, move.Moved{Item: engine.Item{TTL: time.Millisecond}}.After(time.Microsecond).TTL)
 }
 
 // What is corrupt in the source is listed and left behind, and nothing that
@@ -356,7 +359,7 @@ func TestMigrateCorrupt(t *testing.T) {
 	r, err := Migrate(ctx, src, from, MigrateOptions{Mirror: true})
 	require.NoError(t, err)
 	require.Equal(t, MigrateReport{Overwritten: 1, Removed: 1, Verified: true}, counts(r))
-	keys := allKeys(t, c)
+	keys := testkit.AllKeys(t, c)
 	require.Len(t, keys, 4)
 }
 
@@ -403,7 +406,7 @@ func TestMigrateInterrupted(t *testing.T) {
 	}
 	for to, open := range kinds(t) {
 		for _, mirror := range []bool{false, true} {
-			for k := 1; ; k += max(1, stride/2) {
+			for k := 1; ; k += max(1, testkit.Stride/2) {
 				dst := open()
 				have(t, dst, docs{"extra": "1"})
 				ctx, cancel := context.WithCancel(t.Context())
@@ -423,7 +426,7 @@ func TestMigrateInterrupted(t *testing.T) {
 				}
 				name := fmt.Sprintf("%s, mirror %v, page %d", to, mirror, k)
 				require.ErrorIs(t, err, context.Canceled, name)
-				_, atOnce := sideOf(dst).engine.(replacer)
+				_, atOnce := sideOf(dst).Engine.(engine.Replacer)
 				if mirror && atOnce { // All, when only the comparison was cut short, or none.
 					require.Equal(t, first.Copied, 120*first.Removed, name)
 					require.Len(t, listed(t, dst), 1+119*first.Removed, name)
@@ -461,14 +464,14 @@ func TestReadIsBounded(t *testing.T) {
 	}
 	for _, s := range []Store{plain, files} {
 		n := 0
-		for p, err := range readAhead(t.Context(), sideOf(s), sideOf(s).pages(t.Context())) {
+		for p, err := range move.ReadAhead(t.Context(), sideOf(s), sideOf(s).Pages(t.Context())) {
 			require.NoError(t, err)
 			bytes := 0
-			for _, d := range p.docs {
-				bytes += len(d.value)
+			for _, d := range p.Docs {
+				bytes += len(d.Value)
 			}
-			require.LessOrEqual(t, bytes, bulkBytes+1<<20)
-			n += len(p.docs)
+			require.LessOrEqual(t, bytes, move.BulkBytes+1<<20)
+			n += len(p.Docs)
 		}
 		require.Equal(t, 16, n)
 	}
@@ -478,7 +481,7 @@ func TestReadIsBounded(t *testing.T) {
 func TestMigrateProgress(t *testing.T) {
 	t.Parallel()
 	src, dst := openFiles(t, t.TempDir(), "docs"), newPlain(nil)
-	require.NoError(t, src.Upsert(t.Context(), numbered(700)))
+	require.NoError(t, src.Upsert(t.Context(), testkit.Numbered(700)))
 	var last [2]Progress
 	r, err := Migrate(t.Context(), dst, src, MigrateOptions{Progress: func(p Progress) {
 		i := 0

@@ -12,7 +12,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/jsonstore"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 const modelOps = 2000
@@ -31,11 +33,11 @@ type modelRun struct {
 // Whatever sequence of calls, every backend answers as a map would, also
 // after it was closed and opened again.
 func TestModelJSON(t *testing.T) {
-	for seed := range uint64(200 / stride) {
+	for seed := range uint64(200 / testkit.Stride) {
 		dir := t.TempDir()
 		open := func() Store {
 			s := openDir(t, dir, "docs")
-			s.(*store).engine.(*jsonEngine).compactAt = 8 << 10
+			s.(*store).engine.(*jsonstore.Engine).CompactAt = 8 << 10
 			return s
 		}
 		runModel(t, seed, open(), func(s Store) Store {
@@ -47,11 +49,11 @@ func TestModelJSON(t *testing.T) {
 
 func TestModelRedis(t *testing.T) {
 	server := redistest.Start(t)
-	modelOnRedis(t, server.SocketURL(), 40/stride)
+	modelOnRedis(t, server.SocketURL(), 40/testkit.Stride)
 }
 
 func TestModelCluster(t *testing.T) {
-	modelOnRedis(t, redistest.StartCluster(t, 3, 0).URL(), max(8/stride, 1))
+	modelOnRedis(t, redistest.StartCluster(t, 3, 0).URL(), max(8/testkit.Stride, 1))
 }
 
 func modelOnRedis(t *testing.T, url string, seeds int) {

@@ -9,7 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 func namespacesOf(t *testing.T, cfg Config) []string {
@@ -77,9 +79,9 @@ func TestNamespacesOfRedis(t *testing.T) {
 			s, err := f.Open(t.Context(), "odd")
 			require.NoError(t, err)
 			built, _ := As[*store](s)
-			e, _ := built.engine.(*redisEngine)
+			e, _ := built.engine.(*redisstore.Engine)
 			for _, key := range []string{"p[a]*:", "p[a]*::x", "p[a]*:no_colon", "p[a]*:-x:y", "p[a]*:a b:y", "p[a]*"} {
-				require.NoError(t, e.client.Set(t.Context(), key, "1", 0).Err())
+				require.NoError(t, e.Client.Set(t.Context(), key, "1", 0).Err())
 			}
 			list, err := f.Namespaces(t.Context())
 			require.NoError(t, err)
@@ -100,14 +102,14 @@ func TestNamespacesWithoutClusterNodes(t *testing.T) {
 	for _, node := range cluster.Nodes {
 		node.ACL("default", "", "~*", "&*", "+@all", "-cluster|nodes")
 	}
-	book := new(logBook)
-	f, err := NewFactory(cfg, WithLogger(book.logger()))
+	book := new(testkit.LogBook)
+	f, err := NewFactory(cfg, WithLogger(book.Logger()))
 	require.NoError(t, err)
 	list, err := f.Namespaces(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []string{"docs"}, list)
-	require.Len(t, book.warnings(), 1)
-	require.Contains(t, book.warnings()[0], "CLUSTER NODES")
+	require.Len(t, book.Warnings(), 1)
+	require.Contains(t, book.Warnings()[0], "CLUSTER NODES")
 	require.NoError(t, f.Close())
 }
 

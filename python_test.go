@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // python returns a command that does what nano-graphrag does, or skips.
@@ -86,7 +87,7 @@ func whole(t *testing.T, s *store, who string, numbers []int) {
 	for _, n := range numbers {
 		value, err := s.Get(t.Context(), workerID(who, n))
 		require.NoError(t, err, "%s %d", who, n)
-		require.Equal(t, decoded(t, workerDocument(who, n)), decoded(t, value))
+		require.Equal(t, testkit.Decoded(t, workerDocument(who, n)), testkit.Decoded(t, value))
 		ttl, err := s.TTL(t.Context(), workerID(who, n))
 		require.NoError(t, err)
 		require.Equal(t, n%2 == 1, ttl > 0, "%s %d", who, n)
@@ -118,7 +119,7 @@ func TestPythonOnOneRedis(t *testing.T) {
 		value, err := s.Get(t.Context(), workerID("python", i))
 		if err == nil {
 			seen++
-			require.Equal(t, decoded(t, workerDocument("python", i)), decoded(t, value))
+			require.Equal(t, testkit.Decoded(t, workerDocument("python", i)), testkit.Decoded(t, value))
 			continue
 		}
 		require.ErrorIs(t, err, ErrNotFound)
@@ -172,12 +173,12 @@ func TestPythonDuringAnImport(t *testing.T) {
 			failed = worker.end(&written)
 		}
 	}})
-	book := new(logBook)
-	s := openRedisStore(t, importCfg(server.URL(), dir), "docs", WithRedisClient(client), WithLogger(book.logger()))
+	book := new(testkit.LogBook)
+	s := openRedisStore(t, importCfg(server.URL(), dir), "docs", WithRedisClient(client), WithLogger(book.Logger()))
 	require.NoError(t, failed)
 	require.Greater(t, before, n/100, "some had been imported")
 	require.Less(t, before, n, "some had not")
-	require.Regexp(t, `conflicts=[1-9]`, book.text())
+	require.Regexp(t, `conflicts=[1-9]`, book.Text())
 	var pythons []int
 	for i := range n {
 		if i%3 == 0 {
@@ -203,7 +204,7 @@ func TestPythonOnOneDirectory(t *testing.T) {
 		require.NoError(t, err)
 		out, err := python(t, "file", path, workerID("python", round)).Output()
 		require.NoError(t, err)
-		require.Equal(t, decoded(t, before), decoded(t, out), "Python found what Go had left")
+		require.Equal(t, testkit.Decoded(t, before), testkit.Decoded(t, out), "Python found what Go had left")
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
 		ids, values := members(t, text)

@@ -2,353 +2,100 @@ package kv
 
 import (
 	"context"
-	"errors"
-	"log/slog"
-	"slices"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ngraf/kv/internal/engine"
+	"github.com/ngraf/kv/internal/quietlog"
+	"github.com/ngraf/kv/internal/redisstore"
 )
 
-// redisFigures are those of what the engines of a client share, as kv documents
-// them.
-type redisFigures struct {
-	Connections        int
-	IdleConnections    int
-	ConnectionLimit    int
-	PoolTimeouts       int64
-	PoolWaits          int64
-	PoolWaited         time.Duration
-	StaleConnections   int64
-	Retries            int64
-	Circuit            string
-	CacheLimit         int64
-	CacheHits          int64
-	CacheMisses        int64
-	CacheEntries       int
-	CacheBytes         int64
-	CacheEvictions     int64
-	CacheInvalidations int64
+// RedisStats are the figures of the connection pool and of the client-side
+// cache that the stores of a factory share: each of these stores reports the
+// same.
+type RedisStats struct {
+	Connections      int   // open now
+	IdleConnections  int   // of these, not in use
+	ConnectionLimit  int   // to each server; 0: not known, of some clients of WithRedisClient
+	PoolTimeouts     int64 // calls that found no free connection in time
+	PoolWaits        int64 // calls that had to wait for a connection
+	PoolWaited       time.Duration
+	StaleConnections int64 // closed because they were old, idle for too long or broken
+
+	Retries int64 // requests sent again after a failure, a pipeline counting as one
+
+	Circuit string // "closed", "open", "half-open" (one call at a time is tried); empty: there is none
+
+	// All are 0 without [RedisConfig].ClientCache.
+	CacheLimit         int64 // bytes, see CacheBytes
+	CacheHits          int64 // ids of Get and GetMany that the cache answered
+	CacheMisses        int64 // those that the server had to be asked for
+	CacheEntries       int   // documents in the cache now
+	CacheBytes         int64 // of memory that they take, never above ClientCache
+	CacheEvictions     int64 // documents that had to make room
+	CacheInvalidations int64 // documents dropped because the server told of a change
 }
 
-// A redisEngine keeps each document as a string under
-// <prefix>:<namespace>:<id>, as nano-graphrag does. Nothing else is kept
-// under that prefix.
-type redisEngine struct {
-	client  *redisClient
-	writer  *redisClient // the client, or one whose writes wait for replicas
-	prefix  string       // with the last colon
-	save    bool         // Flush asks for BGSAVE
-	logger  *slog.Logger
-	release func() error // gives the client back
-	warned  sync.Once    // that a scan cannot be certain
-	plain   atomic.Bool  // the server has no MSETEX for us
-	asked   atomic.Bool  // it has one
+// WithRedisClient makes the redis backend use this client, which the caller
+// goes on to own and closes after the factory. Of Config.Redis only KeyPrefix,
+// SaveOnFlush, WaitReplicas and the circuit matter then, and ClientCache is
+// refused; a cache that the client itself has is not used. The client should
+// have ContextTimeoutEnabled, and MaxRetries -1: go-redis's own retries give
+// wrong answers to Insert and Delete when a reply is lost.
+func WithRedisClient(client redis.UniversalClient) Option {
+	return func(o *options) { o.client = client }
 }
 
-// newRedisEngine makes the engine of a namespace, which release gives the client
-// back with.
-func newRedisEngine(client *redisClient, o redisOptions, namespace string, release func() error) *redisEngine {
-	return &redisEngine{
-		client:  client,
-		writer:  client.writer(),
-		prefix:  o.KeyPrefix + ":" + namespace + ":",
-		save:    o.SaveOnFlush,
-		logger:  o.Logger.With("namespace", namespace),
-		release: release,
+// WithoutAutoPipelining gives every single command to Redis a round trip of
+// its own. Otherwise those of many goroutines share some; with a Cluster by
+// way of an API of go-redis that is experimental.
+func WithoutAutoPipelining() Option { return func(o *options) { o.unshared = true } }
+
+// A ServerInformer tells what the servers behind it say of themselves. A store
+// of the redis backend is one; see [As].
+type ServerInformer interface {
+	// ServerInfo returns the fields of INFO by server, host:port: of the
+	// masters of a Cluster, or of the one server. A store of another backend
+	// has no servers, and returns none.
+	ServerInfo(ctx context.Context) (map[string]map[string]string, error)
+}
+
+// ServerInfo implements [ServerInformer].
+func (s *store) ServerInfo(ctx context.Context) (map[string]map[string]string, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, s.fail("info", err)
 	}
-}
-
-// begin pings the server, and asks it for what the options need.
-func (e *redisEngine) begin(ctx context.Context) error {
-	if err := e.ping(ctx); err != nil {
-		return err
+	e, ok := s.engine.(engine.ServerInformer)
+	if !ok {
+		return nil, nil
 	}
-	if err := e.checkCache(ctx); err != nil {
-		return err
-	}
-	if e.writer.confirm == nil {
-		return nil
-	}
-	return e.writer.confirm.probe(ctx, e.client)
+	all, err := e.ServerInfo(ctx)
+	return all, s.fail("info", err)
 }
 
-func (e *redisEngine) key(id string) string { return e.prefix + id }
-
-// keysOf returns the keys of ids, all in one string. They are the engine's own,
-// so that a pipeline that outlives its caller never has other ids than those
-// it was made for.
-func (e *redisEngine) keysOf(ids []string) []string {
-	return e.keysBy(len(ids), func(i int) string { return ids[i] })
-}
-
-func (e *redisEngine) keysOfItems(items []item) []string {
-	return e.keysBy(len(items), func(i int) string { return items[i].id })
-}
-
-func (e *redisEngine) keysBy(n int, id func(i int) string) []string {
-	size := n * len(e.prefix)
-	for i := range n {
-		size += len(id(i))
-	}
-	var all strings.Builder
-	all.Grow(size)
-	keys := make([]string, n)
-	for i := range keys {
-		at := all.Len()
-		all.WriteString(e.prefix)
-		all.WriteString(id(i))
-		keys[i] = all.String()[at:]
-	}
-	return keys
-}
-
-// command is one that takes keys. Pointers to them spare an allocation each.
-func command(name string, keys []string) []any {
-	args := make([]any, 1, 1+len(keys))
-	args[0] = name
-	for i := range keys {
-		args = append(args, &keys[i])
-	}
-	return args
-}
-
-func (e *redisEngine) present(ctx context.Context, ids []string) ([]bool, error) {
-	present := make([]bool, 0, len(ids))
-	for _, part := range chunks(ids, nil) {
-		keys := e.keysOf(part)
-		p, err := pipeline(ctx, e.client, repeatable, len(part), e.client.onKeys(ctx, "exists", keys))
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range p {
-			if r.err != nil {
-				return nil, r.err
-			}
-			present = append(present, r.cmd.Val() > 0)
-		}
-	}
-	return present, nil
-}
-
-func (e *redisEngine) upsert(ctx context.Context, items items) error {
-	defer e.forgetItems(items)
-	b := &batch{items: items}
-	eachPart(items.parts(perChunk), items.len(), inFlight, func(_ int, part []item) {
-		if err := b.failed(); err != nil {
-			b.note(part, refused, err)
-			return
-		}
-		e.way(part)(ctx, b, part)
-	})
-	return b.result()
-}
-
-// way returns what stores items best.
-func (e *redisEngine) way(items []item) func(context.Context, *batch, []item) {
-	life := items[0].ttl
-	other := func(it item) bool { return it.ttl != life }
-	switch {
-	case len(items) == 1 || e.client.cluster() != nil || slices.ContainsFunc(items, other):
-		return e.setEach
-	case life == 0:
-		return e.setTogether
-	case e.plain.Load():
-		return e.setEach
-	default:
-		return e.setTogetherFor
-	}
-}
-
-// setTogether stores items with one MSET, which knows no time to live.
-func (e *redisEngine) setTogether(ctx context.Context, b *batch, items []item) {
-	args := make([]any, 1, 1+2*len(items))
-	args[0] = "mset"
-	keys, by := e.keysOfItems(items), lend(ctx, items)
-	for i := range items {
-		args = append(args, &keys[i], &by.values[i])
-	}
-	_, f, err := run(by, e.writer.carrying(items), repeatable, func() *redis.StatusCmd { return redis.NewStatusCmd(by, args...) })
-	b.note(items, f, err)
-}
-
-// setEach stores items with a SET for each.
-func (e *redisEngine) setEach(ctx context.Context, b *batch, items []item) {
-	by := lend(ctx, items)
-	set := e.set(items, by)
-	p, err := pipeline(by, e.writer.carrying(items), repeatable, len(items), e.client.sets(by, len(items), set))
+// acquireRedis returns the factory's client, which the caller releases, and
+// what it was made from.
+func (f *Factory) acquireRedis(ctx context.Context) (*redisstore.Client, redisstore.Options, error) {
+	o, err := f.redisOptions()
 	if err != nil {
-		b.note(items, lost, err)
-		return
+		return nil, o, err
 	}
-	for i, r := range p {
-		b.note(items[i:i+1], r.fate, r.err)
-	}
+	client, err := f.client.acquire(ctx, func(context.Context) (*redisstore.Client, error) { return redisstore.Connect(o) })
+	return client, o, err
 }
 
-// insert never repeats a command that may have been executed: the second
-// attempt would find the id present, and say so.
-func (e *redisEngine) insert(ctx context.Context, items items) (int, error) {
-	defer e.forgetItems(items)
-	b := &batch{items: items}
-	n := 0
-	for _, part := range items.parts(perChunk) {
-		if err := b.failed(); err != nil {
-			b.note(part, refused, err)
-			continue
-		}
-		by := lend(ctx, part)
-		set := e.set(part, by, "nx")
-		p, err := pipeline(by, e.writer.carrying(part), once, len(part), e.client.sets(by, len(part), set))
-		if err != nil {
-			b.note(part, lost, err)
-		}
-		for i, r := range p {
-			b.note(part[i:i+1], r.fate, r.err)
-			if r.err == nil && r.cmd.Err() == nil { // Else redis.Nil: it was there.
-				n++
-			}
-		}
+// redisstore.Options are the settings of the client. With one that was given, most
+// of them do not count.
+func (f *Factory) redisOptions() (redisstore.Options, error) {
+	s, err := f.cfg.Redis.settle()
+	if f.opts.client != nil {
+		s = settledRedis{RedisConfig: f.cfg.Redis}
+		s.fillDefaults()
+		s.ConnectionTimeout, err = defaultTimeout, nil
 	}
-	if b.lost() {
-		return n, unknown(b.result())
-	}
-	return n, b.result()
-}
-
-// set returns what makes the arguments of the SET of each item, with its time
-// to live in the same command.
-func (e *redisEngine) set(items []item, by *caller, more ...any) func(i int) []any {
-	keys := e.keysOfItems(items)
-	all := make([]any, 0, len(items)*(5+len(more)))
-	var life any // of the item before, in milliseconds; most have the same
-	var lives time.Duration
-	return func(i int) []any {
-		at := len(all)
-		all = append(append(all, "set", &keys[i], &by.values[i]), more...)
-		if ttl := items[i].ttl; ttl > 0 {
-			if ttl != lives {
-				life, lives = ttl.Milliseconds(), ttl
-			}
-			all = append(all, "px", life)
-		}
-		return all[at:len(all):len(all)]
-	}
-}
-
-// delete is not repeated either, since the second attempt would not count
-// what the first removed.
-func (e *redisEngine) delete(ctx context.Context, ids []string) (int, error) {
-	defer e.forgetIDs(ids)
-	n := 0
-	for _, part := range chunks(ids, nil) {
-		keys := e.keysOf(part)
-		p, err := pipeline(ctx, e.writer, once, len(part), e.client.onKeys(ctx, "unlink", keys))
-		if err != nil {
-			return n, unknown(err)
-		}
-		var failed error
-		for _, r := range p {
-			switch {
-			case r.err == nil:
-				n += int(r.cmd.Val())
-			case r.fate >= lost:
-				failed = unknown(r.err)
-			case failed == nil:
-				failed = r.err
-			}
-		}
-		if failed != nil {
-			return n, failed
-		}
-	}
-	return n, nil
-}
-
-func (e *redisEngine) ttls(ctx context.Context, ids []string) ([]time.Duration, error) {
-	ttls := make([]time.Duration, 0, len(ids))
-	for _, part := range chunks(ids, nil) {
-		keys := e.keysOf(part)
-		p, err := pipeline(ctx, e.client, repeatable, len(part), e.client.onKeys(ctx, "pttl", keys))
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range p {
-			if r.err != nil {
-				return nil, r.err
-			}
-			switch ms := r.cmd.Val(); ms {
-			case -2:
-				ttls = append(ttls, absent)
-			case -1:
-				ttls = append(ttls, 0)
-			default:
-				ttls = append(ttls, max(millis(ms), time.Millisecond))
-			}
-		}
-	}
-	return ttls, nil
-}
-
-// flush asks for a BGSAVE where that is wanted. A server that is saving
-// already, or does not let us ask, is worth a warning and no more.
-func (e *redisEngine) flush(ctx context.Context) error {
-	if !e.save {
-		return nil
-	}
-	nodes, err := e.client.masters(ctx)
-	if err != nil {
-		return err
-	}
-	for _, node := range nodes {
-		_, _, err := run(ctx, e.client.on(node), once, func() *redis.StatusCmd { return redis.NewStatusCmd(ctx, "bgsave") })
-		if contextError(ctx) != nil {
-			return err
-		}
-		if err != nil {
-			e.logger.WarnContext(ctx, "kv: BGSAVE was refused", "error", err)
-		}
-	}
-	return nil
-}
-
-// ping bounds the wait by the connection timeout, so that an Open without a
-// deadline fails in time. It asks the server whatever the circuit says, which
-// it does not change.
-func (e *redisEngine) ping(ctx context.Context) error {
-	bounded, cancel := context.WithTimeout(ctx, e.client.wait)
-	defer cancel()
-	_, _, err := run(bounded, e.client.unguarded(), never, func() *redis.StatusCmd { return redis.NewStatusCmd(bounded, "ping") })
-	if err != nil && contextError(bounded) != nil && contextError(ctx) == nil {
-		return unavailablef("no answer from %s within %v", e.client.where, e.client.wait)
-	}
-	return err
-}
-
-// figures returns the figures of the client.
-func (e *redisEngine) figures() *redisFigures {
-	pool := e.client.PoolStats()
-	f := &redisFigures{
-		Connections:      int(pool.TotalConns),
-		IdleConnections:  int(pool.IdleConns),
-		ConnectionLimit:  e.client.pool,
-		PoolTimeouts:     int64(pool.Timeouts),
-		PoolWaits:        int64(pool.WaitCount),
-		PoolWaited:       time.Duration(pool.WaitDurationNs),
-		StaleConnections: int64(pool.StaleConns),
-		Retries:          e.client.calls.repeated.Load(),
-		Circuit:          e.client.circuit.String(),
-	}
-	e.client.cache.stats(f)
-	e.client.lane.count(f)
-	return f
-}
-
-func (e *redisEngine) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), e.client.wait)
-	defer cancel()
-	return errors.Join(e.flush(ctx), e.release())
+	o := s.options()
+	o.Logger, o.States = f.opts.logger, quietlog.WithRepeats(f.opts.logger)
+	o.Given, o.Unshared, o.ReadOnly = f.opts.client, f.opts.unshared, f.opts.readonly
+	return o, err
 }

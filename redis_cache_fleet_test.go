@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 const (
@@ -139,12 +140,12 @@ func TestClientCacheTwoProcesses(t *testing.T) {
 	writes, oldest := follow(t, s, server, func() {
 		for range 3 {
 			time.Sleep(writerTime / 8)
-			require.NoError(t, killTCP(t.Context(), server))
+			require.NoError(t, testkit.KillTCP(t.Context(), server))
 		}
 	})
 	stats := redisStats(t, s)
 	t.Logf("%d writes; what was read had been replaced for %v at the most; %+v", len(writes), oldest, stats)
-	require.Less(t, oldest, slack)
+	require.Less(t, oldest, testkit.Slack)
 	require.Greater(t, stats.CacheHits, stats.CacheMisses)
 	require.Positive(t, stats.CacheInvalidations)
 	last := make(map[int]int)
@@ -162,5 +163,5 @@ func TestClientCacheTwoProcessesCatchesDeafness(t *testing.T) {
 	s := openRedisStore(t, cachedCfg(deafen(t, server)), "docs")
 	_, oldest := follow(t, s, server, func() {})
 	t.Logf("what was read had been replaced for %v at the most", oldest)
-	require.Greater(t, oldest, slack)
+	require.Greater(t, oldest, testkit.Slack)
 }

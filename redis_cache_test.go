@@ -15,7 +15,10 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/lease"
+	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 func cachedCfg(url string) Config {
@@ -34,7 +37,7 @@ func redisStats(t *testing.T, s *store) RedisStats {
 // warm reads a document until it comes from memory.
 func warm(t *testing.T, s *store, id string) {
 	t.Helper()
-	require.NoError(t, await(func() bool {
+	require.NoError(t, testkit.Await(func() bool {
 		before := redisStats(t, s).CacheHits
 		_, err := s.Get(t.Context(), id)
 		require.NoError(t, err)
@@ -53,7 +56,7 @@ func shows(t *testing.T, s *store, id, want string) {
 		}
 		return string(value)
 	}
-	require.NoError(t, await(func() bool { return get() == want }))
+	require.NoError(t, testkit.Await(func() bool { return get() == want }))
 	for range 100 {
 		require.Equal(t, want, get())
 	}
@@ -104,11 +107,11 @@ func deafen(t *testing.T, server *redistest.Server) string {
 func TestClientCacheHits(t *testing.T) {
 	server := redistest.Start(t)
 	s := openRedisStore(t, cachedCfg(server.URL()), "docs")
-	require.NoError(t, s.Upsert(t.Context(), numbered(10)))
+	require.NoError(t, s.Upsert(t.Context(), testkit.Numbered(10)))
 	for i := range 5 {
 		warm(t, s, fmt.Sprint("id-", i))
 	}
-	asked, before := serverCalls(t, server.Client(), "get"), redisStats(t, s)
+	asked, before := testkit.ServerCalls(t, server.Client(), "get"), redisStats(t, s)
 	for range 100 {
 		for i := range 5 {
 			value, err := s.Get(t.Context(), fmt.Sprint("id-", i))
@@ -124,7 +127,7 @@ func TestClientCacheHits(t *testing.T) {
 	shows(t, s, "id-1", `{"id":"id-1"}`)
 
 	after := redisStats(t, s)
-	require.Equal(t, asked, serverCalls(t, server.Client(), "get"))
+	require.Equal(t, asked, testkit.ServerCalls(t, server.Client(), "get"))
 	require.EqualValues(t, 500+2+101, after.CacheHits-before.CacheHits)
 	require.EqualValues(t, 2, after.CacheMisses-before.CacheMisses)
 	require.Equal(t, 5, after.CacheEntries)
@@ -147,7 +150,7 @@ func TestClientCacheReadsItsWrites(t *testing.T) {
 		"upsert":    func() (string, error) { return `1`, o.Upsert(t.Context(), one) },
 		"upsertttl": func() (string, error) { return `1`, o.UpsertTTL(t.Context(), one, time.Hour) },
 		"many": func() (string, error) {
-			return `{"id":"id-1"}`, o.Upsert(t.Context(), map[string]json.RawMessage{"a": numbered(2)["id-1"], "b": json.RawMessage(`1`)})
+			return `{"id":"id-1"}`, o.Upsert(t.Context(), map[string]json.RawMessage{"a": testkit.Numbered(2)["id-1"], "b": json.RawMessage(`1`)})
 		},
 		"delete": func() (string, error) { _, err := o.Delete(t.Context(), "a"); return "", err },
 		"drop":   func() (string, error) { return "", o.Drop(t.Context()) },
@@ -159,12 +162,12 @@ func TestClientCacheReadsItsWrites(t *testing.T) {
 			return `1`, err
 		},
 		"settle": func() (string, error) {
-			e := o.engine.(*redisEngine)
-			a := answer{lease: lease{id: "a", token: "me", seen: digest(json.RawMessage(`0`))}, value: json.RawMessage(`1`)}
-			claims, err := newRedisLeases(e).claim(t.Context(), []lease{a.lease}, time.Minute)
+			e := o.engine.(*redisstore.Engine)
+			a := lease.Answer{Lease: lease.Lease{ID: "a", Token: "me", Seen: lease.Digest(json.RawMessage(`0`))}, Value: json.RawMessage(`1`)}
+			claims, err := redisstore.NewLeases(e).Claim(t.Context(), []lease.Lease{a.Lease}, time.Minute)
 			require.NoError(t, err)
-			require.Equal(t, granted, claims[0].state)
-			return `1`, newRedisLeases(e).settle(t.Context(), []answer{a})[0].err
+			require.Equal(t, lease.Granted, claims[0].State)
+			return `1`, redisstore.NewLeases(e).Settle(t.Context(), []lease.Answer{a})[0].Err
 		},
 	} {
 		require.NoError(t, s.Upsert(t.Context(), map[string]json.RawMessage{"a": json.RawMessage(`0`)}))
@@ -187,7 +190,7 @@ func TestClientCacheExpiry(t *testing.T) {
 	server := redistest.Start(t, redistest.Arg("--enable-debug-command", "yes"))
 	require.NoError(t, server.Client().Do(t.Context(), "debug", "set-active-expire", "0").Err())
 	s := openRedisStore(t, cachedCfg(server.URL()), "docs")
-	require.NoError(t, s.UpsertTTL(t.Context(), oneDoc, 3*time.Second))
+	require.NoError(t, s.UpsertTTL(t.Context(), testkit.OneDoc, 3*time.Second))
 	end := time.Now().Add(3*time.Second + 20*time.Millisecond) // It is in the server's milliseconds.
 	warm(t, s, "a")
 	hits := redisStats(t, s).CacheHits
@@ -202,7 +205,7 @@ func TestClientCacheExpiry(t *testing.T) {
 	require.Greater(t, redisStats(t, s).CacheHits, hits)
 
 	// A stranger's change of the time to live is a change.
-	require.NoError(t, s.Upsert(t.Context(), oneDoc))
+	require.NoError(t, s.Upsert(t.Context(), testkit.OneDoc))
 	warm(t, s, "a")
 	require.NoError(t, server.Client().PExpire(t.Context(), "nano_graphrag:docs:a", time.Millisecond).Err())
 	shows(t, s, "a", "")
@@ -228,7 +231,7 @@ func TestClientCacheForgets(t *testing.T) {
 			return stranger.Eval(t.Context(), "return redis.call('SET', KEYS[1], '2')", []string{key}).Err()
 		}, `2`},
 		{"killed connections", func() error {
-			return errors.Join(killTCP(t.Context(), server), stranger.Set(t.Context(), key, `2`, 0).Err())
+			return errors.Join(testkit.KillTCP(t.Context(), server), stranger.Set(t.Context(), key, `2`, 0).Err())
 		}, `2`},
 		{"a new server", func() error {
 			server.Kill()
@@ -243,7 +246,7 @@ func TestClientCacheForgets(t *testing.T) {
 		shows(t, s, "a", event.want)
 	}
 	server.Kill()
-	require.NoError(t, await(func() bool { _, err := s.Get(t.Context(), "a"); return errors.Is(err, ErrUnavailable) }))
+	require.NoError(t, testkit.Await(func() bool { _, err := s.Get(t.Context(), "a"); return errors.Is(err, ErrUnavailable) }))
 	server.Restart()
 }
 
@@ -281,7 +284,7 @@ func TestClientCacheHasDocumentsOnly(t *testing.T) {
 	}
 	stats := redisStats(t, s)
 	require.Zero(t, stats.CacheHits)
-	require.Zero(t, reservations(s.engine.(*redisEngine).client.cache.docCache))
+	require.Zero(t, reservations(s.engine.(*redisstore.Engine).Client.Cache.DocCache))
 }
 
 // Where go-redis would go without a cache and say so in its log, the
@@ -343,19 +346,19 @@ func TestClientCacheNeedsTracking(t *testing.T) {
 	require.ErrorContains(t, err, "no permissions")
 
 	server.ACL("app", "pw", append(least, "+client|tracking")...)
-	book := new(logBook)
-	s := openRedisStore(t, cfg, "docs", WithLogger(book.logger()))
-	require.NoError(t, s.Upsert(t.Context(), oneDoc))
+	book := new(testkit.LogBook)
+	s := openRedisStore(t, cfg, "docs", WithLogger(book.Logger()))
+	require.NoError(t, s.Upsert(t.Context(), testkit.OneDoc))
 	warm(t, s, "a")
-	require.Empty(t, book.warnings())
+	require.Empty(t, book.Warnings())
 	server.ACL("app", "pw", append(least, "-client|tracking")...)
-	require.NoError(t, killTCP(t.Context(), server))
+	require.NoError(t, testkit.KillTCP(t.Context(), server))
 	require.NoError(t, server.Client().Set(t.Context(), "nano_graphrag:docs:a", `2`, 0).Err())
 	shows(t, s, "a", `2`)
 	require.NoError(t, server.Client().Set(t.Context(), "nano_graphrag:docs:a", `3`, 0).Err())
 	shows(t, s, "a", `3`)
-	require.Len(t, book.warnings(), 1)
-	require.Contains(t, book.warnings()[0], "client-side cache is off")
+	require.Len(t, book.Warnings(), 1)
+	require.Contains(t, book.Warnings()[0], "client-side cache is off")
 }
 
 // The cache serves over a unix socket and TLS, too.
@@ -367,7 +370,7 @@ func TestClientCacheTransports(t *testing.T) {
 			cfg.Redis.CAFile = server.TLS.CAFile
 		}
 		s := openRedisStore(t, cfg, "docs")
-		require.NoError(t, s.Upsert(t.Context(), oneDoc))
+		require.NoError(t, s.Upsert(t.Context(), testkit.OneDoc))
 		for i := range 20 {
 			warm(t, s, "a")
 			require.NoError(t, server.Client().Set(context.Background(), "nano_graphrag:docs:a", i, 0).Err())
@@ -377,8 +380,8 @@ func TestClientCacheTransports(t *testing.T) {
 }
 
 // reservations counts what go-redis has neither fulfilled nor cancelled.
-func reservations(c *docCache) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.reserved)
+func reservations(c *redisstore.DocCache) int {
+	c.Mu.Lock()
+	defer c.Mu.Unlock()
+	return len(c.Reserved)
 }

@@ -20,7 +20,10 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/fault"
+	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // A circuit opens after failures in a row, and only then; those of attempts
@@ -28,54 +31,54 @@ import (
 // time is let through, until one is answered.
 func TestCircuit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		book, cause := new(logBook), unavailablef("gone")
-		c := newCircuit(3, time.Second, book.logger())
-		attempt := func(v evidence) {
+		book, cause := new(testkit.LogBook), fault.Unavailablef("gone")
+		c := redisstore.NewCircuit(3, time.Second, book.Logger())
+		attempt := func(v redisstore.Evidence) {
 			t.Helper()
-			p, err := c.enter()
+			p, err := c.Enter()
 			require.NoError(t, err)
-			c.leave(p, v, cause)
+			c.Leave(p, v, cause)
 		}
-		for _, v := range []evidence{failing, failing, answered, failing, nothing, failing} {
+		for _, v := range []redisstore.Evidence{redisstore.Failing, redisstore.Failing, redisstore.Answered, redisstore.Failing, redisstore.Nothing, redisstore.Failing} {
 			attempt(v)
 			require.Equal(t, "closed", c.String())
 		}
-		attempt(answered)
-		together := make([]pass, 5)
+		attempt(redisstore.Answered)
+		together := make([]redisstore.Pass, 5)
 		for i := range together {
-			together[i], _ = c.enter()
+			together[i], _ = c.Enter()
 		}
 		for _, p := range together {
-			c.leave(p, failing, cause)
+			c.Leave(p, redisstore.Failing, cause)
 		}
-		attempt(failing)
+		attempt(redisstore.Failing)
 		require.Equal(t, "closed", c.String())
-		require.Empty(t, book.text())
-		attempt(failing)
+		require.Empty(t, book.Text())
+		attempt(redisstore.Failing)
 		require.Equal(t, "open", c.String())
 
 		time.Sleep(400 * time.Millisecond)
-		_, err := c.enter()
+		_, err := c.Enter()
 		require.ErrorIs(t, err, cause)
 		require.EqualError(t, err, "the circuit is open, the next trial is in 600ms; it opened after: backend unavailable: gone")
 		time.Sleep(601 * time.Millisecond)
-		for _, v := range []evidence{nothing, nothing, failing} { // A trial that is given up leaves its place.
+		for _, v := range []redisstore.Evidence{redisstore.Nothing, redisstore.Nothing, redisstore.Failing} { // A trial that is given up leaves its place.
 			require.Equal(t, "half-open", c.String())
-			trial, err := c.enter()
+			trial, err := c.Enter()
 			require.NoError(t, err)
-			_, err = c.enter()
+			_, err = c.Enter()
 			require.ErrorIs(t, err, cause)
 			require.ErrorContains(t, err, "a trial is under way")
-			c.leave(trial, v, cause)
+			c.Leave(trial, v, cause)
 		}
 		require.Equal(t, "open", c.String())
-		_, err = c.enter()
+		_, err = c.Enter()
 		require.ErrorIs(t, err, ErrUnavailable)
 		time.Sleep(1001 * time.Millisecond)
-		attempt(answered)
+		attempt(redisstore.Answered)
 		require.Equal(t, "closed", c.String())
-		require.Len(t, book.warnings(), 1)
-		require.Equal(t, 1, strings.Count(book.text(), "level=INFO"))
+		require.Len(t, book.Warnings(), 1)
+		require.Equal(t, 1, strings.Count(book.Text(), "level=INFO"))
 	})
 }
 
@@ -84,26 +87,26 @@ func TestCircuit(t *testing.T) {
 func TestCircuitVerdicts(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	c := &redisClient{where: "here", calls: new(calls)}
+	c := &redisstore.Client{Where: "here", Calls: new(redisstore.Calls)}
 	for _, tt := range []struct {
 		ctx  context.Context
 		err  error
-		want evidence
+		want redisstore.Evidence
 	}{
-		{t.Context(), nil, answered},
-		{t.Context(), redisReply("WRONGTYPE"), answered},
-		{t.Context(), redisReply("OOM"), answered},
-		{t.Context(), redisReply("NOPERM"), answered},
-		{t.Context(), redisReply("LOADING"), failing},
-		{t.Context(), &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, failing},
-		{t.Context(), &net.OpError{Op: "read", Err: syscall.ECONNRESET}, failing},
-		{t.Context(), redis.ErrPoolTimeout, nothing},
-		{t.Context(), &loginError{errors.New("no file")}, nothing},
-		{ended, context.Canceled, nothing},
-		{ended, &net.OpError{Op: "read", Err: syscall.ECONNRESET}, nothing},
+		{t.Context(), nil, redisstore.Answered},
+		{t.Context(), redisReply("WRONGTYPE"), redisstore.Answered},
+		{t.Context(), redisReply("OOM"), redisstore.Answered},
+		{t.Context(), redisReply("NOPERM"), redisstore.Answered},
+		{t.Context(), redisReply("LOADING"), redisstore.Failing},
+		{t.Context(), &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, redisstore.Failing},
+		{t.Context(), &net.OpError{Op: "read", Err: syscall.ECONNRESET}, redisstore.Failing},
+		{t.Context(), redis.ErrPoolTimeout, redisstore.Nothing},
+		{t.Context(), &redisstore.LoginError{Cause: errors.New("no file")}, redisstore.Nothing},
+		{ended, context.Canceled, redisstore.Nothing},
+		{ended, &net.OpError{Op: "read", Err: syscall.ECONNRESET}, redisstore.Nothing},
 	} {
-		f, err := c.classify(tt.ctx, tt.err)
-		require.Equal(t, tt.want, judge(tt.ctx, f, err), "%v", tt.err)
+		f, err := c.Classify(tt.ctx, tt.err)
+		require.Equal(t, tt.want, redisstore.Judge(tt.ctx, f, err), "%v", tt.err)
 	}
 }
 
@@ -132,15 +135,15 @@ func (n *traffic) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 
 // of returns what was counted.
 func (n *traffic) of(s *store) [3]int64 {
-	client := s.engine.(*redisEngine).client
-	return [3]int64{n.dials.Load(), n.commands.Load(), client.calls.repeated.Load()}
+	client := s.engine.(*redisstore.Engine).Client
+	return [3]int64{n.dials.Load(), n.commands.Load(), client.Calls.Repeated.Load()}
 }
 
 // listen counts from now on.
 func (n *traffic) listen(t *testing.T, s *store) {
-	client := s.engine.(*redisEngine).client
+	client := s.engine.(*redisstore.Engine).Client
 	client.AddHook(n)
-	if cluster := client.cluster(); cluster != nil {
+	if cluster := client.Cluster(); cluster != nil {
 		require.NoError(t, cluster.ForEachShard(t.Context(), func(_ context.Context, node *redis.Client) error {
 			node.AddHook(n)
 			return nil
@@ -183,7 +186,7 @@ func TestRedisCircuitOpens(t *testing.T) {
 			cfg, ctx := redisCfg(url), t.Context()
 			cfg.Redis.CircuitFailures, cfg.Redis.CircuitCooldown = 3, time.Hour
 			s := openRedisStore(t, cfg, "docs", append(opts, WithLogger(slog.New(slog.DiscardHandler)))...)
-			require.NoError(t, s.Upsert(ctx, oneDoc))
+			require.NoError(t, s.Upsert(ctx, testkit.OneDoc))
 			require.Equal(t, "closed", figures(t, s).Redis.Circuit)
 			server.Kill()
 			_, err := s.Get(ctx, "a")
@@ -210,7 +213,7 @@ func TestRedisCircuitOpens(t *testing.T) {
 				return "", nil
 			})
 			require.ErrorIs(t, err, ErrUnavailable)
-			_, err = s.Insert(ctx, numbered(700))
+			_, err = s.Insert(ctx, testkit.Numbered(700))
 			var batch *BatchError
 			require.ErrorAs(t, err, &batch)
 			require.Len(t, batch.NotApplied, 700)
@@ -225,7 +228,7 @@ func TestRedisCircuitOpens(t *testing.T) {
 			require.ErrorIs(t, s.Ping(ctx), ErrUnavailable)
 			require.Greater(t, net.of(s)[1], before[1])
 			server.Restart()
-			require.NoError(t, await(func() bool { return s.Ping(ctx) == nil }))
+			require.NoError(t, testkit.Await(func() bool { return s.Ping(ctx) == nil }))
 			require.Equal(t, "open", figures(t, s).Redis.Circuit)
 		})
 	}
@@ -236,10 +239,10 @@ func TestRedisCircuitOpens(t *testing.T) {
 func TestRedisCircuitCloses(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, redistest.AppendFsyncAlways())
-	cfg, book := redisCfg(server.URL()), new(logBook)
+	cfg, book := redisCfg(server.URL()), new(testkit.LogBook)
 	cfg.Redis.CircuitFailures, cfg.Redis.CircuitCooldown = 5, 20*time.Millisecond
-	s := openRedisStore(t, cfg, "docs", WithLogger(book.logger()))
-	require.NoError(t, s.Upsert(t.Context(), numbered(64)))
+	s := openRedisStore(t, cfg, "docs", WithLogger(book.Logger()))
+	require.NoError(t, s.Upsert(t.Context(), testkit.Numbered(64)))
 	var wg sync.WaitGroup
 	var stop atomic.Bool
 	var refusals atomic.Int64
@@ -262,7 +265,7 @@ func TestRedisCircuitCloses(t *testing.T) {
 				if !errors.Is(err, ErrUnavailable) {
 					t.Error(err)
 				}
-				if refused := (*circuitError)(nil); errors.As(err, &refused) {
+				if refused := (*redisstore.CircuitError)(nil); errors.As(err, &refused) {
 					refusals.Add(1)
 					time.Sleep(time.Millisecond) // A refusal costs nothing; leave the others room.
 				}
@@ -271,19 +274,19 @@ func TestRedisCircuitCloses(t *testing.T) {
 	}
 	for range 3 {
 		server.Kill()
-		require.NoError(t, await(func() bool { return figures(t, s).Redis.Circuit == "open" }))
+		require.NoError(t, testkit.Await(func() bool { return figures(t, s).Redis.Circuit == "open" }))
 		server.Restart()
-		require.NoError(t, await(func() bool { return figures(t, s).Redis.Circuit == "closed" }))
+		require.NoError(t, testkit.Await(func() bool { return figures(t, s).Redis.Circuit == "closed" }))
 	}
 	stop.Store(true)
 	wg.Wait()
 	require.Positive(t, refusals.Load())
 	for op, call := range operations {
-		require.NoError(t, s.Upsert(t.Context(), oneDoc))
+		require.NoError(t, s.Upsert(t.Context(), testkit.OneDoc))
 		require.NoError(t, call(t.Context(), s), op)
 	}
-	require.GreaterOrEqual(t, len(book.warnings()), 3)
-	require.Contains(t, book.text(), "closed again")
+	require.GreaterOrEqual(t, len(book.Warnings()), 3)
+	require.Contains(t, book.Text(), "closed again")
 }
 
 // Its settings are checked like all others.

@@ -13,7 +13,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // A gate is a hook that holds single commands back and counts pipelines.
@@ -49,7 +51,7 @@ func (g *gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 
 // gatedCombiner returns a combiner whose groups are all on their way, until
 // the gate opens.
-func gatedCombiner(t *testing.T, most int) (*combiner, *gate, *sync.WaitGroup) {
+func gatedCombiner(t *testing.T, most int) (*redisstore.Combiner, *gate, *sync.WaitGroup) {
 	server := miniredis.RunT(t)
 	for i := range 100 {
 		require.NoError(t, server.Set(fmt.Sprint(i), fmt.Sprint("value ", i)))
@@ -58,44 +60,44 @@ func gatedCombiner(t *testing.T, most int) (*combiner, *gate, *sync.WaitGroup) {
 	t.Cleanup(func() { _ = client.Close() })
 	g := &gate{make(chan struct{}), make(chan struct{}), make(chan int, 100)}
 	client.AddHook(g)
-	c := newCombiner(sendTo(client), new(calls), nil, most)
+	c := redisstore.NewCombiner(redisstore.SendTo(client), new(redisstore.Calls), nil, most)
 	running := new(sync.WaitGroup)
-	for range groupsInFlight {
-		running.Go(func() { _ = c.do(t.Context(), redis.NewStringCmd(t.Context(), "get", "0")) })
+	for range redisstore.GroupsInFlight {
+		running.Go(func() { _ = c.Do(t.Context(), redis.NewStringCmd(t.Context(), "get", "0")) })
 		<-g.held
 	}
 	return c, g, running
 }
 
 // joined waits until that many commands are in the next group.
-func joined(t *testing.T, c *combiner, n int) {
+func joined(t *testing.T, c *redisstore.Combiner, n int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return len(c.queue) == 1 && c.queue[0].callers == n
-	}, slack, 100*time.Microsecond)
+		c.Mu.Lock()
+		defer c.Mu.Unlock()
+		return len(c.Queue) == 1 && c.Queue[0].Callers == n
+	}, testkit.Slack, 100*time.Microsecond)
 }
 
 // Nobody waits behind groups that are stuck, as long as there are connections.
 func TestCombinerStuckGroups(t *testing.T) {
-	c, g, running := gatedCombiner(t, groupsInFlight+2)
+	c, g, running := gatedCombiner(t, redisstore.GroupsInFlight+2)
 	set := func(ctx context.Context, id string) error {
-		return c.do(ctx, redis.NewStatusCmd(t.Context(), "set", id, id))
+		return c.Do(ctx, redis.NewStatusCmd(t.Context(), "set", id, id))
 	}
 	require.NoError(t, set(t.Context(), "1"))
 	require.NoError(t, set(context.Background(), "2"))
 	for range 2 { // Now all connections have a stuck group.
-		running.Go(func() { _ = c.do(t.Context(), redis.NewStringCmd(t.Context(), "get", "0")) })
+		running.Go(func() { _ = c.Do(t.Context(), redis.NewStringCmd(t.Context(), "get", "0")) })
 		<-g.held
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*overdue)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*redisstore.Overdue)
 	defer cancel()
 	require.ErrorIs(t, set(ctx, "3"), context.DeadlineExceeded)
 	close(g.open)
 	running.Wait()
-	c.calls.running.Wait()
-	require.True(t, c.idle())
+	c.Calls.Running.Wait()
+	require.True(t, c.Idle())
 }
 
 // Callers without an end to their patience are back when the socket's timeout
@@ -108,12 +110,12 @@ func TestRedisHungServerHoldsNobodyLonger(t *testing.T) {
 	server.Pause()
 	defer server.Resume()
 	began := time.Now()
-	together(t, 5000/stride, func(worker int) {
+	together(t, 5000/testkit.Stride, func(worker int) {
 		if _, err := s.Get(context.Background(), fmt.Sprint(worker)); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("%d: %v", worker, err)
 		}
 	})
-	require.Less(t, time.Since(began), retryAttempts*(cfg.Redis.SocketTimeout+retryMost)+slack)
+	require.Less(t, time.Since(began), redisstore.RetryAttempts*(cfg.Redis.SocketTimeout+redisstore.RetryMost)+testkit.Slack)
 }
 
 // Commands that come while groups are on their way go together, and each
@@ -123,17 +125,17 @@ func TestRedisHungServerHoldsNobodyLonger(t *testing.T) {
 func TestCombinerGroups(t *testing.T) {
 	for name, quits := range map[string]int{"nobody quits": -1, "the sender quits": 0, "another quits": 5} {
 		t.Run(name, func(t *testing.T) {
-			c, g, running := gatedCombiner(t, groupsInFlight)
+			c, g, running := gatedCombiner(t, redisstore.GroupsInFlight)
 			quit := make(chan error, 1)
 			ctx, cancel := context.WithCancel(t.Context())
 			for i := range 20 {
 				cmd := redis.NewStringCmd(t.Context(), "get", fmt.Sprint(i))
 				running.Go(func() {
 					if i == quits {
-						quit <- c.do(ctx, cmd)
+						quit <- c.Do(ctx, cmd)
 						return
 					}
-					err := c.do([]context.Context{t.Context(), context.Background()}[i%2], cmd)
+					err := c.Do([]context.Context{t.Context(), context.Background()}[i%2], cmd)
 					if err != nil || cmd.Val() != fmt.Sprint("value ", i) {
 						t.Errorf("%d is %q, %v", i, cmd.Val(), err)
 					}
@@ -148,7 +150,7 @@ func TestCombinerGroups(t *testing.T) {
 			running.Wait()
 			require.Equal(t, 20-min(quits+1, 1), <-g.sizes, "who quit has taken his command along")
 			require.Empty(t, g.sizes)
-			c.calls.running.Wait()
+			c.Calls.Running.Wait()
 		})
 	}
 }
@@ -157,25 +159,25 @@ func TestCombinerGroups(t *testing.T) {
 // caller gets his own value. Of one that MGET has no value for, it is not said
 // that it is not there.
 func TestCombinerReads(t *testing.T) {
-	c, g, running := gatedCombiner(t, groupsInFlight)
+	c, g, running := gatedCombiner(t, redisstore.GroupsInFlight)
 	ids := []string{"1", "absent", "2", "3", "1"}
 	ctx, cancel := context.WithCancel(t.Context())
 	quit := make(chan error, 1)
 	for i, id := range ids {
 		running.Go(func() {
-			got, err := c.read([]context.Context{t.Context(), context.Background()}[i%2], "", id)
-			want := readResult{json.RawMessage("value " + id), true}
+			got, err := c.Read([]context.Context{t.Context(), context.Background()}[i%2], "", id)
+			want := redisstore.ReadResult{Value: json.RawMessage("value " + id), Sure: true}
 			if id == "absent" {
-				want = readResult{}
+				want = redisstore.ReadResult{}
 			}
-			if err != nil || got.sure != want.sure || string(got.value) != string(want.value) {
-				t.Errorf("%s is %q, %v, %v", id, got.value, got.sure, err)
+			if err != nil || got.Sure != want.Sure || string(got.Value) != string(want.Value) {
+				t.Errorf("%s is %q, %v, %v", id, got.Value, got.Sure, err)
 			}
 		})
 		joined(t, c, i+1)
 	}
 	running.Go(func() {
-		_, err := c.read(ctx, "", "4")
+		_, err := c.Read(ctx, "", "4")
 		quit <- err
 	})
 	joined(t, c, len(ids)+1)
@@ -184,7 +186,7 @@ func TestCombinerReads(t *testing.T) {
 	close(g.open)
 	running.Wait()
 	require.Empty(t, g.sizes, "a pipeline was sent, not an MGET alone")
-	c.calls.running.Wait()
+	c.Calls.Running.Wait()
 }
 
 // Get finds out what is no document by itself, in whatever company: what is
@@ -241,18 +243,18 @@ func together(t *testing.T, n int, do func(worker int)) {
 
 // A panic in the goroutine of one caller is no acknowledgement for the others.
 func TestCombinerPanic(t *testing.T) {
-	c, g, running := gatedCombiner(t, groupsInFlight)
+	c, g, running := gatedCombiner(t, redisstore.GroupsInFlight)
 	running.Go(func() {
 		defer func() {
 			if recover() == nil {
 				t.Error("the panic was lost")
 			}
 		}()
-		_ = c.do(context.Background(), redis.NewStringCmd(t.Context(), "get", "panic"))
+		_ = c.Do(context.Background(), redis.NewStringCmd(t.Context(), "get", "panic"))
 	})
 	joined(t, c, 1)
 	running.Go(func() {
-		if err := c.do(context.Background(), redis.NewStatusCmd(t.Context(), "set", "1", "2")); !errors.Is(err, errNoAnswer) {
+		if err := c.Do(context.Background(), redis.NewStatusCmd(t.Context(), "set", "1", "2")); !errors.Is(err, redisstore.ErrNoAnswer) {
 			t.Errorf("the other one got %v", err)
 		}
 	})
@@ -286,7 +288,7 @@ func TestRedisLaneIsCut(t *testing.T) {
 	cfg := redisCfg(server.URL())
 	cfg.Redis.MaxConnections, cfg.Redis.SocketTimeout = 2, time.Minute
 	s := openRedisStore(t, cfg, "docs")
-	lane := s.engine.(*redisEngine).client.lane
+	lane := s.engine.(*redisstore.Engine).Client.Lane
 	stuck := func(ctx context.Context) chan error {
 		got := make(chan error, 1)
 		go func() {
@@ -294,20 +296,20 @@ func TestRedisLaneIsCut(t *testing.T) {
 			got <- err
 		}()
 		require.Eventually(t, func() bool {
-			if lane.busy.TryLock() {
-				lane.busy.Unlock()
+			if lane.Busy.TryLock() {
+				lane.Busy.Unlock()
 				return false
 			}
 			return true
-		}, slack, time.Millisecond)
+		}, testkit.Slack, time.Millisecond)
 		return got
 	}
 	rested := func() {
 		t.Helper()
-		require.NoError(t, await(func() bool {
+		require.NoError(t, testkit.Await(func() bool {
 			_, err := s.Get(t.Context(), "0")
 			require.ErrorIs(t, err, ErrNotFound)
-			return lane.client.Load() != nil
+			return lane.Client.Load() != nil
 		}), "the lane is not used")
 	}
 	for range 2 {
@@ -323,7 +325,7 @@ func TestRedisLaneIsCut(t *testing.T) {
 		err = <-got
 		require.ErrorIs(t, err, context.Canceled)
 		require.NotErrorIs(t, err, ErrUnavailable)
-		require.Nil(t, lane.client.Load(), "the lane was not cut")
+		require.Nil(t, lane.Client.Load(), "the lane was not cut")
 		server.Resume()
 	}
 	rested()

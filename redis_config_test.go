@@ -9,6 +9,10 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+
+	"github.com/ngraf/kv/internal/redisstore"
+	"github.com/ngraf/kv/internal/testkit"
+
 	neturl "net/url"
 	"os"
 	"path/filepath"
@@ -26,19 +30,19 @@ import (
 
 // undialled makes the client that the environment asks for, as a factory does
 // with its first namespace, but connects to nothing.
-func undialled(t *testing.T, vars map[string]string, book *logBook) (Config, redis.UniversalClient) {
+func undialled(t *testing.T, vars map[string]string, book *testkit.LogBook) (Config, redis.UniversalClient) {
 	t.Helper()
 	vars["STORAGE_KV_BACKEND"] = "redis"
 	cfg, err := fromMap(vars)
 	require.NoError(t, err)
-	c, err := connectRedis(settledOptions(t, cfg, WithLogger(book.logger())))
+	c, err := redisstore.Connect(settledOptions(t, cfg, WithLogger(book.Logger())))
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = c.close() })
+	t.Cleanup(func() { _ = c.Shut() })
 	return cfg, c.UniversalClient
 }
 
 // settledOptions are what a factory makes its client from.
-func settledOptions(t *testing.T, cfg Config, opts ...Option) redisOptions {
+func settledOptions(t *testing.T, cfg Config, opts ...Option) redisstore.Options {
 	t.Helper()
 	f, err := NewFactory(cfg, opts...)
 	require.NoError(t, err)
@@ -62,7 +66,7 @@ func requireFixedOptions(t *testing.T, o *redis.Options) {
 // Every Redis variable reaches the client, from the environment on.
 func TestRedisVariablesReachTheClient(t *testing.T) {
 	certs := redistest.Start(t, redistest.TLS("yes")).TLS
-	book := new(logBook)
+	book := new(testkit.LogBook)
 	cfg, c := undialled(t, map[string]string{
 		"REDIS_URL": "rediss://127.0.0.1:7777/7", "REDIS_USERNAME": "jo", "REDIS_PASSWORD": "p #/w",
 		"REDIS_KEY_PREFIX": "pre", "REDIS_MAX_CONNECTIONS": "17 # enough", "REDIS_CONNECTION_TIMEOUT": "1.5",
@@ -87,15 +91,15 @@ func TestRedisVariablesReachTheClient(t *testing.T) {
 	require.GreaterOrEqual(t, int(o.TLSConfig.MinVersion), 0x0303)
 	require.Len(t, o.TLSConfig.Certificates, 1)
 	require.True(t, certs.Config(false).RootCAs.Equal(o.TLSConfig.RootCAs))
-	e := newRedisEngine(&redisClient{}, settledOptions(t, cfg, WithLogger(book.logger())), "docs", nil)
-	require.Equal(t, "pre:docs:", e.prefix)
-	require.True(t, e.save)
-	require.Empty(t, book.warnings())
+	e := redisstore.New(&redisstore.Client{}, settledOptions(t, cfg, WithLogger(book.Logger())), "docs", nil)
+	require.Equal(t, "pre:docs:", e.Prefix)
+	require.True(t, e.Save)
+	require.Empty(t, book.Warnings())
 }
 
 // The defaults are those of design.md's table.
 func TestRedisDefaultsReachTheClient(t *testing.T) {
-	cfg, c := undialled(t, map[string]string{}, new(logBook))
+	cfg, c := undialled(t, map[string]string{}, new(testkit.LogBook))
 	o := c.(*redis.Client).Options()
 	requireFixedOptions(t, o)
 	require.Equal(t, "localhost:6379", o.Addr)
@@ -103,15 +107,15 @@ func TestRedisDefaultsReachTheClient(t *testing.T) {
 	require.Equal(t, []time.Duration{5 * time.Second, 5 * time.Second, 5 * time.Second, 30 * time.Second},
 		[]time.Duration{o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.ConnMaxIdleTime})
 	require.Nil(t, o.TLSConfig)
-	e := newRedisEngine(&redisClient{}, settledOptions(t, cfg), "docs", nil)
-	require.Equal(t, "nano_graphrag:docs:", e.prefix)
-	require.False(t, e.save)
+	e := redisstore.New(&redisstore.Client{}, settledOptions(t, cfg), "docs", nil)
+	require.Equal(t, "nano_graphrag:docs:", e.Prefix)
+	require.False(t, e.Save)
 }
 
 // redis-py's URL options are understood, and the URL beats the variables with
 // a warning for each that says otherwise.
 func TestRedisURLOptionsWin(t *testing.T) {
-	book := new(logBook)
+	book := new(testkit.LogBook)
 	_, c := undialled(t, map[string]string{
 		"REDIS_URL": "redis://url-user:url%20pw@h:1/2?socket_timeout=0.25&socket_connect_timeout=3&max_connections=9" +
 			"&health_check_interval=0&client_name=me&protocol=2&decode_responses=True&db=4",
@@ -123,12 +127,12 @@ func TestRedisURLOptionsWin(t *testing.T) {
 	require.Equal(t, 250*time.Millisecond, o.ReadTimeout)
 	require.Equal(t, 3*time.Second, o.DialTimeout)
 	require.LessOrEqual(t, o.ConnMaxIdleTime, time.Duration(0), "0 means never, as in redis-py")
-	warnings := book.warnings()
+	warnings := book.Warnings()
 	require.Len(t, warnings, 5, "the connection timeouts agree: %v", warnings)
 	for _, name := range []string{"REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_MAX_CONNECTIONS", "REDIS_SOCKET_TIMEOUT", "REDIS_HEALTH_CHECK_INTERVAL"} {
-		require.Contains(t, book.text(), name)
+		require.Contains(t, book.Text(), name)
 	}
-	require.NotContains(t, book.text(), "pw")
+	require.NotContains(t, book.Text(), "pw")
 }
 
 // master_name makes it Sentinel, several addr or cluster=true make it Cluster;
@@ -143,7 +147,7 @@ func TestRedisURLKindsReachTheClient(t *testing.T) {
 	} {
 		vars := maps.Clone(common)
 		vars["REDIS_URL"] = url
-		_, c := undialled(t, vars, new(logBook))
+		_, c := undialled(t, vars, new(testkit.LogBook))
 		o := c.(*redis.ClusterClient).Options()
 		require.Equal(t, addrs, o.Addrs, url)
 		require.LessOrEqual(t, o.MaxRetries, 0)
@@ -153,13 +157,13 @@ func TestRedisURLKindsReachTheClient(t *testing.T) {
 	}
 	vars := maps.Clone(common)
 	vars["REDIS_URL"] = "redis://s1:1/5?addr=s2&master_name=mymaster&sentinel_username=su&sentinel_password=sp"
-	_, c := undialled(t, vars, new(logBook))
+	_, c := undialled(t, vars, new(testkit.LogBook))
 	o := c.(*redis.Client).Options()
 	requireFixedOptions(t, o)
 	require.Equal(t, []any{"FailoverClient", 5, "pw", 3, 2 * time.Second}, []any{o.Addr, o.DB, o.Password, o.PoolSize, o.ReadTimeout})
 	s, err := RedisConfig{URL: RedisURL(vars["REDIS_URL"])}.settle()
 	require.NoError(t, err)
-	u, err := s.options().universal()
+	u, err := s.options().Universal()
 	require.NoError(t, err)
 	require.Equal(t, []any{"mymaster", "su", "sp"}, []any{u.MasterName, u.SentinelUsername, u.SentinelPassword})
 	require.Equal(t, []string{"s1:1", "s2:6379"}, u.Addrs)
@@ -283,11 +287,11 @@ func TestSecretsAreInNoErrorOfOpen(t *testing.T) {
 		"cluster":        "redis://:" + secret + "@" + closed.Addr().String() + "?cluster=true",
 		"sentinel":       "redis://:" + secret + "@" + closed.Addr().String() + "?master_name=m&sentinel_password=" + secret,
 	} {
-		book := new(logBook)
-		_, err := Open(t.Context(), Config{Backend: "redis", Redis: RedisConfig{URL: RedisURL(url)}}, "docs", WithLogger(book.logger()))
+		book := new(testkit.LogBook)
+		_, err := Open(t.Context(), Config{Backend: "redis", Redis: RedisConfig{URL: RedisURL(url)}}, "docs", WithLogger(book.Logger()))
 		require.Error(t, err, name)
-		text := fmt.Sprintf("%v %+v %#v %q", err, err, err, err) + book.text()
-		for e := range causes(err) {
+		text := fmt.Sprintf("%v %+v %#v %q", err, err, err, err) + book.Text()
+		for e := range testkit.Causes(err) {
 			text += fmt.Sprintf("%v %+v", e, e)
 		}
 		require.NotContains(t, text, secret, name)
@@ -374,7 +378,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	for name := range bad {
 		require.ErrorContains(t, err, name+":")
 	}
-	for e := range causes(err) {
+	for e := range testkit.Causes(err) {
 		if joined, ok := e.(interface{ Unwrap() []error }); !ok || len(joined.Unwrap()) == 2 {
 			continue
 		}
@@ -416,7 +420,7 @@ func TestRedisLoginsFailFast(t *testing.T) {
 		require.ErrorContains(t, err, "may not")
 		require.NotErrorIs(t, err, ErrUnavailable)
 		require.NotContains(t, err.Error(), "GEHEIM")
-		err = s.Upsert(t.Context(), numbered(1))
+		err = s.Upsert(t.Context(), testkit.Numbered(1))
 		require.Error(t, err)
 		require.NotErrorIs(t, err, ErrUnavailable)
 		info := c.Info(t.Context(), "commandstats").Val()
@@ -433,22 +437,22 @@ func TestRedisTLS(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "127.0.0.1", host)
 	full := RedisConfig{URL: RedisURL(server.URL()), CAFile: server.TLS.CAFile, CertFile: server.TLS.CertFile, KeyFile: server.TLS.KeyFile}
-	try := func(change func(c *RedisConfig), book *logBook) error {
+	try := func(change func(c *RedisConfig), book *testkit.LogBook) error {
 		c := full
 		change(&c)
-		s, err := Open(t.Context(), Config{Backend: "redis", Redis: c}, "docs", WithLogger(book.logger()))
+		s, err := Open(t.Context(), Config{Backend: "redis", Redis: c}, "docs", WithLogger(book.Logger()))
 		if err != nil {
 			return err
 		}
-		return errors.Join(s.Upsert(t.Context(), oneDoc), s.Close())
+		return errors.Join(s.Upsert(t.Context(), testkit.OneDoc), s.Close())
 	}
-	book := new(logBook)
+	book := new(testkit.LogBook)
 	require.NoError(t, try(func(*RedisConfig) {}, book))
 	require.NoError(t, try(func(c *RedisConfig) { c.URL, c.ServerName = RedisURL("rediss://127.0.0.1:"+port), "localhost" }, book))
-	require.Empty(t, book.warnings())
+	require.Empty(t, book.Warnings())
 	require.NoError(t, try(func(c *RedisConfig) { c.URL, c.CAFile = c.URL+"?ssl_cert_reqs=none", "" }, book))
-	require.Len(t, book.warnings(), 1)
-	require.Contains(t, book.text(), "not verified")
+	require.Len(t, book.Warnings(), 1)
+	require.Contains(t, book.Text(), "not verified")
 	for want, change := range map[string]func(c *RedisConfig){
 		"unknown authority":    func(c *RedisConfig) { c.CAFile = "" },
 		"not other.example":    func(c *RedisConfig) { c.ServerName = "other.example" },
@@ -458,7 +462,7 @@ func TestRedisTLS(t *testing.T) {
 		"no PEM certificate":   func(c *RedisConfig) { c.CAFile = server.TLS.KeyFile },
 		"need a rediss:// URL": func(c *RedisConfig) { c.URL = RedisURL("redis://" + server.Addr) },
 	} {
-		err := try(change, new(logBook))
+		err := try(change, new(testkit.LogBook))
 		require.ErrorContains(t, err, want)
 		if remote := want == "" || strings.Contains(want, "authority") || strings.Contains(want, "other"); remote {
 			require.ErrorIs(t, err, ErrUnavailable)
@@ -500,7 +504,7 @@ func TestRedisLoggerOfTheProgramIsLeftAlone(t *testing.T) {
 	l := new(programLogger)
 	redis.SetLogger(l)
 	defer logging.Enable()
-	_, err := Open(t.Context(), redisCfg("redis://"+nobody.addr+"?master_name=m"), "docs", WithLogger(new(logBook).logger()))
+	_, err := Open(t.Context(), redisCfg("redis://"+nobody.addr+"?master_name=m"), "docs", WithLogger(new(testkit.LogBook).Logger()))
 	require.ErrorIs(t, err, ErrUnavailable)
 	require.Positive(t, l.lines.Load())
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // hangingUp closes some connections as soon as it has accepted them.
@@ -29,16 +30,16 @@ func (l *hangingUp) Accept() (net.Conn, error) {
 // A connection that breaks before the server has said anything has carried no
 // command of ours: every call may be repeated, and no outcome is unknown.
 func TestRedisConnectionBreaksBeforeItIsReady(t *testing.T) {
-	server, proxy := redistest.Start(t), startProxy(t)
+	server, proxy := redistest.Start(t), testkit.StartProxy(t)
 	door := &hangingUp{Listener: proxy.Listener}
 	proxy.Listener = door
-	proxy.forward(server.Addr)
+	proxy.Forward(server.Addr)
 	cfg := redisCfg("redis://" + proxy.Addr().String())
 	cfg.Redis.HealthCheckInterval = 1 // Every call makes a connection.
 	s := openRedisStore(t, cfg, "docs")
 
 	door.times.Store(2)
-	n, err := s.Insert(t.Context(), oneDoc)
+	n, err := s.Insert(t.Context(), testkit.OneDoc)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	require.EqualValues(t, 2, figures(t, s).Redis.Retries)
@@ -50,6 +51,6 @@ func TestRedisConnectionBreaksBeforeItIsReady(t *testing.T) {
 		require.NotErrorIs(t, err, ErrOutcomeUnknown, op)
 		require.ErrorContains(t, err, "before it was ready", op)
 	}
-	require.Equal(t, []string{"nano_graphrag:docs:a"}, allKeys(t, server.Client()))
+	require.Equal(t, []string{"nano_graphrag:docs:a"}, testkit.AllKeys(t, server.Client()))
 	door.times.Store(0)
 }

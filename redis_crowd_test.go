@@ -16,10 +16,11 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 const (
-	crowd       = 10_000 / stride // The race detector knows 8,128 goroutines.
+	crowd       = 10_000 / testkit.Stride // The race detector knows 8,128 goroutines.
 	crowdPool   = 50
 	crowdMemory = 32 << 10 // bytes a caller, at most: its stack, its command, its share of the buffers
 )
@@ -41,7 +42,7 @@ func TestCrowd(t *testing.T) {
 				opened, err := f.Open(t.Context(), fmt.Sprintf("%s-%t", name, cancellable))
 				require.NoError(t, err)
 				s := opened.(*store)
-				require.NoError(t, s.Upsert(t.Context(), numbered(crowd)))
+				require.NoError(t, s.Upsert(t.Context(), testkit.Numbered(crowd)))
 				for op, call := range crowdCalls {
 					peak := rush(t, cancellable, func(ctx context.Context, i int) error { return call(ctx, s, i) })
 					t.Logf("%s, cancellable %t: %d bytes a caller", op, cancellable, peak/crowd)
@@ -49,10 +50,10 @@ func TestCrowd(t *testing.T) {
 				}
 				require.Len(t, listed(t, s), 2*crowd, "what was there, and what was inserted")
 			}
-			require.LessOrEqual(t, tcpClients(t, server), crowdPool)
+			require.LessOrEqual(t, testkit.TcpClients(t, server), crowdPool)
 			require.LessOrEqual(t, received(t, server)-connections, crowdPool, "connections made")
 			require.NoError(t, f.Close())
-			require.NoError(t, await(func() bool { return tcpClients(t, server) == 0 }))
+			require.NoError(t, testkit.Await(func() bool { return testkit.TcpClients(t, server) == 0 }))
 			goleak.VerifyNone(t, before)
 		})
 	}

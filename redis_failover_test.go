@@ -16,7 +16,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 const failoverWriters = 16
@@ -111,7 +113,7 @@ func (l *ledger) lost(s *store) int {
 	return lost
 }
 
-func failoverStore(t *testing.T, url string, want Replicas) *store {
+func failoverStore(t *testing.T, url string, want redisstore.Replicas) *store {
 	cfg := redisCfg(url)
 	cfg.Redis.WaitReplicas, cfg.Redis.SocketTimeout, cfg.Redis.ConnectionTimeout = want, 2*time.Second, 2*time.Second
 	return openRedisStore(t, cfg, "docs", WithLogger(slog.New(slog.DiscardHandler)))
@@ -122,18 +124,18 @@ func failoverStore(t *testing.T, url string, want Replicas) *store {
 // or for all, acknowledges nothing meanwhile.
 func TestWaitOneOfTwoIsCaught(t *testing.T) {
 	t.Parallel()
-	for _, want := range []Replicas{0, 1, 2, AllReplicas} {
+	for _, want := range []redisstore.Replicas{0, 1, 2, redisstore.AllReplicas} {
 		t.Run(want.String(), func(t *testing.T) {
 			group := startReplicated(t, 2)
 			l := startLedger(t, failoverStore(t, group.master.URL(), want))
 			l.more(100)
 			behind := group.replicas[0]
 			require.NoError(t, behind.Client().Do(t.Context(), "replicaof", "no", "one").Err())
-			require.NoError(t, await(func() bool { return group.online(t) == 1 }))
+			require.NoError(t, testkit.Await(func() bool { return group.online(t) == 1 }))
 			if want == 0 || want == 1 {
 				l.more(100)
 			} else {
-				require.NoError(t, await(func() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.failed >= failoverWriters }))
+				require.NoError(t, testkit.Await(func() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.failed >= failoverWriters }))
 			}
 			group.master.Kill()
 			l.end()
@@ -202,7 +204,7 @@ func TestSentinelFailoverRounds(t *testing.T) {
 		kinds = slices.Repeat(slices.Sorted(maps.Keys(takeovers)), n)
 	}
 	for _, kind := range kinds {
-		for _, want := range []Replicas{0, AllReplicas} {
+		for _, want := range []redisstore.Replicas{0, redisstore.AllReplicas} {
 			t.Run(kind+"/"+want.String(), func(t *testing.T) {
 				group := redistest.StartSentinel(t, 2, 3, redistest.Password("secret"))
 				l := startLedger(t, failoverStore(t, group.URL(), want))
@@ -215,7 +217,7 @@ func TestSentinelFailoverRounds(t *testing.T) {
 				l.end()
 				lost := l.lost(failoverStore(t, group.URL(), 0))
 				t.Logf("%d acknowledged, %d lost, %d calls failed", len(l.acked), lost, l.failed)
-				if want == AllReplicas {
+				if want == redisstore.AllReplicas {
 					require.Zero(t, lost)
 				}
 			})
@@ -227,9 +229,9 @@ func TestSentinelFailoverRounds(t *testing.T) {
 // WAIT for its replica nothing that was acknowledged is lost.
 func TestClusterFailoverRounds(t *testing.T) {
 	t.Parallel()
-	wants := []Replicas{AllReplicas}
+	wants := []redisstore.Replicas{redisstore.AllReplicas}
 	if n := soakRounds(); n > 0 {
-		wants = slices.Repeat([]Replicas{0, AllReplicas}, n)
+		wants = slices.Repeat([]redisstore.Replicas{0, redisstore.AllReplicas}, n)
 	}
 	for _, want := range wants {
 		t.Run(want.String(), func(t *testing.T) {
@@ -252,7 +254,7 @@ func TestClusterFailoverRounds(t *testing.T) {
 			l.end()
 			lost := l.lost(failoverStore(t, cluster.URL(), 0))
 			t.Logf("%d acknowledged, %d lost, %d calls failed", len(l.acked), lost, l.failed)
-			if want == AllReplicas {
+			if want == redisstore.AllReplicas {
 				require.Zero(t, lost)
 			}
 		})
@@ -268,7 +270,7 @@ func caughtUp(t *testing.T, cluster *redistest.Cluster, master *redistest.Server
 		return n
 	}
 	want, replica := offset(master, "master_repl_offset"), cluster.ReplicasOf(master)[0]
-	require.NoError(t, await(func() bool { return offset(replica, "slave_repl_offset") >= want }))
+	require.NoError(t, testkit.Await(func() bool { return offset(replica, "slave_repl_offset") >= want }))
 }
 
 // Server kill -9 with appendfsync always, 20 times: nothing that was

@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // Dial refused, and a server that does not answer: ErrUnavailable naming host
@@ -40,7 +41,7 @@ func TestRedisOpenIsBounded(t *testing.T) {
 		cfg.Redis.ConnectionTimeout, cfg.Redis.SocketTimeout = 300*time.Millisecond, time.Minute
 		began := time.Now()
 		_, err := Open(t.Context(), cfg, "docs")
-		require.Less(t, time.Since(began), 300*time.Millisecond+slack)
+		require.Less(t, time.Since(began), 300*time.Millisecond+testkit.Slack)
 		require.ErrorIs(t, err, ErrUnavailable)
 		require.ErrorContains(t, err, addr)
 		require.NotContains(t, err.Error(), "GEHEIM")
@@ -50,7 +51,7 @@ func TestRedisOpenIsBounded(t *testing.T) {
 		began = time.Now()
 		_, err = Open(ctx, cfg, "docs")
 		cancel()
-		require.Less(t, time.Since(began), slack)
+		require.Less(t, time.Since(began), testkit.Slack)
 		require.Error(t, err)
 	}
 }
@@ -78,7 +79,7 @@ func TestRedisContextEndsACall(t *testing.T) {
 				defer cancel()
 				began := time.Now()
 				err := op(ctx, patient)
-				if took := time.Since(began); took > 100*time.Millisecond+slack {
+				if took := time.Since(began); took > 100*time.Millisecond+testkit.Slack {
 					t.Errorf("%s, %s: took %v", name, end, took)
 				}
 				if !errors.Is(err, want) || errors.Is(err, ErrUnavailable) {
@@ -98,7 +99,7 @@ func TestRedisContextEndsACall(t *testing.T) {
 	wg.Wait()
 	server.Resume()
 	for name, op := range operations {
-		require.Eventually(t, func() bool { err := op(t.Context(), patient); return err == nil || errors.Is(err, ErrNotFound) }, slack, time.Millisecond, name)
+		require.Eventually(t, func() bool { err := op(t.Context(), patient); return err == nil || errors.Is(err, ErrNotFound) }, testkit.Slack, time.Millisecond, name)
 	}
 }
 
@@ -109,7 +110,7 @@ func TestRedisNoStrangersReply(t *testing.T) {
 	cfg := redisCfg(server.URL())
 	cfg.Redis.MaxConnections = 6
 	s := openRedisStore(t, cfg, "docs")
-	require.NoError(t, s.Upsert(t.Context(), numbered(100)))
+	require.NoError(t, s.Upsert(t.Context(), testkit.Numbered(100)))
 	var wg sync.WaitGroup
 	var read, gaveUp atomic.Int64
 	check := func(id string, value json.RawMessage, err error) {
@@ -181,7 +182,7 @@ func TestRedisStatesThatPass(t *testing.T) {
 	}{
 		"OOM":         {set("maxmemory", "1"), set("maxmemory", "0"), "maxmemory", "upsert"},
 		"NOREPLICAS":  {set("min-replicas-to-write", "1"), set("min-replicas-to-write", "0"), "min-replicas-to-write", "upsert"},
-		"max clients": {func() error { return errors.Join(set("maxclients", "1")(), killTCP(ctx, server)) }, set("maxclients", "1000"), "raise maxclients", "insert"},
+		"max clients": {func() error { return errors.Join(set("maxclients", "1")(), testkit.KillTCP(ctx, server)) }, set("maxclients", "1000"), "raise maxclients", "insert"},
 		"READONLY": {func() error { return c.ReplicaOf(ctx, "127.0.0.1", "1").Err() }, func() error { return c.ReplicaOf(ctx, "no", "one").Err() },
 			"replica", "upsert"},
 		"MASTERDOWN": {func() error {
@@ -193,7 +194,7 @@ func TestRedisStatesThatPass(t *testing.T) {
 		"BUSY": {func() error { go c.Eval(context.Background(), "while true do end", nil); return awaitBusy(ctx, server) },
 			func() error { return c.ScriptKill(ctx).Err() }, "script", "get"},
 	} {
-		require.NoError(t, s.Upsert(ctx, oneDoc), code)
+		require.NoError(t, s.Upsert(ctx, testkit.OneDoc), code)
 		require.NoError(t, state.enter(), code)
 		for range 2 {
 			err := operations[state.op](ctx, s)
@@ -201,22 +202,22 @@ func TestRedisStatesThatPass(t *testing.T) {
 			require.NotErrorIs(t, err, ErrOutcomeUnknown, code)
 			t.Logf("%s: %v", code, err)
 		}
-		require.NoError(t, await(func() bool { // A full server may hang up before its words are read.
+		require.NoError(t, testkit.Await(func() bool { // A full server may hang up before its words are read.
 			return strings.Contains(fmt.Sprint(operations[state.op](ctx, s)), state.remedy)
 		}), code)
 		require.NoError(t, state.leave(), code)
-		require.Eventually(t, func() bool { return s.Upsert(ctx, oneDoc) == nil }, 5*time.Second, 5*time.Millisecond, code)
+		require.Eventually(t, func() bool { return s.Upsert(ctx, testkit.OneDoc) == nil }, 5*time.Second, 5*time.Millisecond, code)
 	}
 }
 
 func awaitFailedSave(ctx context.Context, server *redistest.Server) error {
-	return await(func() bool {
+	return testkit.Await(func() bool {
 		return strings.Contains(server.Client().Info(ctx, "persistence").Val(), "rdb_last_bgsave_status:err")
 	})
 }
 
 func awaitBusy(ctx context.Context, server *redistest.Server) error {
-	return await(func() bool {
+	return testkit.Await(func() bool {
 		err := server.Client().Ping(ctx).Err()
 		return err != nil && strings.HasPrefix(err.Error(), "BUSY")
 	})
@@ -231,14 +232,14 @@ func TestRedisLoadingAndClusterDown(t *testing.T) {
 
 	server := redistest.Start(t, redistest.Arg("--enable-debug-command", "yes", "--key-load-delay", "700", "--loading-process-events-interval-bytes", "1024"))
 	s := openRedisStore(t, redisCfg(server.URL()), "docs")
-	require.NoError(t, s.Upsert(t.Context(), numbered(1500)))
+	require.NoError(t, s.Upsert(t.Context(), testkit.Numbered(1500)))
 	done := make(chan struct{})
 	go func() { defer close(done); server.Client().Do(context.Background(), "debug", "reload") }()
-	require.NoError(t, await(func() bool { _, err = s.Get(t.Context(), "id-1"); return err != nil }))
+	require.NoError(t, testkit.Await(func() bool { _, err = s.Get(t.Context(), "id-1"); return err != nil }))
 	require.ErrorIs(t, err, ErrUnavailable)
 	require.ErrorContains(t, err, "LOADING")
 	<-done
-	require.NoError(t, await(func() bool { _, err = s.Get(t.Context(), "id-1"); return err == nil }))
+	require.NoError(t, testkit.Await(func() bool { _, err = s.Get(t.Context(), "id-1"); return err == nil }))
 }
 
 // OOM in the middle of a batch: its lists partition the ids and tell the
@@ -265,7 +266,7 @@ func TestRedisOutOfMemoryMidBatch(t *testing.T) {
 	n, err := s.Delete(t.Context(), batch.Applied...)
 	require.NoError(t, err)
 	require.Len(t, batch.Applied, n)
-	require.NoError(t, s.Upsert(t.Context(), oneDoc))
+	require.NoError(t, s.Upsert(t.Context(), testkit.OneDoc))
 }
 
 // A server that comes back serves the same store again: no call meets a
@@ -277,7 +278,7 @@ func TestRedisServerComesBack(t *testing.T) {
 	cfg.Redis.MaxConnections = 5
 	s := openRedisStore(t, cfg, "docs")
 	for _, name := range slices.Sorted(maps.Keys(operations)) {
-		require.NoError(t, s.Upsert(t.Context(), oneDoc))
+		require.NoError(t, s.Upsert(t.Context(), testkit.OneDoc))
 		var wg sync.WaitGroup
 		for range 50 { // Fills the pool.
 			wg.Go(func() { _, _ = s.Get(t.Context(), "a") })
@@ -287,7 +288,7 @@ func TestRedisServerComesBack(t *testing.T) {
 		if name == "get" || name == "upsert" {
 			require.ErrorIs(t, operations[name](t.Context(), s), ErrUnavailable, name)
 			server.Restart()
-			require.NoError(t, await(func() bool { return operations[name](t.Context(), s) == nil }))
+			require.NoError(t, testkit.Await(func() bool { return operations[name](t.Context(), s) == nil }))
 			continue
 		}
 		server.Restart()
@@ -298,9 +299,9 @@ func TestRedisServerComesBack(t *testing.T) {
 // Timeout or EOF after the write: what is idempotent is repeated, for the rest
 // the outcome is unknown and nothing is repeated (reliability.md, 1).
 func TestRedisLostReply(t *testing.T) {
-	proxy := startProxy(t)
+	proxy := testkit.StartProxy(t)
 	server := redistest.Start(t)
-	proxy.forward(server.Addr)
+	proxy.Forward(server.Addr)
 	testLostReply(t, proxy, server, "redis://"+proxy.Addr().String())
 	// Neither does a given client with go-redis's defaults repeat anything.
 	client := redis.NewClient(&redis.Options{Addr: proxy.Addr().String()})
@@ -310,15 +311,15 @@ func TestRedisLostReply(t *testing.T) {
 
 // The same in a Cluster, whose one node says that it is the proxy.
 func TestRedisLostReplyInCluster(t *testing.T) {
-	proxy := startProxy(t)
+	proxy := testkit.StartProxy(t)
 	_, port, err := net.SplitHostPort(proxy.Addr().String())
 	require.NoError(t, err)
 	server := redistest.StartCluster(t, 1, 0, redistest.Arg("--cluster-announce-port", port)).Nodes[0]
-	proxy.forward(server.Addr)
+	proxy.Forward(server.Addr)
 	testLostReply(t, proxy, server, "redis://"+proxy.Addr().String()+"?cluster=true")
 }
 
-func testLostReply(t *testing.T, proxy *droppingProxy, server *redistest.Server, url string, opts ...Option) {
+func testLostReply(t *testing.T, proxy *testkit.DroppingProxy, server *redistest.Server, url string, opts ...Option) {
 	c, ctx := server.Client(), t.Context()
 	s := openRedisStore(t, redisCfg(url), "docs", opts...)
 	var deleted, inserted int
@@ -332,15 +333,15 @@ func testLostReply(t *testing.T, proxy *droppingProxy, server *redistest.Server,
 		op      func() error
 		unknown bool
 	}{
-		{"set", 2, func() error { return s.Upsert(ctx, oneDoc) }, false},
+		{"set", 2, func() error { return s.Upsert(ctx, testkit.OneDoc) }, false},
 		{"get", 2, func() error { _, err := s.Get(ctx, "a"); return err }, false},
 		{many, manyCalls, func() error { _, err := s.GetMany(ctx, []string{"a", "b"}); return err }, false},
 		{"exists", 2, func() error { _, err := s.Missing(ctx, []string{"a"}); return err }, false},
 		{"scan", 2, func() error { return operations["keys"](ctx, s) }, false},
 		{"unlink", 1, func() (err error) { deleted, err = s.Delete(ctx, "a"); return err }, true},
-		{"set", 1, func() (err error) { inserted, err = s.Insert(ctx, oneDoc); return err }, true},
+		{"set", 1, func() (err error) { inserted, err = s.Insert(ctx, testkit.OneDoc); return err }, true},
 		{"set", 2, func() (err error) {
-			inserted, err = s.Insert(ctx, map[string]json.RawMessage{"c": oneDoc["a"], "d": oneDoc["a"]})
+			inserted, err = s.Insert(ctx, map[string]json.RawMessage{"c": testkit.OneDoc["a"], "d": testkit.OneDoc["a"]})
 			return err
 		}, true},
 		{"unlink", 6, func() error { return s.Drop(ctx) }, false},
@@ -348,10 +349,10 @@ func testLostReply(t *testing.T, proxy *droppingProxy, server *redistest.Server,
 		require.NoError(t, c.ConfigResetStat(ctx).Err())
 		before := figures(t, s)
 		text := "\r\n" + tt.command + "\r\n"
-		proxy.drop.Store(&text)
+		proxy.Drop.Store(&text)
 		err := tt.op()
-		require.Nil(t, proxy.drop.Load(), "the reply was dropped: %s", tt.command)
-		assert.Equal(t, tt.calls, serverCalls(t, c, tt.command), tt.command)
+		require.Nil(t, proxy.Drop.Load(), "the reply was dropped: %s", tt.command)
+		assert.Equal(t, tt.calls, testkit.ServerCalls(t, c, tt.command), tt.command)
 		after := figures(t, s)
 		retries, unknown := after.Redis.Retries-before.Redis.Retries, unknownOutcomes(after)-unknownOutcomes(before)
 		if !tt.unknown {
@@ -382,7 +383,7 @@ func TestRedisPoolIsBounded(t *testing.T) {
 			s, err := f.Open(context.Background(), fmt.Sprintf("ns%d", i%5))
 			for range 10 {
 				if err == nil {
-					err = s.Upsert(context.Background(), numbered(20))
+					err = s.Upsert(context.Background(), testkit.Numbered(20))
 				}
 				if err == nil {
 					_, err = s.Get(context.Background(), "id-7")
@@ -405,16 +406,16 @@ func TestRedisFlush(t *testing.T) {
 	c, ctx := server.Client(), t.Context()
 	server.ACL("app", "pw", "~*", "+@all", "-bgsave")
 	require.NoError(t, openRedisStore(t, redisCfg(server.URL()), "docs").Flush(ctx))
-	require.Zero(t, serverCalls(t, c, "bgsave"))
-	cfg, book := redisCfg(server.URL()), new(logBook)
+	require.Zero(t, testkit.ServerCalls(t, c, "bgsave"))
+	cfg, book := redisCfg(server.URL()), new(testkit.LogBook)
 	cfg.Redis.SaveOnFlush = true
-	require.NoError(t, openRedisStore(t, cfg, "docs", WithLogger(book.logger())).Flush(ctx))
-	require.Equal(t, 1, serverCalls(t, c, "bgsave"))
+	require.NoError(t, openRedisStore(t, cfg, "docs", WithLogger(book.Logger())).Flush(ctx))
+	require.Equal(t, 1, testkit.ServerCalls(t, c, "bgsave"))
 	require.Eventually(t, func() bool { _, err := os.Stat(filepath.Join(server.Dir, "dump.rdb")); return err == nil }, 5*time.Second, 5*time.Millisecond)
-	require.Empty(t, book.warnings())
+	require.Empty(t, book.Warnings())
 	cfg.Redis.URL = RedisURL("redis://app:pw@" + server.Addr)
-	require.NoError(t, openRedisStore(t, cfg, "docs", WithLogger(book.logger())).Flush(ctx))
-	require.Len(t, book.warnings(), 1)
+	require.NoError(t, openRedisStore(t, cfg, "docs", WithLogger(book.Logger())).Flush(ctx))
+	require.Len(t, book.Warnings(), 1)
 }
 
 // A store keeps no memory it was given, not even that of a call whose caller

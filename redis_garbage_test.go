@@ -15,6 +15,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv/internal/engine"
+	"github.com/ngraf/kv/internal/redisstore"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // A strangeServer speaks RESP 2, and answers with what reply says, which may
@@ -136,7 +140,7 @@ func TestRedisReplyThatCannotBeRead(t *testing.T) {
 	for name, opts := range map[string][]Option{"shared": nil, "unshared": {WithoutAutoPipelining()}} {
 		s := openRedisStore(t, redisCfg("redis://"+server.addr), "docs", opts...)
 		for op, call := range map[string]func() (int, error){
-			"set":    func() (int, error) { return s.Insert(t.Context(), oneDoc) },
+			"set":    func() (int, error) { return s.Insert(t.Context(), testkit.OneDoc) },
 			"unlink": func() (int, error) { return s.Delete(t.Context(), "a") },
 		} {
 			before := server.called(op)
@@ -173,20 +177,20 @@ func TestRedisNoServerToSendTo(t *testing.T) {
 		"rediss://" + broken.addr + "?cluster=true",
 	} {
 		cfg := redisCfg(url)
-		o := settledOptions(t, cfg, WithLogger(new(logBook).logger()))
-		client, err := connectRedis(o)
+		o := settledOptions(t, cfg, WithLogger(new(testkit.LogBook).Logger()))
+		client, err := redisstore.Connect(o)
 		require.NoError(t, err)
-		e := newRedisEngine(client, o, "docs", nil)
-		require.ErrorIs(t, e.ping(t.Context()), ErrUnavailable, url)
-		n, err := e.insert(t.Context(), items{byID: oneDoc})
+		e := redisstore.New(client, o, "docs", nil)
+		require.ErrorIs(t, e.Ping(t.Context()), ErrUnavailable, url)
+		n, err := e.Insert(t.Context(), engine.Items{ByID: testkit.OneDoc})
 		require.ErrorIs(t, err, ErrUnavailable, url)
 		require.NotErrorIs(t, err, ErrOutcomeUnknown, url)
 		require.Zero(t, n)
-		n, err = e.delete(t.Context(), []string{"a", "b"})
+		n, err = e.Delete(t.Context(), []string{"a", "b"})
 		require.ErrorIs(t, err, ErrUnavailable, url)
 		require.NotErrorIs(t, err, ErrOutcomeUnknown, url)
 		require.Zero(t, n)
-		require.NoError(t, client.close())
+		require.NoError(t, client.Shut())
 	}
 }
 
@@ -211,7 +215,7 @@ func TestRedisLoginRefusedLater(t *testing.T) {
 			s := openRedisStore(t, cfg, namespace, opts...)
 			refuse.Store(true)
 			for op, call := range map[string]func() error{
-				"upsert one":  func() error { return s.Upsert(t.Context(), oneDoc) },
+				"upsert one":  func() error { return s.Upsert(t.Context(), testkit.OneDoc) },
 				"upsert many": func() error { return s.Upsert(t.Context(), many) },
 				"insert many": func() error { _, err := s.Insert(t.Context(), many); return err },
 				"delete many": func() error { _, err := s.Delete(t.Context(), "a", "b"); return err },
@@ -224,7 +228,7 @@ func TestRedisLoginRefusedLater(t *testing.T) {
 			errs := make([]error, 50)
 			var running sync.WaitGroup
 			for i := range errs {
-				running.Go(func() { errs[i] = s.Upsert(t.Context(), oneDoc) })
+				running.Go(func() { errs[i] = s.Upsert(t.Context(), testkit.OneDoc) })
 			}
 			running.Wait()
 			for _, err := range errs {

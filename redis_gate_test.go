@@ -13,7 +13,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // A countingStore is what a lost reply can make tell lies.
@@ -24,10 +26,10 @@ type countingStore interface {
 
 // wrongCounts lets the reply to each call get lost, and returns the calls
 // whose answer is neither right nor an error. The server is the store's alone.
-func wrongCounts(t *testing.T, s countingStore, proxy *droppingProxy, server *redistest.Server) []string {
+func wrongCounts(t *testing.T, s countingStore, proxy *testkit.DroppingProxy, server *redistest.Server) []string {
 	var wrong []string
 	for _, n := range []int{1, 3} {
-		items := numbered(n)
+		items := testkit.Numbered(n)
 		for _, tt := range []struct {
 			name, command string
 			call          func() (int, error)
@@ -36,9 +38,9 @@ func wrongCounts(t *testing.T, s countingStore, proxy *droppingProxy, server *re
 			{"delete", "unlink", func() (int, error) { return s.Delete(t.Context(), slices.Sorted(maps.Keys(items))...) }},
 		} {
 			text := "\r\n" + tt.command + "\r\n"
-			proxy.drop.Store(&text)
+			proxy.Drop.Store(&text)
 			count, err := tt.call()
-			require.Nil(t, proxy.drop.Load(), "the reply was dropped")
+			require.Nil(t, proxy.Drop.Load(), "the reply was dropped")
 			if err == nil && count != n {
 				wrong = append(wrong, fmt.Sprintf("%s of %d: %d", tt.name, n, count))
 			} else if err != nil && !errors.Is(err, ErrOutcomeUnknown) {
@@ -61,9 +63,9 @@ func wrongCounts(t *testing.T, s countingStore, proxy *droppingProxy, server *re
 // into our store or used by a plain one, give wrong counts, and it says so
 // (reliability.md, known-bad gate).
 func TestRedisGateRetries(t *testing.T) {
-	proxy := startProxy(t)
+	proxy := testkit.StartProxy(t)
 	server := redistest.Start(t)
-	proxy.forward(server.Addr)
+	proxy.Forward(server.Addr)
 	url := "redis://" + proxy.Addr().String()
 	client := redis.NewClient(&redis.Options{Addr: proxy.Addr().String()}) // Retries three times, by default.
 	defer client.Close()
@@ -95,9 +97,9 @@ func (p retryingPipeline) Process(ctx context.Context, cmd redis.Cmder) error {
 
 func bare(cmd redis.Cmder) redis.Cmder {
 	switch s := cmd.(type) {
-	case single:
+	case redisstore.Single:
 		return s.Cmder
-	case *single:
+	case *redisstore.Single:
 		return s.Cmder
 	}
 	return cmd
@@ -116,7 +118,7 @@ func TestRedisGateGoneCallers(t *testing.T) {
 	hoarding := openRedisStore(t, redisCfg(server.URL()), "docs")
 	hoard(t, hoarding)
 	look := undone(t, hoarding, server)
-	require.NoError(t, await(func() bool { return len(look()) > 0 }))
+	require.NoError(t, testkit.Await(func() bool { return len(look()) > 0 }))
 	stopped([]*redistest.Server{server}, func() {
 		grown := impatience(t, 200, func(ctx context.Context, i int) error {
 			return hoarding.Upsert(ctx, map[string]json.RawMessage{fmt.Sprintf("id-%d", i): bytes.Clone(thirtyKB)})
@@ -127,11 +129,11 @@ func TestRedisGateGoneCallers(t *testing.T) {
 
 // hoard gives a store go-redis's own queue, which a command cannot leave.
 func hoard(t *testing.T, s *store) {
-	client := s.engine.(*redisEngine).client
+	client := s.engine.(*redisstore.Engine).Client
 	queue, err := client.UniversalClient.(*redis.Client).AsyncAutoPipeline()
 	require.NoError(t, err)
-	client.combiner = nil
-	client.together = func(ctx context.Context, cmd redis.Cmder) error {
+	client.Combiner = nil
+	client.Together = func(ctx context.Context, cmd redis.Cmder) error {
 		return queue.Submit(ctx, cmd).WaitContext(ctx)
 	}
 }

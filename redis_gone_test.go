@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
 )
 
@@ -122,7 +123,7 @@ func stopped(servers []*redistest.Server, do func()) {
 
 // leftBehind waits until no call runs any more that its caller has left.
 func leftBehind(s *store) {
-	s.engine.(*redisEngine).client.calls.running.Wait()
+	s.engine.(*redisstore.Engine).Client.Calls.Running.Wait()
 }
 
 // goneKinds are all ways to a server. Each returns a store, and the servers

@@ -14,7 +14,10 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/health"
+	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // durable is a server that nothing is wrong with.
@@ -54,7 +57,7 @@ func TestRedisCheckSettings(t *testing.T) {
 	}
 }
 
-func quietly() Option { return WithLogger(new(logBook).logger()) }
+func quietly() Option { return WithLogger(new(testkit.LogBook).Logger()) }
 
 // Memory that runs out is said before writes are refused, and where anything
 // may be evicted it is the eviction that is said.
@@ -67,8 +70,8 @@ func TestRedisCheckMemory(t *testing.T) {
 		require.NoError(t, c.Set(t.Context(), fmt.Sprint("ballast", i), strings.Repeat("x", 20<<10), 0).Err())
 	}
 	used := func() float64 { // Without the append-only file's buffer, which comes and goes.
-		info := parseInfo(c.Info(t.Context(), "memory").Val())
-		return float64(info.number("used_memory") - info.number("mem_not_counted_for_evict"))
+		info := redisstore.ParseInfo(c.Info(t.Context(), "memory").Val())
+		return float64(info.Number("used_memory") - info.Number("mem_not_counted_for_evict"))
 	}
 	for _, tt := range []struct {
 		policy string
@@ -117,19 +120,19 @@ func TestRedisCheckReplication(t *testing.T) {
 		return strings.Contains(replica.Client().Info(ctx, "replication").Val(), "master_link_status:up") &&
 			strings.Contains(master.Client().Info(ctx, "replication").Val(), "state=online")
 	}
-	require.NoError(t, await(up))
+	require.NoError(t, testkit.Await(up))
 	m, r := openRedisStore(t, redisCfg(master.URL()), "docs", quietly()), openRedisStore(t, redisCfg(replica.URL()), "docs", quietly())
 	require.Equal(t, []string{"redis-async-replication"}, found(t, m))
 	require.Equal(t, []string{"redis-replica"}, found(t, r))
 	for want, codes := range map[string][]string{"1": nil, "2": {"redis-too-few-replicas"}} {
 		require.NoError(t, master.Client().ConfigSet(ctx, "min-replicas-to-write", want).Err())
-		require.NoError(t, await(func() bool { // Counted once a second.
+		require.NoError(t, testkit.Await(func() bool { // Counted once a second.
 			return strings.Contains(master.Client().Info(ctx, "replication").Val(), "min_slaves_good_slaves:1")
 		}))
 		require.Equal(t, codes, orNil(found(t, m)), want)
 	}
 	require.NoError(t, replica.Client().ReplicaOf(ctx, "no", "one").Err())
-	require.NoError(t, await(func() bool {
+	require.NoError(t, testkit.Await(func() bool {
 		return strings.Contains(master.Client().Info(ctx, "replication").Val(), "min_slaves_good_slaves:0")
 	}))
 	require.Equal(t, []string{"redis-too-few-replicas"}, found(t, m))
@@ -138,7 +141,7 @@ func TestRedisCheckReplication(t *testing.T) {
 	require.NoError(t, master.Client().ConfigSet(ctx, "min-replicas-to-write", "0").Err())
 	require.NoError(t, master.Client().ConfigSet(ctx, "repl-diskless-sync-delay", "600").Err())
 	require.NoError(t, replica.Client().ReplicaOf(ctx, host, port).Err())
-	require.NoError(t, await(func() bool {
+	require.NoError(t, testkit.Await(func() bool {
 		return strings.Contains(master.Client().Info(ctx, "replication").Val(), "state=wait_bgsave")
 	}))
 	require.Equal(t, []string{"redis-replica-link", "redis-async-replication"}, found(t, m))
@@ -163,15 +166,15 @@ func TestRedisCheckClients(t *testing.T) {
 		defer c.Close()
 		conns = append(conns, c)
 	}
-	require.NoError(t, await(func() bool {
-		return parseInfo(server.Client().Info(t.Context(), "stats").Val()).number("rejected_connections") > 0
+	require.NoError(t, testkit.Await(func() bool {
+		return redisstore.ParseInfo(server.Client().Info(t.Context(), "stats").Val()).Number("rejected_connections") > 0
 	}))
 	require.Equal(t, []string{"redis-clients", "redis-rejected-connections"}, found(t, s))
 	for _, c := range conns {
 		_ = c.Close()
 	}
-	require.NoError(t, await(func() bool {
-		return parseInfo(server.Client().Info(t.Context(), "clients").Val()).number("connected_clients") < 10
+	require.NoError(t, testkit.Await(func() bool {
+		return redisstore.ParseInfo(server.Client().Info(t.Context(), "clients").Val()).Number("connected_clients") < 10
 	}))
 	require.Equal(t, []string{"redis-rejected-connections"}, found(t, s))
 }
@@ -195,7 +198,7 @@ func TestRedisCheckForeignValues(t *testing.T) {
 	server := redistest.Start(t, durable()...)
 	c := server.Client()
 	s := openRedisStore(t, redisCfg(server.URL()), "docs", quietly())
-	require.NoError(t, s.Upsert(ctx, numbered(7)))
+	require.NoError(t, s.Upsert(ctx, testkit.Numbered(7)))
 	require.NoError(t, c.Set(ctx, "nano_graphrag:docs2:"+planted, planted, 0).Err())
 	require.Empty(t, found(t, s), "another namespace's is not ours")
 	require.NoError(t, c.Set(ctx, "nano_graphrag:docs:"+planted, planted, 0).Err())
@@ -204,13 +207,13 @@ func TestRedisCheckForeignValues(t *testing.T) {
 	require.Equal(t, []string{"redis-foreign-values"}, found(t, s))
 	require.Contains(t, Check(ctx, s)[0].Text, "3 of 10 ")
 
-	require.NoError(t, s.Upsert(ctx, numbered(3000)))
+	require.NoError(t, s.Upsert(ctx, testkit.Numbered(3000)))
 	require.NoError(t, c.ConfigResetStat(ctx).Err())
 	found(t, s)
-	require.LessOrEqual(t, serverCalls(t, c, "get"), sampleKeys)
-	require.LessOrEqual(t, serverCalls(t, c, "scan"), samplePages)
+	require.LessOrEqual(t, testkit.ServerCalls(t, c, "get"), redisstore.SampleKeys)
+	require.LessOrEqual(t, testkit.ServerCalls(t, c, "scan"), redisstore.SamplePages)
 	for _, command := range []string{"set", "unlink", "del", "config|set", "keys"} {
-		require.Zero(t, serverCalls(t, c, strings.ReplaceAll(command, "|", `\|`)), command)
+		require.Zero(t, testkit.ServerCalls(t, c, strings.ReplaceAll(command, "|", `\|`)), command)
 	}
 }
 
@@ -227,10 +230,10 @@ func TestRedisCheckNotPermitted(t *testing.T) {
 		"+info -scan":       {"redis-not-permitted", "redis-not-permitted"},
 	} {
 		server.ACL("app", planted, append(least, strings.Fields(grants)...)...)
-		book := new(logBook)
-		s := openRedisStore(t, redisCfg("redis://app:"+planted+"@"+server.Addr), "docs", WithLogger(book.logger()))
-		require.Empty(t, book.warnings())
-		require.NotContains(t, book.text(), "level=ERROR")
+		book := new(testkit.LogBook)
+		s := openRedisStore(t, redisCfg("redis://app:"+planted+"@"+server.Addr), "docs", WithLogger(book.Logger()))
+		require.Empty(t, book.Warnings())
+		require.NotContains(t, book.Text(), "level=ERROR")
 		list := Check(t.Context(), s)
 		require.Equal(t, want, sound(t, list), grants)
 		require.NoError(t, s.Close())
@@ -243,8 +246,8 @@ func TestRedisCheckClock(t *testing.T) {
 	server := redistest.Start(t, durable()...)
 	s := openRedisStore(t, redisCfg(server.URL()), "docs", quietly())
 	for skew, want := range map[time.Duration]int{0: 0, time.Minute: 1, -time.Minute: 1} {
-		r := &report{Namespace: "docs", Now: func() time.Time { return time.Now().Add(skew) }}
-		s.engine.check(t.Context(), r)
+		r := &health.Report{Namespace: "docs", Now: func() time.Time { return time.Now().Add(skew) }}
+		s.engine.Check(t.Context(), r)
 		require.Len(t, r.Findings(), want, skew)
 		for _, code := range sound(t, findingsOf(r)) {
 			require.Equal(t, "redis-clock-skew", code)
@@ -269,15 +272,15 @@ func TestRedisCheckInfo(t *testing.T) {
 		"server_time_usec:1":              {"redis-clock-skew"},
 		"role:slave":                      {"redis-replica"},
 	} {
-		n := &redisNode{report: &report{Namespace: "docs", Now: time.Now}, info: parseInfo(text)}
-		n.checkVersion()
-		n.checkEviction()
-		n.checkMemory()
-		n.checkPersistence(t.Context())
-		n.checkReplication(t.Context())
-		n.checkClients()
-		n.checkClock(time.Now(), time.Now())
-		require.Equal(t, want, sound(t, findingsOf(n.report)), text)
+		n := &redisstore.NodeCheck{Report: &health.Report{Namespace: "docs", Now: time.Now}, Info: redisstore.ParseInfo(text)}
+		n.CheckVersion()
+		n.CheckEviction()
+		n.CheckMemory()
+		n.CheckPersistence(t.Context())
+		n.CheckReplication(t.Context())
+		n.CheckClients()
+		n.CheckClock(time.Now(), time.Now())
+		require.Equal(t, want, sound(t, findingsOf(n.Report)), text)
 	}
 }
 
@@ -305,8 +308,8 @@ func TestRedisCheckCluster(t *testing.T) {
 	}
 	s := openRedisStore(t, redisCfg(cluster.URL()), "docs", quietly())
 	for _, node := range cluster.Nodes {
-		require.Equal(t, 1, serverCalls(t, node.Client(), "info"), "an Open asks each master once")
-		require.Zero(t, serverCalls(t, node.Client(), `cluster\|info`), "and no more")
+		require.Equal(t, 1, testkit.ServerCalls(t, node.Client(), "info"), "an Open asks each master once")
+		require.Zero(t, testkit.ServerCalls(t, node.Client(), `cluster\|info`), "and no more")
 	}
 	require.Empty(t, found(t, s))
 	alone := openRedisStore(t, redisCfg("redis://"+cluster.Nodes[0].Addr), "docs", quietly())
@@ -329,7 +332,7 @@ func TestRedisCheckCluster(t *testing.T) {
 	for _, node := range cluster.Nodes {
 		require.NoError(t, node.Client().ConfigSet(ctx, "cluster-require-full-coverage", "yes").Err())
 		require.NoError(t, node.Client().Do(ctx, "cluster", "delslotsrange", 100, 199).Err())
-		require.NoError(t, await(func() bool { return strings.Contains(node.Client().ClusterInfo(ctx).Val(), "cluster_state:fail") }))
+		require.NoError(t, testkit.Await(func() bool { return strings.Contains(node.Client().ClusterInfo(ctx).Val(), "cluster_state:fail") }))
 	}
 	list = Check(ctx, s)
 	require.Contains(t, sound(t, list), "redis-cluster-broken")
@@ -341,11 +344,11 @@ func TestRedisCheckCluster(t *testing.T) {
 func TestRedisOpenSaysDangers(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, redistest.Arg("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"))
-	book := new(logBook)
-	f, err := NewFactory(redisCfg(server.URL()), WithLogger(book.logger()))
+	book := new(testkit.LogBook)
+	f, err := NewFactory(redisCfg(server.URL()), WithLogger(book.Logger()))
 	require.NoError(t, err)
 	defer f.Close()
-	dangers := func() int { return strings.Count(book.text(), "level=ERROR") }
+	dangers := func() int { return strings.Count(book.Text(), "level=ERROR") }
 	for _, tt := range []struct {
 		namespace string
 		said      int
@@ -355,15 +358,15 @@ func TestRedisOpenSaysDangers(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, tt.said, dangers(), tt.namespace)
 		for _, command := range []string{"config", "config|get", "scan", "get"} {
-			require.Zero(t, serverCalls(t, server.Client(), strings.ReplaceAll(command, "|", `\|`)), command)
+			require.Zero(t, testkit.ServerCalls(t, server.Client(), strings.ReplaceAll(command, "|", `\|`)), command)
 		}
 	}
-	require.Contains(t, book.text(), "code=redis-evicts-documents severity=danger where="+server.Addr+" namespace=full_docs remedy=")
-	require.NotContains(t, book.text(), "redis-not-durable", "a warning waits until somebody asks")
+	require.Contains(t, book.Text(), "code=redis-evicts-documents severity=danger where="+server.Addr+" namespace=full_docs remedy=")
+	require.NotContains(t, book.Text(), "redis-not-durable", "a warning waits until somebody asks")
 
-	quiet := new(logBook)
-	openRedisStore(t, redisCfg(server.URL()), "full_docs", WithLogger(quiet.logger()), WithReadOnly())
-	require.NotContains(t, quiet.text(), "level=ERROR", "one who only looks has Check")
+	quiet := new(testkit.LogBook)
+	openRedisStore(t, redisCfg(server.URL()), "full_docs", WithLogger(quiet.Logger()), WithReadOnly())
+	require.NotContains(t, quiet.Text(), "level=ERROR", "one who only looks has Check")
 }
 
 // A client that was given is checked, too.

@@ -22,7 +22,11 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/digest"
+	"github.com/ngraf/kv/internal/firstuse"
+	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // importersEnv carries an importJob to a child.
@@ -59,16 +63,16 @@ func TestImportersChild(t *testing.T) {
 	}
 	var job importJob
 	require.NoError(t, json.Unmarshal([]byte(text), &job))
-	book := new(logBook)
+	book := new(testkit.LogBook)
 	lease := Option(func(o *options) { o.importLease = job.Lease })
 	fmt.Println("ready")
 	_, err := io.Copy(io.Discard, os.Stdin)
 	require.NoError(t, err)
 	began := time.Now()
-	s, err := Open(t.Context(), importCfg(job.URL, job.Dir), "docs", WithLogger(book.logger()), lease)
+	s, err := Open(t.Context(), importCfg(job.URL, job.Dir), "docs", WithLogger(book.Logger()), lease)
 	require.NoError(t, err)
 	defer s.Close()
-	sight := importSight{Opened: time.Since(began), Log: book.text()}
+	sight := importSight{Opened: time.Since(began), Log: book.Text()}
 	var ids []string
 	var want []json.RawMessage
 	for range job.Sample {
@@ -81,7 +85,7 @@ func TestImportersChild(t *testing.T) {
 		switch {
 		case value == nil:
 			sight.Missing++
-		case !new(spelling).same(value, want[i]):
+		case !new(digest.Spelling).Same(value, want[i]):
 			sight.Wrong++
 		}
 	}
@@ -141,13 +145,13 @@ func startImporters(t *testing.T, workers, docs int, lease time.Duration) *impor
 func (f *importers) halfway() int {
 	f.t.Helper()
 	client := f.server.Client()
-	require.NoError(f.t, await(func() bool {
+	require.NoError(f.t, testkit.Await(func() bool {
 		n, err := client.DBSize(f.t.Context()).Result()
 		return err == nil && int(n) > f.job.Docs/10
 	}))
-	holder, err := client.Get(f.t.Context(), leaseKey("kv-import:{nano_graphrag:docs}")).Result()
+	holder, err := client.Get(f.t.Context(), redisstore.LeaseKey("kv-import:{nano_graphrag:docs}")).Result()
 	require.NoError(f.t, err)
-	pid, _ := readHolder(holder)
+	pid, _ := firstuse.ReadHolder(holder)
 	worker := slices.IndexFunc(f.children, func(c *exec.Cmd) bool { return strconv.Itoa(c.Process.Pid) == pid })
 	require.GreaterOrEqual(f.t, worker, 0)
 	return worker
@@ -193,12 +197,12 @@ func imports(sights []importSight) (lines []string) {
 // 100,000 documents (fewer with the race detector): it is imported exactly
 // once, and nobody misses a document (issue 5).
 func TestImportByAFleet(t *testing.T) {
-	const docs = 100_000 / stride
+	const docs = 100_000 / testkit.Stride
 	f := startImporters(t, 8, docs, 0)
 	sights := f.sights(nobody)
 	require.Len(t, imports(sights), 1)
 	require.Contains(t, imports(sights)[0], fmt.Sprintf("imported=%d equal=0 conflicts=0 left=0", docs))
-	sets := serverCalls(t, f.server.Client(), "set")
+	sets := testkit.ServerCalls(t, f.server.Client(), "set")
 	require.GreaterOrEqual(t, sets, docs)
 	require.Less(t, sets, docs+100, "each document was sent once; the rest are leases and the record")
 	waited := 0
@@ -217,7 +221,7 @@ func TestImportByAFleet(t *testing.T) {
 // stopped, and nobody misses a document.
 func TestImportOfAKilledProcessIsTakenOver(t *testing.T) {
 	t.Parallel()
-	const docs, lease = 100_000 / stride, 2 * time.Second
+	const docs, lease = 100_000 / testkit.Stride, 2 * time.Second
 	f := startImporters(t, 8, docs, lease)
 	victim := f.halfway()
 	require.NoError(t, f.children[victim].Process.Kill())
@@ -233,13 +237,13 @@ func TestImportOfAKilledProcessIsTakenOver(t *testing.T) {
 // nothing back that was deleted since another took over.
 func TestImportOfAStoppedProcessResurrectsNothing(t *testing.T) {
 	t.Parallel()
-	const docs, lease = 100_000 / stride, time.Second
+	const docs, lease = 100_000 / testkit.Stride, time.Second
 	f := startImporters(t, 1, docs, lease)
 	require.Equal(t, 0, f.halfway())
 	require.NoError(t, f.children[0].Process.Signal(syscall.SIGSTOP))
-	book := new(logBook)
-	s := openRedisStore(t, importCfg(f.job.URL, f.job.Dir), "docs", WithLogger(book.logger()))
-	require.Contains(t, book.text(), "imported the files")
+	book := new(testkit.LogBook)
+	s := openRedisStore(t, importCfg(f.job.URL, f.job.Dir), "docs", WithLogger(book.Logger()))
+	require.Contains(t, book.Text(), "imported the files")
 	require.Equal(t, docs, len(listed(t, s)))
 	require.NoError(t, s.Drop(t.Context()))
 	require.NoError(t, f.children[0].Process.Signal(syscall.SIGCONT))
@@ -252,20 +256,20 @@ func TestImportOfAStoppedProcessResurrectsNothing(t *testing.T) {
 		}
 	}
 	require.Empty(t, listed(t, s))
-	require.Equal(t, []string{"kv-import:{nano_graphrag:docs}"}, allKeys(t, f.server.Client()))
+	require.Equal(t, []string{"kv-import:{nano_graphrag:docs}"}, testkit.AllKeys(t, f.server.Client()))
 }
 
 // A Cluster keeps the lease and the record in one slot, and a fleet there
 // imports once, too.
 func TestImportByAFleetOnACluster(t *testing.T) {
 	t.Parallel()
-	dir, docs := t.TempDir(), numbered(2000)
+	dir, docs := t.TempDir(), testkit.Numbered(2000)
 	fillFiles(t, dir, "docs", docs)
 	cluster := redistest.StartCluster(t, 3, 0)
-	errs, books := make(chan error, 4), make([]logBook, 4)
+	errs, books := make(chan error, 4), make([]testkit.LogBook, 4)
 	for i := range books {
 		go func() {
-			s, err := Open(t.Context(), importCfg(cluster.URL(), dir), "docs", WithLogger(books[i].logger()))
+			s, err := Open(t.Context(), importCfg(cluster.URL(), dir), "docs", WithLogger(books[i].Logger()))
 			if err == nil {
 				missing, _ := s.Missing(t.Context(), []string{"id-0", "id-1999"})
 				if len(missing) > 0 {
@@ -281,7 +285,7 @@ func TestImportByAFleetOnACluster(t *testing.T) {
 		require.NoError(t, <-errs)
 	}
 	for i := range books {
-		done += strings.Count(books[i].text(), "imported the files")
+		done += strings.Count(books[i].Text(), "imported the files")
 	}
 	require.Equal(t, 1, done)
 	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs()})

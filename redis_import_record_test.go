@@ -12,14 +12,18 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/firstuse"
+	"github.com/ngraf/kv/internal/jsonstore"
+	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // A state covers the document file, the times to live and every journal:
 // their names, sizes, times and ends.
 func TestImportState(t *testing.T) {
 	dir, at := t.TempDir(), time.Now()
-	names := jsonNames("docs")
+	names := jsonstore.FileNames("docs")
 	write := func(name, text string) func() {
 		return func() {
 			path := filepath.Join(dir, name)
@@ -31,21 +35,21 @@ func TestImportState(t *testing.T) {
 	steps := map[string]func(){
 		"0 nothing":        func() {},
 		"1 another's":      write("kv_store_docs.more.json", "{}"),
-		"2 document":       write(names.document(), "{a"+middle+"}"),
-		"3 head":           write(names.document(), "{b"+middle+"}"),
-		"4 tail":           write(names.document(), "{b"+middle+"]"),
-		"5 size":           write(names.document(), "{b-"+middle+"]"),
-		"6 time":           func() { at = at.Add(time.Second); write(names.document(), "{b-"+middle+"]")() },
-		"7 journal":        write(names.journal(7), "x"),
-		"8 second journal": write(names.journal(8), "x"),
-		"9 its content":    write(names.journal(8), "y"),
-		"A ttl":            write(names.ttl(), "x"),
-		"B journals only":  func() { require.NoError(t, os.Remove(filepath.Join(dir, names.document()))) },
+		"2 document":       write(names.Document(), "{a"+middle+"}"),
+		"3 head":           write(names.Document(), "{b"+middle+"}"),
+		"4 tail":           write(names.Document(), "{b"+middle+"]"),
+		"5 size":           write(names.Document(), "{b-"+middle+"]"),
+		"6 time":           func() { at = at.Add(time.Second); write(names.Document(), "{b-"+middle+"]")() },
+		"7 journal":        write(names.Journal(7), "x"),
+		"8 second journal": write(names.Journal(8), "x"),
+		"9 its content":    write(names.Journal(8), "y"),
+		"A ttl":            write(names.TTL(), "x"),
+		"B journals only":  func() { require.NoError(t, os.Remove(filepath.Join(dir, names.Document()))) },
 	}
 	seen := make(map[string]string)
 	for _, name := range slices.Sorted(maps.Keys(steps)) {
 		steps[name]()
-		state, err := stateOf(dir, "docs")
+		state, err := jsonstore.StateOf(dir, "docs")
 		require.NoError(t, err)
 		if name < "2" {
 			require.Empty(t, state, name)
@@ -85,7 +89,7 @@ func TestImportRecordOfOthers(t *testing.T) {
 		require.ErrorContains(t, err, want)
 		require.ErrorContains(t, err, key)
 		require.ErrorContains(t, err, "STORAGE_KV_MIGRATE=off")
-		require.Equal(t, []string{key}, allKeys(t, server.Client()))
+		require.Equal(t, []string{key}, testkit.AllKeys(t, server.Client()))
 	}
 }
 
@@ -120,18 +124,18 @@ func TestImportRights(t *testing.T) {
 func TestImportKeys(t *testing.T) {
 	for _, prefix := range []string{"", "a", "a{b}c", "}x", "{", "kv-import", "a:b"} {
 		cfg := Config{Redis: RedisConfig{KeyPrefix: prefix}}
-		e := newRedisEngine(&redisClient{}, settledOptions(t, cfg), "docs", nil)
-		r := e.record()
+		e := redisstore.New(&redisstore.Client{}, settledOptions(t, cfg), "docs", nil)
+		r := e.Record()
 		slot := func(key string) uint16 {
-			if tag, ok := hashTag(key); ok {
-				return keySlot(tag)
+			if tag, ok := redisstore.HashTag(key); ok {
+				return redisstore.KeySlot(tag)
 			}
-			return keySlot(key)
+			return redisstore.KeySlot(key)
 		}
-		require.Equal(t, slot(r.key), slot(r.lease), prefix)
-		require.False(t, strings.HasPrefix(r.key, e.prefix))
-		require.False(t, strings.HasPrefix(r.lease, e.prefix))
-		pid, host := readHolder(newImporter(firstUse{}).token)
+		require.Equal(t, slot(r.Key), slot(r.Lease), prefix)
+		require.False(t, strings.HasPrefix(r.Key, e.Prefix))
+		require.False(t, strings.HasPrefix(r.Lease, e.Prefix))
+		pid, host := firstuse.ReadHolder(firstuse.NewImporter(firstuse.Options{}).Token)
 		require.Equal(t, fmt.Sprint(os.Getpid()), pid)
 		require.NotEmpty(t, host)
 	}

@@ -17,7 +17,13 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/digest"
+	"github.com/ngraf/kv/internal/engine"
+	"github.com/ngraf/kv/internal/firstuse"
+	"github.com/ngraf/kv/internal/jsonstore"
+	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // importCfg is that of a worker on a server, with files in dir.
@@ -68,7 +74,7 @@ func filesIn(t *testing.T, dir string) map[string]string {
 // times to live, and a journal that continues them.
 func pendingFiles(t *testing.T, dir string) (docs map[string]json.RawMessage) {
 	t.Helper()
-	docs = numbered(1200)
+	docs = testkit.Numbered(1200)
 	fillFiles(t, dir, "docs", docs)
 	alive, err := Open(t.Context(), Config{WorkingDir: dir}, "docs")
 	require.NoError(t, err)
@@ -117,11 +123,11 @@ func texts(docs map[string]json.RawMessage) map[string]string {
 }
 
 // recordOf returns what stands in Redis about imports.
-func recordOf(t *testing.T, c redis.UniversalClient, namespace string) importRecord {
+func recordOf(t *testing.T, c redis.UniversalClient, namespace string) firstuse.ImportRecord {
 	t.Helper()
 	text, err := c.Get(t.Context(), "kv-import:{nano_graphrag:"+namespace+"}").Bytes()
 	require.NoError(t, err)
-	var r importRecord
+	var r firstuse.ImportRecord
 	require.NoError(t, json.Unmarshal(text, &r))
 	return r
 }
@@ -138,13 +144,13 @@ func TestImportBeforeTheFirstRead(t *testing.T) {
 	for name, start := range servers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir, book := t.TempDir(), new(logBook)
+			dir, book := t.TempDir(), new(testkit.LogBook)
 			docs := pendingFiles(t, dir)
 			before := filesIn(t, dir)
 			require.NoError(t, os.Chmod(dir, 0o500))
 			t.Cleanup(func() { _ = os.Chmod(dir, 0o700) })
 			cfg := importCfg(start(t), dir)
-			s := openRedisStore(t, cfg, "docs", WithLogger(book.logger()))
+			s := openRedisStore(t, cfg, "docs", WithLogger(book.Logger()))
 			require.Equal(t, texts(docs), documents(t, s))
 			left, err := s.TTL(t.Context(), "brief")
 			require.NoError(t, err)
@@ -153,9 +159,9 @@ func TestImportBeforeTheFirstRead(t *testing.T) {
 			require.NoError(t, err)
 			require.Zero(t, left)
 			require.Equal(t, before, filesIn(t, dir))
-			require.Empty(t, book.warnings())
-			require.Contains(t, book.text(), "imported=1201 equal=0 conflicts=0 left=0 expired=1")
-			require.NotContains(t, book.text(), "id-8")
+			require.Empty(t, book.Warnings())
+			require.Contains(t, book.Text(), "imported=1201 equal=0 conflicts=0 left=0 expired=1")
+			require.NotContains(t, book.Text(), "id-8")
 		})
 	}
 }
@@ -165,44 +171,44 @@ func TestImportBeforeTheFirstRead(t *testing.T) {
 func TestImportOfChangedFiles(t *testing.T) {
 	server, dir, other := redistest.Start(t), t.TempDir(), t.TempDir()
 	cfg := importCfg(server.URL(), dir)
-	open := func(cfg Config) (*store, *logBook) {
-		book := new(logBook)
-		return openRedisStore(t, cfg, "docs", WithLogger(book.logger())), book
+	open := func(cfg Config) (*store, *testkit.LogBook) {
+		book := new(testkit.LogBook)
+		return openRedisStore(t, cfg, "docs", WithLogger(book.Logger())), book
 	}
 	require.NoError(t, server.Client().Set(t.Context(), "nano_graphrag:docs:first", `"redis"`, 0).Err())
 	writeDocument(t, dir, "docs", `{"a": {"n":  1.0}, "b": 2, "first": "redis"}`)
 	s, book := open(cfg)
-	require.Contains(t, book.text(), "imported=2 equal=1 conflicts=0")
+	require.Contains(t, book.Text(), "imported=2 equal=1 conflicts=0")
 	_, err := s.Delete(t.Context(), "a")
 	require.NoError(t, err)
 
 	s, book = open(cfg)
 	require.Equal(t, map[string]string{"b": "2", "first": `"redis"`}, documents(t, s))
-	require.Empty(t, book.text())
+	require.Empty(t, book.Text())
 
 	require.NoError(t, s.Upsert(t.Context(), map[string]json.RawMessage{"b": json.RawMessage(`"newer"`)}))
 	writeDocument(t, dir, "docs", `{"a": {"n":  1.0}, "b": 2, "first": "redis", "c": 3}`)
 	s, book = open(cfg)
 	require.Equal(t, map[string]string{"a": `{"n":1.0}`, "b": `"newer"`, "c": "3", "first": `"redis"`}, documents(t, s))
-	require.Contains(t, book.text(), "imported=2 equal=1 conflicts=1")
-	require.Len(t, book.warnings(), 1)
-	require.Contains(t, book.warnings()[0], "documents have another value in Redis")
-	require.Contains(t, book.warnings()[0], "documents=1")
-	require.Contains(t, book.warnings()[0], "kv verify")
+	require.Contains(t, book.Text(), "imported=2 equal=1 conflicts=1")
+	require.Len(t, book.Warnings(), 1)
+	require.Contains(t, book.Warnings()[0], "documents have another value in Redis")
+	require.Contains(t, book.Warnings()[0], "documents=1")
+	require.Contains(t, book.Warnings()[0], "kv verify")
 
 	// Workers on two hosts, with files of their own, do not make each other compare.
 	writeDocument(t, other, "docs", `{"c": 3}`)
 	_, book = open(importCfg(server.URL(), other))
-	require.Contains(t, book.text(), "imported=0 equal=1")
+	require.Contains(t, book.Text(), "imported=0 equal=1")
 	for _, again := range []string{dir, other, dir} {
 		_, book = open(importCfg(server.URL(), again))
-		require.Empty(t, book.text())
+		require.Empty(t, book.Text())
 	}
-	for i := range importStates + 4 {
+	for i := range firstuse.ImportStates + 4 {
 		writeDocument(t, other, "docs", strings.Repeat(" ", i)+`{}`)
 		open(importCfg(server.URL(), other))
 	}
-	require.Len(t, recordOf(t, server.Client(), "docs").Imports, importStates)
+	require.Len(t, recordOf(t, server.Client(), "docs").Imports, firstuse.ImportStates)
 }
 
 // Redis's value wins, and what has no time to live gets the namespace's.
@@ -211,9 +217,9 @@ func TestImportKeepsWhatRedisHas(t *testing.T) {
 	require.NoError(t, server.Client().Set(t.Context(), "nano_graphrag:llm_response_cache:a", `"redis"`, 0).Err())
 	require.NoError(t, server.Client().Set(t.Context(), "nano_graphrag:llm_response_cache:broken", `{`, 0).Err())
 	writeDocument(t, dir, "llm_response_cache", `{"a": "file", "b": "file", "broken": 1}`)
-	book := new(logBook)
-	s := openRedisStore(t, importCfg(server.URL(), dir), "llm_response_cache", WithLogger(book.logger()))
-	require.Contains(t, book.text(), "imported=1 equal=0 conflicts=2")
+	book := new(testkit.LogBook)
+	s := openRedisStore(t, importCfg(server.URL(), dir), "llm_response_cache", WithLogger(book.Logger()))
+	require.Contains(t, book.Text(), "imported=1 equal=0 conflicts=2")
 	value, err := s.Get(t.Context(), "a")
 	require.NoError(t, err)
 	require.JSONEq(t, `"redis"`, string(value))
@@ -227,21 +233,21 @@ func TestImportKeepsWhatRedisHas(t *testing.T) {
 // Documents that are not JSON, or over a limit, are counted and left behind
 // with one warning; the rest goes.
 func TestImportLeavesWhatIsNotJSON(t *testing.T) {
-	server, dir, book := redistest.Start(t), t.TempDir(), new(logBook)
-	long, big := strings.Repeat("i", maxIDBytes+1), strings.Repeat("v", 100)
+	server, dir, book := redistest.Start(t), t.TempDir(), new(testkit.LogBook)
+	long, big := strings.Repeat("i", engine.MaxIDBytes+1), strings.Repeat("v", 100)
 	writeDocument(t, dir, "docs", fmt.Sprintf(`{"a": 1, "nan": [NaN], "inf": -Infinity, %q: 1, "big": %q, "z": {"x":     2}}`, long, big))
 	cfg := importCfg(server.URL(), dir)
 	cfg.MaxValueBytes = 50
-	s := openRedisStore(t, cfg, "docs", WithLogger(book.logger()))
+	s := openRedisStore(t, cfg, "docs", WithLogger(book.Logger()))
 	require.Equal(t, map[string]string{"a": "1", "z": `{"x":2}`}, documents(t, s))
 	value, err := s.Get(t.Context(), "z")
 	require.NoError(t, err)
 	require.Equal(t, `{"x":2}`, string(value), "white space is the file's layout")
-	require.Contains(t, book.text(), "imported=2 equal=0 conflicts=0 left=4")
-	require.Len(t, book.warnings(), 1)
-	require.Contains(t, book.warnings()[0], "documents of the files are not in Redis")
-	require.Contains(t, book.warnings()[0], "documents=4")
-	require.Contains(t, book.warnings()[0], "kv doctor")
+	require.Contains(t, book.Text(), "imported=2 equal=0 conflicts=0 left=4")
+	require.Len(t, book.Warnings(), 1)
+	require.Contains(t, book.Warnings()[0], "documents of the files are not in Redis")
+	require.Contains(t, book.Warnings()[0], "documents=4")
+	require.Contains(t, book.Warnings()[0], "kv doctor")
 }
 
 // Files that cannot be imported keep the namespace closed, and Redis as it
@@ -270,7 +276,7 @@ func TestImportOfDamagedFiles(t *testing.T) {
 			if name != "a directory" {
 				require.ErrorIs(t, err, ErrCorrupt)
 			}
-			require.Empty(t, allKeys(t, server.Client()))
+			require.Empty(t, testkit.AllKeys(t, server.Client()))
 			cfg.NoMigrate = true
 			openRedisStore(t, cfg, "docs")
 		})
@@ -290,16 +296,16 @@ func TestImportOfNothing(t *testing.T) {
 	openRedisStore(t, importCfg(server.URL(), dir), "docs", WithReadOnly())
 	openRedisStore(t, missing, "docs")
 	openRedisStore(t, importCfg(server.URL(), dir), "doc")
-	require.Empty(t, allKeys(t, server.Client()))
-	require.Zero(t, serverCalls(t, server.Client(), "get"), "the fast path asks the server nothing")
+	require.Empty(t, testkit.AllKeys(t, server.Client()))
+	require.Zero(t, testkit.ServerCalls(t, server.Client(), "get"), "the fast path asks the server nothing")
 	require.NoDirExists(t, missing.WorkingDir)
 }
 
 // An Open that ends early leaves an import that the next one goes on with,
 // where the first has stopped.
 func TestImportResumes(t *testing.T) {
-	server, dir, book := redistest.Start(t), t.TempDir(), new(logBook)
-	docs := numbered(3000)
+	server, dir, book := redistest.Start(t), t.TempDir(), new(testkit.LogBook)
+	docs := testkit.Numbered(3000)
 	fillFiles(t, dir, "docs", docs)
 	o, err := redis.ParseURL(server.URL())
 	require.NoError(t, err)
@@ -313,19 +319,19 @@ func TestImportResumes(t *testing.T) {
 	record := recordOf(t, server.Client(), "docs")
 	require.Empty(t, record.Imports)
 	require.Positive(t, record.Partial.Position)
-	require.Equal(t, 1, strings.Count(strings.Join(allKeys(t, server.Client()), "\n"), "kv-"), "the lease was given back")
+	require.Equal(t, 1, strings.Count(strings.Join(testkit.AllKeys(t, server.Client()), "\n"), "kv-"), "the lease was given back")
 
-	s := openRedisStore(t, importCfg(server.URL(), dir), "docs", WithLogger(book.logger()))
+	s := openRedisStore(t, importCfg(server.URL(), dir), "docs", WithLogger(book.Logger()))
 	require.Equal(t, texts(docs), documents(t, s))
-	require.Contains(t, book.text(), fmt.Sprintf("total=3000 done=%d", record.Partial.Position))
+	require.Contains(t, book.Text(), fmt.Sprintf("total=3000 done=%d", record.Partial.Position))
 	final := recordOf(t, server.Client(), "docs")
 	require.Nil(t, final.Partial)
 	require.Equal(t, 3000, final.Imports[0].Imported+final.Imports[0].Equal)
 
 	// The digest is that of an import in one go.
-	var whole setDigest
+	var whole digest.Set
 	for id, value := range docs {
-		whole.add(new(spelling).hash(id, value))
+		whole.Add(new(digest.Spelling).Hash(id, value))
 	}
 	is := final.Imports[0].Digest
 	require.Equal(t, whole.String(), is.String())
@@ -356,13 +362,13 @@ func (h *afterPipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) red
 // that is in them.
 func TestImportSources(t *testing.T) {
 	dir := t.TempDir()
-	read := func(namespace, text string, done int) (source, []sourceDoc) {
+	read := func(namespace, text string, done int) (jsonstore.Source, []jsonstore.SourceDoc) {
 		writeDocument(t, dir, namespace, text)
-		src, err := openSource(t.Context(), dir, namespace, nil, done)
+		src, err := jsonstore.OpenSource(t.Context(), dir, namespace, nil, done)
 		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, src.close()) })
-		var docs []sourceDoc
-		for part, err := range src.parts(t.Context(), done) {
+		t.Cleanup(func() { require.NoError(t, src.Close()) })
+		var docs []jsonstore.SourceDoc
+		for part, err := range src.Parts(t.Context(), done) {
 			require.NoError(t, err)
 			docs = append(docs, part...)
 		}
@@ -371,42 +377,42 @@ func TestImportSources(t *testing.T) {
 	text := `{"c": 3, "a": {"x" :1}, "b é": [NaN]}`
 	for done := range 4 {
 		stream, streamed := read("streamed", text, done)
-		require.IsType(t, &streamSource{}, stream)
+		require.IsType(t, &jsonstore.StreamSource{}, stream)
 		index, indexed := read("indexed", `{"c": 3,`+text[1:], done)
-		require.IsType(t, indexSource{}, index)
+		require.IsType(t, jsonstore.IndexSource{}, index)
 		require.Equal(t, indexed, streamed)
 		require.Len(t, streamed, 3-done)
-		require.Equal(t, 3, stream.places())
-		partial := imported{Position: done, Check: index.check(done)}
-		require.Equal(t, partial, resume(partial, stream))
+		require.Equal(t, 3, stream.Places())
+		partial := firstuse.Imported{Position: done, Check: index.Check(done)}
+		require.Equal(t, partial, firstuse.Resume(partial, stream))
 		partial.Check++
-		require.Zero(t, resume(partial, stream).Position)
+		require.Zero(t, firstuse.Resume(partial, stream).Position)
 		partial.Position = 4
-		require.Zero(t, resume(partial, stream).Position)
+		require.Zero(t, firstuse.Resume(partial, stream).Position)
 	}
 	repeated, docs := read("streamed", `{"a": 1, "b": 2, "a": 3}`, 0)
-	require.IsType(t, indexSource{}, repeated)
-	require.Equal(t, "3", string(docs[0].value), "the last of each id counts, as in Python")
+	require.IsType(t, jsonstore.IndexSource{}, repeated)
+	require.Equal(t, "3", string(docs[0].Value), "the last of each id counts, as in Python")
 	require.Len(t, docs, 2)
 }
 
 // The others wait while one imports, within their context, say once for
 // whom, and take over when its lease ends.
 func TestImportWaits(t *testing.T) {
-	server, dir, book := redistest.Start(t), t.TempDir(), new(logBook)
+	server, dir, book := redistest.Start(t), t.TempDir(), new(testkit.LogBook)
 	writeDocument(t, dir, "docs", `{"a": 1}`)
-	lease := leaseKey("kv-import:{nano_graphrag:docs}")
+	lease := redisstore.LeaseKey("kv-import:{nano_graphrag:docs}")
 	require.NoError(t, server.Client().Set(t.Context(), lease, "token 4711 elsewhere", time.Minute).Err())
-	record := importRecord{Version: importVersion, Partial: &imported{Position: 3, Total: 9}}
-	require.NoError(t, server.Client().Set(t.Context(), "kv-import:{nano_graphrag:docs}", record.encode(), 0).Err())
+	record := firstuse.ImportRecord{Version: firstuse.ImportVersion, Partial: &firstuse.Imported{Position: 3, Total: 9}}
+	require.NoError(t, server.Client().Set(t.Context(), "kv-import:{nano_graphrag:docs}", record.Encode(), 0).Err())
 	brief := Option(func(o *options) { o.importLease = 100 * time.Millisecond })
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	_, err := Open(ctx, importCfg(server.URL(), dir), "docs", WithLogger(book.logger()), brief)
+	_, err := Open(ctx, importCfg(server.URL(), dir), "docs", WithLogger(book.Logger()), brief)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.ErrorContains(t, err, "process 4711 on elsewhere, which has imported 3 of 9 documents")
-	require.Equal(t, 1, strings.Count(book.text(), "\n"))
-	require.Contains(t, book.text(), "host=elsewhere pid=4711 done=3 total=9")
+	require.Equal(t, 1, strings.Count(book.Text(), "\n"))
+	require.Contains(t, book.Text(), "host=elsewhere pid=4711 done=3 total=9")
 	require.NoError(t, server.Client().PExpire(t.Context(), lease, 50*time.Millisecond).Err())
 	s := openRedisStore(t, importCfg(server.URL(), dir), "docs")
 	require.Equal(t, map[string]string{"a": "1"}, documents(t, s))
@@ -415,10 +421,10 @@ func TestImportWaits(t *testing.T) {
 // Files, Redis, writes, and back by the variable alone: the files are as they
 // were, byte for byte (issue 5, rollback), with everything Python wrote.
 func TestImportAndBackByTheVariable(t *testing.T) {
-	golden := goldenData(t, "kv_store_golden.json")
+	golden := testkit.GoldenData(t, "kv_store_golden.json")
 	dir, server := t.TempDir(), redistest.Start(t)
 	require.NoError(t, os.CopyFS(dir, os.DirFS(filepath.Join(os.Getenv("KV_TEST_DATA"), "dickens"))))
-	for name, text := range map[string][]byte{"golden": golden, "odd": goldenData(t, "kv_store_odd.json")} {
+	for name, text := range map[string][]byte{"golden": golden, "odd": testkit.GoldenData(t, "kv_store_odd.json")} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "kv_store_"+name+".json"), text, 0o600))
 	}
 	found, err := filepath.Glob(filepath.Join(dir, "kv_store_*.json"))
@@ -434,7 +440,7 @@ func TestImportAndBackByTheVariable(t *testing.T) {
 		require.NotEmpty(t, want)
 		s := openRedisStore(t, importCfg(server.URL(), dir), namespace)
 		require.Equal(t, want, documents(t, s), namespace)
-		require.NoError(t, s.Upsert(t.Context(), numbered(3)))
+		require.NoError(t, s.Upsert(t.Context(), testkit.Numbered(3)))
 		_, err = s.Delete(t.Context(), listed(t, s)[0])
 		require.NoError(t, err)
 		back, err := Open(t.Context(), Config{WorkingDir: dir}, namespace)

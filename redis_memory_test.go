@@ -10,7 +10,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // liveHeap returns the bytes of the heap that something refers to.
@@ -25,7 +27,7 @@ func liveHeap() int64 {
 // commands and replies at once: what a write takes does not grow with the
 // batch, and what a read takes beside its result is a byte or two for each id.
 func TestRedisMemoryIsBoundedByTheChunk(t *testing.T) {
-	if stride > 1 {
+	if testkit.Stride > 1 {
 		t.Skip("measured without the race detector")
 	}
 	const n, aChunk = 200_000, 1 << 20
@@ -38,7 +40,7 @@ func TestRedisMemoryIsBoundedByTheChunk(t *testing.T) {
 	}
 	var mu sync.Mutex // Also keeps other chunks from allocating during a look.
 	var peak, commands, every int64
-	s.engine.(*redisEngine).client.AddHook(hook(func(redis.Cmder) {
+	s.engine.(*redisstore.Engine).Client.AddHook(testkit.Hook(func(redis.Cmder) {
 		mu.Lock()
 		defer mu.Unlock()
 		if commands++; commands%every == 0 {

@@ -10,6 +10,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // A batch with a time to live is one MSETEX for each chunk where the server
@@ -33,17 +35,17 @@ func TestRedisMSETEX(t *testing.T) {
 		c.WriteInt(1)
 	}))
 	s := openRedisStore(t, redisCfg("redis://"+m.Addr()), "docs", WithoutAutoPipelining())
-	require.NoError(t, s.UpsertTTL(t.Context(), numbered(2), 1500*time.Millisecond))
+	require.NoError(t, s.UpsertTTL(t.Context(), testkit.Numbered(2), 1500*time.Millisecond))
 	require.Len(t, sent, 1)
 	args := sent[0]
 	require.Equal(t, []string{"2", "px", "1500"}, slices.Concat(args[:1], args[5:]))
 	require.ElementsMatch(t, []string{"nano_graphrag:docs:id-0", "nano_graphrag:docs:id-1"}, []string{args[1], args[3]})
 	require.Equal(t, []string{"id-0", "id-1"}, listed(t, s))
 
-	require.NoError(t, s.UpsertTTL(t.Context(), numbered(1), time.Minute))
-	require.NoError(t, s.Upsert(t.Context(), numbered(2)))
+	require.NoError(t, s.UpsertTTL(t.Context(), testkit.Numbered(1), time.Minute))
+	require.NoError(t, s.Upsert(t.Context(), testkit.Numbered(2)))
 	require.Len(t, sent, 1)
-	require.NoError(t, s.UpsertTTL(t.Context(), numbered(1200), time.Minute))
+	require.NoError(t, s.UpsertTTL(t.Context(), testkit.Numbered(1200), time.Minute))
 	require.Len(t, sent, 4)
 }
 
@@ -76,7 +78,7 @@ func TestRedisWithoutMSETEX(t *testing.T) {
 		}))
 		s := openRedisStore(t, redisCfg("redis://"+m.Addr()), "docs")
 		for range 2 {
-			require.ErrorIs(t, s.UpsertTTL(t.Context(), numbered(3), time.Minute), want.err, reply)
+			require.ErrorIs(t, s.UpsertTTL(t.Context(), testkit.Numbered(3), time.Minute), want.err, reply)
 		}
 		require.Equal(t, want.tries, tries, reply)
 		if want.err == nil {

@@ -13,7 +13,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // slotRange returns the slots from first to last.
@@ -29,33 +31,33 @@ func slotRange(first, last int) []int {
 // empty view, of which no pass is certain.
 func TestParseView(t *testing.T) {
 	const other = "bb 127.0.0.1:2@12,host slave aa 0 1 2 connected 1\n"
-	for text, want := range map[string]view{
+	for text, want := range map[string]redisstore.View{
 		other + "aa 127.0.0.1:1@11 myself,master - 0 0 7 connected 5 0-3 [8->-bb] [9-<-cc]\n": {
-			id: "aa", epoch: "7", slots: [][2]int{{5, 5}, {0, 3}}, moving: map[int]string{8: "bb"}},
-		other + "aa 127.0.0.1:1@11 myself,master - 0 0 7 connected\n": {id: "aa", epoch: "7", moving: map[int]string{}},
+			ID: "aa", Epoch: "7", Slots: [][2]int{{5, 5}, {0, 3}}, Moving: map[int]string{8: "bb"}},
+		other + "aa 127.0.0.1:1@11 myself,master - 0 0 7 connected\n": {ID: "aa", Epoch: "7", Moving: map[int]string{}},
 		other + "aa 127.0.0.1:1@11 myself,slave bb 0 0 7 connected\n": {},
 		other + "aa 127.0.0.1:1@11 myself,master - 0 0 7 connected 0-99999999 7-x": {
-			id: "aa", epoch: "7", moving: map[int]string{}},
+			ID: "aa", Epoch: "7", Moving: map[int]string{}},
 		"aa myself,master": {},
 		"":                 {},
 	} {
-		require.Equal(t, want, parseView(text), text)
+		require.Equal(t, want, redisstore.ParseView(text), text)
 	}
 }
 
 // A pass is certain of a slot that one master had all the time, not moving or
 // moving to one that is scanned later (redis_reshard.go).
 func TestPassIsCertain(t *testing.T) {
-	at := func(id, epoch string, moving map[int]string, slots ...[2]int) view {
-		return view{id: id, epoch: epoch, slots: slots, moving: moving}
+	at := func(id, epoch string, moving map[int]string, slots ...[2]int) redisstore.View {
+		return redisstore.View{ID: id, Epoch: epoch, Slots: slots, Moving: moving}
 	}
-	low, high := [2]int{0, 9}, [2]int{10, slotCount - 1}
-	still := []view{at("a", "1", nil, low), at("b", "2", nil, high)}
-	toB := []view{at("a", "1", map[int]string{3: "b"}, low), at("b", "2", nil, high)}
-	toA := []view{at("a", "1", nil, low), at("b", "2", map[int]string{30: "a"}, high)}
-	toC := []view{at("a", "1", map[int]string{3: "c"}, low), at("b", "2", nil, high)}
+	low, high := [2]int{0, 9}, [2]int{10, redisstore.SlotCount - 1}
+	still := []redisstore.View{at("a", "1", nil, low), at("b", "2", nil, high)}
+	toB := []redisstore.View{at("a", "1", map[int]string{3: "b"}, low), at("b", "2", nil, high)}
+	toA := []redisstore.View{at("a", "1", nil, low), at("b", "2", map[int]string{30: "a"}, high)}
+	toC := []redisstore.View{at("a", "1", map[int]string{3: "c"}, low), at("b", "2", nil, high)}
 	for name, test := range map[string]struct {
-		before, after []view
+		before, after []redisstore.View
 		uncertain     int
 	}{
 		"nothing moves":         {still, still, 0},
@@ -63,15 +65,15 @@ func TestPassIsCertain(t *testing.T) {
 		"to one scanned before": {toA, toA, 1},
 		"to one not scanned":    {toC, toC, 1},
 		"begins":                {still, toB, 1},
-		"ends":                  {toB, []view{at("a", "1", nil, [2]int{0, 2}, [2]int{4, 9}), at("b", "3", nil, [2]int{3, 3}, high)}, 1 + slotCount - 10},
-		"there and back":        {still, []view{at("a", "3", nil, low), at("b", "2", nil, high)}, 10},
-		"claimed by two":        {[]view{at("a", "1", nil, low, [2]int{10, 10}), at("b", "2", nil, high)}, still, 1},
-		"nobody's":              {[]view{at("a", "1", nil, low), at("b", "2", nil, [2]int{20, slotCount - 1})}, still, 10},
-		"demoted":               {still, []view{at("a", "1", nil, low), {}}, slotCount - 10},
-		"another node":          {still, []view{at("x", "1", nil, low), at("b", "2", nil, high)}, 10},
+		"ends":                  {toB, []redisstore.View{at("a", "1", nil, [2]int{0, 2}, [2]int{4, 9}), at("b", "3", nil, [2]int{3, 3}, high)}, 1 + redisstore.SlotCount - 10},
+		"there and back":        {still, []redisstore.View{at("a", "3", nil, low), at("b", "2", nil, high)}, 10},
+		"claimed by two":        {[]redisstore.View{at("a", "1", nil, low, [2]int{10, 10}), at("b", "2", nil, high)}, still, 1},
+		"nobody's":              {[]redisstore.View{at("a", "1", nil, low), at("b", "2", nil, [2]int{20, redisstore.SlotCount - 1})}, still, 10},
+		"demoted":               {still, []redisstore.View{at("a", "1", nil, low), {}}, redisstore.SlotCount - 10},
+		"another node":          {still, []redisstore.View{at("x", "1", nil, low), at("b", "2", nil, high)}, 10},
 	} {
-		var done slotSet
-		done.settle(test.before, test.after)
+		var done redisstore.SlotSet
+		done.Settle(test.before, test.after)
 		uncertain := 0
 		for _, is := range done {
 			if !is {
@@ -98,10 +100,10 @@ func TestRedisReshard(t *testing.T) {
 // testMoveBehind moves slots from the master that is scanned last to the first,
 // when that one has been scanned and the other has not.
 func testMoveBehind(t *testing.T, cluster *redistest.Cluster, s *store) {
-	items := numbered(6_000)
+	items := testkit.Numbered(6_000)
 	require.NoError(t, s.Upsert(t.Context(), items))
 	ignore := func(int, string) {}
-	client := s.engine.(*redisEngine).client.cluster()
+	client := s.engine.(*redisstore.Engine).Client.Cluster()
 	require.ErrorIs(t, checkListing(t.Context(), naiveListing(client), idSet(items), ignore), errListing)
 
 	masters := slices.Clone(cluster.Nodes[:3])
@@ -113,7 +115,7 @@ func testMoveBehind(t *testing.T, cluster *redistest.Cluster, s *store) {
 		if wrong {
 			list = naive
 		}
-		begin := slices.Index(cluster.Nodes, last) * slotCount / 3 // Rounded down, so one may be another's.
+		begin := slices.Index(cluster.Nodes, last) * redisstore.SlotCount / 3 // Rounded down, so one may be another's.
 		slots, moved := slotRange(begin+1, begin+500), false
 		err := checkListing(t.Context(), list, idSet(items), func(_ int, id string) {
 			if !moved && first.Client().Exists(t.Context(), "nano_graphrag:docs:"+id).Err() != nil {
@@ -136,7 +138,7 @@ func testMoveBehind(t *testing.T, cluster *redistest.Cluster, s *store) {
 func testReshardWithWriters(t *testing.T, cluster *redistest.Cluster, s *store) {
 	busy := openRedisStore(t, redisCfg(cluster.URL()), "busy")
 	gone := openRedisStore(t, redisCfg(cluster.URL()), "gone")
-	items := numbered(6_000)
+	items := testkit.Numbered(6_000)
 	require.NoError(t, s.Upsert(t.Context(), items))
 	for round := range 3 {
 		ctx, stop := context.WithCancel(t.Context())
@@ -171,7 +173,7 @@ func testReshardWithWriters(t *testing.T, cluster *redistest.Cluster, s *store) 
 				drops++
 			}
 		})
-		first := round*slotCount/3 + 1000
+		first := round*redisstore.SlotCount/3 + 1000
 		cluster.MoveSlots(cluster.Nodes[round], cluster.Nodes[(round+1)%3], slotRange(first, first+499))
 		stop()
 		wg.Wait()
@@ -226,13 +228,13 @@ func useAll(ctx context.Context, s *store, n int) error {
 // dropAll fills a namespace, drops it, and looks for what is left on every
 // node.
 func dropAll(ctx context.Context, s *store, cluster *redistest.Cluster) error {
-	if err := s.Upsert(ctx, numbered(1_000)); err != nil {
+	if err := s.Upsert(ctx, testkit.Numbered(1_000)); err != nil {
 		return err
 	}
 	if err := s.Drop(ctx); err != nil {
 		return err
 	}
-	values, err := s.GetMany(ctx, slices.Collect(maps.Keys(numbered(1_000))))
+	values, err := s.GetMany(ctx, slices.Collect(maps.Keys(testkit.Numbered(1_000))))
 	if err != nil {
 		return err
 	}
@@ -254,7 +256,7 @@ func dropAll(ctx context.Context, s *store, cluster *redistest.Cluster) error {
 func testOpenSlots(t *testing.T, cluster *redistest.Cluster, s *store) {
 	ctx := t.Context()
 	require.NoError(t, s.Drop(ctx))
-	items := numbered(4_000)
+	items := testkit.Numbered(4_000)
 	require.NoError(t, s.Upsert(ctx, items))
 	a, b := cluster.Nodes[0], cluster.Nodes[1]
 	there := cluster.BeginMove(a, b, slotRange(0, 499))
@@ -284,14 +286,14 @@ func testScanWithoutNodes(t *testing.T, cluster *redistest.Cluster) {
 	for _, node := range cluster.Nodes {
 		node.ACL("default", "", "~*", "&*", "+@all", "-cluster|nodes")
 	}
-	book := new(logBook)
-	s := openRedisStore(t, redisCfg(cluster.URL()), "docs", WithLogger(book.logger()))
-	items := numbered(2_000)
+	book := new(testkit.LogBook)
+	s := openRedisStore(t, redisCfg(cluster.URL()), "docs", WithLogger(book.Logger()))
+	items := testkit.Numbered(2_000)
 	require.NoError(t, s.Upsert(t.Context(), items))
-	require.Empty(t, book.warnings())
+	require.Empty(t, book.Warnings())
 	require.NoError(t, checkListing(t.Context(), s.Keys, idSet(items), func(int, string) {}))
 	require.NoError(t, s.Drop(t.Context()))
 	require.Empty(t, listed(t, s))
-	require.Len(t, book.warnings(), 1)
-	require.Contains(t, book.warnings()[0], "docs/configuration.md")
+	require.Len(t, book.Warnings(), 1)
+	require.Contains(t, book.Warnings()[0], "docs/configuration.md")
 }

@@ -12,7 +12,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // A listing is Keys, or a wrong one that the checks must catch.
@@ -66,9 +68,9 @@ func naiveListing(clients ...redis.UniversalClient) listing {
 			seen := make(map[string]bool)
 			for _, client := range clients {
 				for cursor := uint64(0); ; {
-					cmd := client.Scan(ctx, cursor, prefix+"*", scanCount)
+					cmd := client.Scan(ctx, cursor, prefix+"*", redisstore.ScanCount)
 					if cmd.Err() != nil { // The connection broke; the next one will do.
-						cmd = client.Scan(ctx, cursor, prefix+"*", scanCount)
+						cmd = client.Scan(ctx, cursor, prefix+"*", redisstore.ScanCount)
 					}
 					keys, next, err := cmd.Result()
 					if err != nil {
@@ -130,14 +132,14 @@ func (p *pair) fill(t *testing.T, items map[string]bool) {
 func (p *pair) failover(ctx context.Context) error {
 	old := p.servers[p.current.Load()]
 	p.current.Store(1 - p.current.Load())
-	return killTCP(ctx, old)
+	return testkit.KillTCP(ctx, old)
 }
 
 // A SCAN cursor is pinned to one server: Keys is complete, and each id comes
 // once, whenever another server takes over (reliability.md, 4). A cursor that
 // is kept loses ids, and the check sees it.
 func TestRedisKeysThroughAChangeOfServer(t *testing.T) {
-	p, want := startPair(t), idSet(numbered(20_000))
+	p, want := startPair(t), idSet(testkit.Numbered(20_000))
 	p.fill(t, want)
 	s := openRedisStore(t, Config{Backend: "redis"}, "docs", WithRedisClient(p.client))
 	for _, at := range []int{0, 5_000, 12_345, 19_999} {
@@ -155,12 +157,12 @@ func TestRedisKeysThroughAChangeOfServer(t *testing.T) {
 
 // A server that changes for every page ends the listing with an error.
 func TestRedisKeysGiveUp(t *testing.T) {
-	p, want := startPair(t), idSet(numbered(5_000))
+	p, want := startPair(t), idSet(testkit.Numbered(5_000))
 	p.fill(t, want)
 	s := openRedisStore(t, Config{Backend: "redis"}, "docs", WithRedisClient(p.client))
 	changing := true
-	p.client.AddHook(hook(func(cmd redis.Cmder) {
-		if own, ok := cmd.(single); ok {
+	p.client.AddHook(testkit.Hook(func(cmd redis.Cmder) {
+		if own, ok := cmd.(redisstore.Single); ok {
 			cmd = own.Cmder
 		}
 		if _, ok := cmd.(*redis.ScanCmd); ok && changing {
@@ -178,10 +180,10 @@ func TestRedisKeysGiveUp(t *testing.T) {
 // Drop leaves nothing behind, also if what the old server acknowledged never
 // reached the new one, whenever that takes over.
 func TestRedisDropThroughAChangeOfServer(t *testing.T) {
-	p, items := startPair(t), idSet(numbered(5_000))
+	p, items := startPair(t), idSet(testkit.Numbered(5_000))
 	s := openRedisStore(t, Config{Backend: "redis"}, "docs", WithRedisClient(p.client))
 	unlinked, at := 0, -1
-	p.client.AddHook(hook(func(cmd redis.Cmder) {
+	p.client.AddHook(testkit.Hook(func(cmd redis.Cmder) {
 		if cmd.Name() != "unlink" {
 			return
 		}
@@ -200,14 +202,14 @@ func TestRedisDropThroughAChangeOfServer(t *testing.T) {
 
 // Where INFO is not allowed, the cursor is pinned to a connection instead.
 func TestRedisScanWithoutInfo(t *testing.T) {
-	p, items := startPair(t), idSet(numbered(5_000))
+	p, items := startPair(t), idSet(testkit.Numbered(5_000))
 	p.fill(t, items)
 	for _, server := range p.servers {
 		server.ACL("default", "", "~*", "&*", "+@all", "-info")
 	}
 	s := openRedisStore(t, Config{Backend: "redis"}, "docs", WithRedisClient(p.client))
 	scans := 0
-	p.client.AddHook(hook(func(cmd redis.Cmder) {
+	p.client.AddHook(testkit.Hook(func(cmd redis.Cmder) {
 		if cmd.Name() != "scan" {
 			return
 		}
@@ -227,11 +229,11 @@ func TestRedisScanThroughSentinelFailover(t *testing.T) {
 	t.Parallel()
 	sentinel := redistest.StartSentinel(t, 1, 1)
 	ctx, s := t.Context(), openRedisStore(t, redisCfg(sentinel.URL()), "docs")
-	items := numbered(20_000)
+	items := testkit.Numbered(20_000)
 	require.NoError(t, s.Upsert(ctx, items))
 	require.Eventually(t, func() bool { // What has not reached the replica is lost.
 		return sentinel.Nodes[1].Client().DBSize(ctx).Val() == int64(len(items))
-	}, slack*5, slack/1000)
+	}, testkit.Slack*5, testkit.Slack/1000)
 	require.NoError(t, checkListing(ctx, s.Keys, idSet(items), func(n int, _ string) {
 		if n == 7_000 {
 			sentinel.Failover()
@@ -239,7 +241,7 @@ func TestRedisScanThroughSentinelFailover(t *testing.T) {
 	}))
 
 	unlinked, reached, goOn := 0, make(chan struct{}), make(chan struct{})
-	s.engine.(*redisEngine).client.AddHook(hook(func(cmd redis.Cmder) {
+	s.engine.(*redisstore.Engine).Client.AddHook(testkit.Hook(func(cmd redis.Cmder) {
 		if cmd.Name() != "unlink" {
 			return
 		}

@@ -20,7 +20,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // Key <prefix>:<namespace>:<id>, a string holding the JSON text. No other key
@@ -45,7 +47,7 @@ func TestRedisKeysAndValues(t *testing.T) {
 		require.Equal(t, "string", c.Type(ctx, key).Val())
 	}
 	slices.Sort(want)
-	require.Equal(t, want, allKeys(t, c))
+	require.Equal(t, want, testkit.AllKeys(t, c))
 	require.NoError(t, s.Drop(ctx))
 	require.Zero(t, c.DBSize(ctx).Val())
 }
@@ -85,7 +87,7 @@ func TestRedisTimeToLive(t *testing.T) {
 	require.LessOrEqual(t, left("plain"), 151*time.Millisecond)
 	require.Eventually(t, func() bool { _, err := plain.Get(ctx, "a"); return errors.Is(err, ErrNotFound) }, 5*time.Second, 10*time.Millisecond)
 	for _, command := range []string{"expire", "pexpire", "setex", "psetex", "multi"} {
-		require.Zero(t, serverCalls(t, c, command), command)
+		require.Zero(t, testkit.ServerCalls(t, c, command), command)
 	}
 }
 
@@ -104,9 +106,9 @@ func TestRedisTTLRoundsUpToTheMillisecond(t *testing.T) {
 // Go reads what Python wrote, byte by byte, and Python finds what Go wrote:
 // the same keys, valid JSON, the same values (interop.md).
 func TestRedisInteropWithPython(t *testing.T) {
-	lines := bytes.Split(bytes.TrimSpace(goldenData(t, "redis.ndjson")), []byte("\n"))
+	lines := bytes.Split(bytes.TrimSpace(testkit.GoldenData(t, "redis.ndjson")), []byte("\n"))
 	var file map[string]json.RawMessage
-	require.NoError(t, json.Unmarshal(goldenData(t, "kv_store_golden.json"), &file))
+	require.NoError(t, json.Unmarshal(testkit.GoldenData(t, "kv_store_golden.json"), &file))
 	server := redistest.Start(t)
 	c, ctx := server.Client(), t.Context()
 	s := openRedisStore(t, redisCfg(server.URL()), "golden")
@@ -127,12 +129,12 @@ func TestRedisInteropWithPython(t *testing.T) {
 	require.NoError(t, s.Drop(ctx))
 	require.Zero(t, c.DBSize(ctx).Val())
 	require.NoError(t, s.Upsert(ctx, file))
-	require.Equal(t, slices.Sorted(maps.Keys(written)), allKeys(t, c))
+	require.Equal(t, slices.Sorted(maps.Keys(written)), testkit.AllKeys(t, c))
 	for key, value := range written {
 		text, err := c.Get(ctx, key).Bytes()
 		require.NoError(t, err)
 		require.True(t, json.Valid(text))
-		require.Equal(t, decoded(t, []byte(value)), decoded(t, text))
+		require.Equal(t, testkit.Decoded(t, []byte(value)), testkit.Decoded(t, text))
 	}
 }
 
@@ -162,7 +164,7 @@ func TestRedisOtherPeoplesData(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 1, n)
 		require.NoError(t, s.Drop(ctx))
-		require.Equal(t, slices.Compact(others), allKeys(t, c), prefix)
+		require.Equal(t, slices.Compact(others), testkit.AllKeys(t, c), prefix)
 	}
 }
 
@@ -173,7 +175,7 @@ func TestRedisKeysOfALargeSharedDatabase(t *testing.T) {
 	c, ctx := server.Client(), t.Context()
 	require.NoError(t, c.Eval(ctx, `for i = 1, 30000 do redis.call('SET', 'session:' .. i, 'x') end return 1`, nil).Err())
 	s := openRedisStore(t, redisCfg(server.URL()), "docs")
-	items := numbered(10_000)
+	items := testkit.Numbered(10_000)
 	require.NoError(t, s.Upsert(ctx, items))
 	want := slices.Sorted(maps.Keys(items))
 	require.Equal(t, want, listed(t, s))
@@ -208,8 +210,8 @@ func TestRedisScanRepeatsAreSuppressed(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Network: "unix", Addr: server.Socket, DisableIdentity: true, MaxRetries: -1})
 	defer client.Close()
 	scans := 0
-	client.AddHook(hook(func(cmd redis.Cmder) {
-		if own, ok := cmd.(single); ok {
+	client.AddHook(testkit.Hook(func(cmd redis.Cmder) {
+		if own, ok := cmd.(redisstore.Single); ok {
 			cmd = own.Cmder
 		}
 		if scan, ok := cmd.(*redis.ScanCmd); ok {
@@ -220,10 +222,10 @@ func TestRedisScanRepeatsAreSuppressed(t *testing.T) {
 	}))
 	require.NoError(t, server.Client().Set(t.Context(), "stranger", "1", 0).Err())
 	s := openRedisStore(t, Config{Backend: "redis"}, "docs", WithRedisClient(client))
-	require.NoError(t, s.Upsert(t.Context(), numbered(3)))
+	require.NoError(t, s.Upsert(t.Context(), testkit.Numbered(3)))
 	require.Equal(t, []string{"id-0", "id-1", "id-2"}, listed(t, s))
 	require.NoError(t, s.Drop(t.Context()))
-	require.Equal(t, []string{"stranger"}, allKeys(t, server.Client()))
+	require.Equal(t, []string{"stranger"}, testkit.AllKeys(t, server.Client()))
 	require.Equal(t, 2, scans)
 }
 
@@ -233,7 +235,7 @@ func TestRedisCorruptIsOneID(t *testing.T) {
 	server := redistest.Start(t)
 	c, ctx := server.Client(), t.Context()
 	s := openRedisStore(t, redisCfg(server.URL()), "docs")
-	require.NoError(t, s.Upsert(ctx, numbered(2)))
+	require.NoError(t, s.Upsert(ctx, testkit.Numbered(2)))
 	require.NoError(t, c.HSet(ctx, "nano_graphrag:docs:hash", "f", "GEHEIM").Err())
 	require.NoError(t, c.LPush(ctx, "nano_graphrag:docs:list", "v").Err())
 	require.NoError(t, c.Set(ctx, "nano_graphrag:docs:nan", `{"GEHEIM": NaN}`, 0).Err())
@@ -270,20 +272,20 @@ func TestRedisCorruptIsOneID(t *testing.T) {
 // factory is safe for concurrent use.
 func TestRedisFactorySharesOneClient(t *testing.T) {
 	server := redistest.Start(t)
-	book := new(logBook)
+	book := new(testkit.LogBook)
 	cfg := redisCfg(server.URL())
 	cfg.Redis.MaxConnections = 3
 	cfg.Warnings = []string{"a remark"}
-	f, err := NewFactory(cfg, WithLogger(book.logger()))
+	f, err := NewFactory(cfg, WithLogger(book.Logger()))
 	require.NoError(t, err)
-	require.Zero(t, tcpClients(t, server), "NewFactory connects to nothing")
+	require.Zero(t, testkit.TcpClients(t, server), "NewFactory connects to nothing")
 	var wg sync.WaitGroup
 	stores := make([]Store, 40)
 	for i := range stores {
 		wg.Go(func() {
 			s, err := f.Open(context.Background(), fmt.Sprintf("ns%d", i%8))
 			if err == nil {
-				err = s.Upsert(context.Background(), numbered(20))
+				err = s.Upsert(context.Background(), testkit.Numbered(20))
 			}
 			if err != nil {
 				t.Error(err)
@@ -292,7 +294,7 @@ func TestRedisFactorySharesOneClient(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	require.LessOrEqual(t, tcpClients(t, server), 3)
+	require.LessOrEqual(t, testkit.TcpClients(t, server), 3)
 	require.Same(t, stores[0].(*store).engine, stores[8].(*store).engine, "stores of one namespace share")
 	require.NoError(t, stores[0].Close())
 	require.NoError(t, stores[0].Close(), "closing twice is fine")
@@ -306,8 +308,8 @@ func TestRedisFactorySharesOneClient(t *testing.T) {
 	require.ErrorIs(t, err, ErrClosed)
 	_, err = f.Open(t.Context(), "ns1")
 	require.ErrorIs(t, err, ErrClosed)
-	require.Eventually(t, func() bool { return tcpClients(t, server) == 0 }, 5*time.Second, 5*time.Millisecond)
-	require.Len(t, book.warnings(), 1, "warnings come once")
+	require.Eventually(t, func() bool { return testkit.TcpClients(t, server) == 0 }, 5*time.Second, 5*time.Millisecond)
+	require.Len(t, book.Warnings(), 1, "warnings come once")
 }
 
 // A failed Open leaves nothing behind, and the factory goes on.
@@ -327,7 +329,7 @@ func TestRedisFailedOpenLeavesNothing(t *testing.T) {
 	}
 	_, err = f.Open(t.Context(), "../docs")
 	require.ErrorIs(t, err, ErrInvalid)
-	require.Eventually(t, func() bool { return tcpClients(t, server) == 0 }, 5*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return testkit.TcpClients(t, server) == 0 }, 5*time.Second, 5*time.Millisecond)
 	require.NoError(t, os.WriteFile(file, []byte("right"), 0o600))
 	_, err = f.Open(t.Context(), "docs")
 	require.NoError(t, err)
@@ -355,7 +357,7 @@ func TestRegisterAndWithRedisClient(t *testing.T) {
 	cfg := Config{Backend: "redis", Redis: RedisConfig{KeyPrefix: "mine"}}
 	s, err := Open(t.Context(), cfg, "docs", WithRedisClient(client), WithLogger(slog.New(slog.DiscardHandler)))
 	require.NoError(t, err)
-	require.NoError(t, s.Upsert(t.Context(), numbered(1)))
+	require.NoError(t, s.Upsert(t.Context(), testkit.Numbered(1)))
 	require.NoError(t, s.Close())
 	require.Equal(t, `{"id":"id-0"}`, client.Get(t.Context(), "mine:docs:id-0").Val(), "the client is still open")
 	_, err = Open(t.Context(), Config{Backend: "redis-test-backend", WorkingDir: "here"}, "docs")
@@ -372,8 +374,8 @@ func TestRedisClusterAndSentinel(t *testing.T) {
 		ctx := t.Context()
 		s := openRedisStore(t, redisCfg(url), "docs")
 		other := openRedisStore(t, redisCfg(url), "docs2")
-		require.NoError(t, other.Upsert(ctx, numbered(50)))
-		items := numbered(1000)
+		require.NoError(t, other.Upsert(ctx, testkit.Numbered(50)))
+		items := testkit.Numbered(1000)
 		require.NoError(t, s.Upsert(ctx, items))
 		want := slices.Sorted(maps.Keys(items))
 		require.Equal(t, want, listed(t, s))
@@ -388,7 +390,7 @@ func TestRedisClusterAndSentinel(t *testing.T) {
 		absent, err := s.Missing(ctx, append(want, "none"))
 		require.NoError(t, err)
 		require.Equal(t, []string{"none"}, absent)
-		n, err := s.Insert(ctx, numbered(1010))
+		n, err := s.Insert(ctx, testkit.Numbered(1010))
 		require.NoError(t, err)
 		require.Equal(t, 10, n)
 		n, err = s.Delete(ctx, want[:100]...)
@@ -405,7 +407,7 @@ func TestRedisClusterAndSentinel(t *testing.T) {
 func TestRedisClusterRedirections(t *testing.T) {
 	cluster := redistest.StartCluster(t, 2, 0)
 	ctx, s := t.Context(), openRedisStore(t, redisCfg(cluster.URL()), "docs")
-	items := numbered(1000)
+	items := testkit.Numbered(1000)
 	ids := slices.Sorted(maps.Keys(items))
 	slots := make([]int, 400)
 	for i := range slots {

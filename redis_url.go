@@ -10,6 +10,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/ngraf/kv/internal/fault"
+	"github.com/ngraf/kv/internal/redisstore"
 )
 
 // A settledRedis is a RedisConfig with the defaults and the options of its
@@ -48,13 +51,13 @@ func (c RedisConfig) settle() (settledRedis, error) {
 	}
 	switch {
 	case broken || err != nil && atBehindHost(u):
-		return s, invalidf("REDIS_URL: not a URL such as redis://user:password@host:6379/0; " +
+		return s, fault.Invalidf("REDIS_URL: not a URL such as redis://user:password@host:6379/0; " +
 			"write @ / ? # %% in a password as %%40 %%2F %%3F %%23 %%25, or give it as REDIS_PASSWORD")
 	case err != nil:
-		return s, invalidf("REDIS_URL: %v", err)
+		return s, fault.Invalidf("REDIS_URL: %v", err)
 	}
 	if s.MaxConnections > limitMaxConns {
-		return s, invalidf("REDIS_URL: max_connections: %d is not between 1 and %d", s.MaxConnections, limitMaxConns)
+		return s, fault.Invalidf("REDIS_URL: max_connections: %d is not between 1 and %d", s.MaxConnections, limitMaxConns)
 	}
 	s.mergeLogin()
 	s.fillDefaults()
@@ -299,19 +302,19 @@ func (s *settledRedis) checkTogether() error {
 	unix := strings.HasPrefix(s.addrs[0], "/")
 	switch {
 	case tlsFields && !s.tls:
-		return invalidf("REDIS_URL: TLS settings (REDIS_CA_FILE, REDIS_CERT_FILE, REDIS_KEY_FILE, REDIS_TLS_SERVER_NAME, ssl_*) need a rediss:// URL")
+		return fault.Invalidf("REDIS_URL: TLS settings (REDIS_CA_FILE, REDIS_CERT_FILE, REDIS_KEY_FILE, REDIS_TLS_SERVER_NAME, ssl_*) need a rediss:// URL")
 	case (s.CertFile == "") != (s.KeyFile == ""):
-		return invalidf("REDIS_CERT_FILE and REDIS_KEY_FILE go together")
+		return fault.Invalidf("REDIS_CERT_FILE and REDIS_KEY_FILE go together")
 	case unix && (s.cluster || s.masterName != ""):
-		return invalidf("REDIS_URL: a unix socket is one server, not a Sentinel or Cluster")
+		return fault.Invalidf("REDIS_URL: a unix socket is one server, not a Sentinel or Cluster")
 	case s.cluster && s.masterName != "":
-		return invalidf("REDIS_URL: cluster=true and master_name= exclude each other")
+		return fault.Invalidf("REDIS_URL: cluster=true and master_name= exclude each other")
 	case s.cluster && s.db != 0:
-		return invalidf("REDIS_URL: a Cluster has only database 0")
+		return fault.Invalidf("REDIS_URL: a Cluster has only database 0")
 	case s.masterName == "" && (s.sentinelUser != "" || s.sentinelPass != ""):
-		return invalidf("REDIS_URL: sentinel_username and sentinel_password need master_name=")
+		return fault.Invalidf("REDIS_URL: sentinel_username and sentinel_password need master_name=")
 	case s.Username != "" && s.Password == "" && s.PasswordFile == "":
-		return invalidf("REDIS_USERNAME or the user in REDIS_URL needs a password: set REDIS_PASSWORD or REDIS_PASSWORD_FILE")
+		return fault.Invalidf("REDIS_USERNAME or the user in REDIS_URL needs a password: set REDIS_PASSWORD or REDIS_PASSWORD_FILE")
 	}
 	return s.cacheProblem()
 }
@@ -337,13 +340,13 @@ func (s settledRedis) cacheProblem() error {
 	default:
 		return nil
 	}
-	return invalidf("REDIS_CLIENT_CACHE: go-redis has no client-side cache here: %s", why)
+	return fault.Invalidf("REDIS_CLIENT_CACHE: go-redis has no client-side cache here: %s", why)
 }
 
 // options are what a client is made from. This is the only place where a
 // setting becomes one.
-func (s settledRedis) options() redisOptions {
-	return redisOptions{
+func (s settledRedis) options() redisstore.Options {
+	return redisstore.Options{
 		Addrs:               s.addrs,
 		DB:                  s.db,
 		TLS:                 s.tls,

@@ -17,7 +17,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // A replicated is a master with replicas that no Sentinel watches.
@@ -45,7 +47,7 @@ func (r replicated) join(t *testing.T, s *redistest.Server) {
 	require.NoError(t, err)
 	before := r.online(t)
 	require.NoError(t, s.Client().Do(t.Context(), "replicaof", host, port).Err())
-	require.NoError(t, await(func() bool { return r.online(t) > before }))
+	require.NoError(t, testkit.Await(func() bool { return r.online(t) > before }))
 	pipe := r.master.Client().Pipeline()
 	pipe.Set(t.Context(), "joined", s.Addr, 0)
 	pipe.Del(t.Context(), "joined")
@@ -63,26 +65,26 @@ func (r replicated) online(t *testing.T) int {
 }
 
 // waiting is a configuration whose writes give up on replicas after 2.4 s.
-func waiting(url string, want Replicas) Config {
+func waiting(url string, want redisstore.Replicas) Config {
 	cfg := redisCfg(url)
 	cfg.Redis.WaitReplicas, cfg.Redis.SocketTimeout = want, 3*time.Second
 	return cfg
 }
 
-func openWaiting(t *testing.T, url string, want Replicas, opts ...Option) *store {
+func openWaiting(t *testing.T, url string, want redisstore.Replicas, opts ...Option) *store {
 	t.Helper()
 	return openRedisStore(t, waiting(url, want), "docs", append(opts, WithLogger(slog.New(slog.DiscardHandler)))...)
 }
 
 // REDIS_WAIT_REPLICAS is all or a number, and is written as it is read.
 func TestReplicasText(t *testing.T) {
-	for text, want := range map[string]Replicas{"0": 0, "2": 2, "all": AllReplicas, "ALL": AllReplicas, "1 # one": 1} {
+	for text, want := range map[string]redisstore.Replicas{"0": 0, "2": 2, "all": redisstore.AllReplicas, "ALL": redisstore.AllReplicas, "1 # one": 1} {
 		cfg, err := fromMap(map[string]string{"REDIS_WAIT_REPLICAS": text})
 		require.NoError(t, err)
 		require.Equal(t, want, cfg.Redis.WaitReplicas)
 		again, err := want.MarshalText()
 		require.NoError(t, err)
-		var read Replicas
+		var read redisstore.Replicas
 		require.NoError(t, read.UnmarshalText(again))
 		require.Equal(t, want, read)
 	}
@@ -99,9 +101,9 @@ var twoDocs = map[string]json.RawMessage{"a": json.RawMessage(`1`), "b": json.Ra
 // writes are all that changes documents, by every command that does it, with
 // the document the others change put there first.
 var writes = map[string]func(ctx context.Context, s *store) error{
-	"set":  func(ctx context.Context, s *store) error { return s.Upsert(ctx, oneDoc) },
+	"set":  func(ctx context.Context, s *store) error { return s.Upsert(ctx, testkit.OneDoc) },
 	"mset": func(ctx context.Context, s *store) error { return s.Upsert(ctx, twoDocs) },
-	"px":   func(ctx context.Context, s *store) error { return s.UpsertTTL(ctx, oneDoc, time.Hour) },
+	"px":   func(ctx context.Context, s *store) error { return s.UpsertTTL(ctx, testkit.OneDoc, time.Hour) },
 	"pxs":  func(ctx context.Context, s *store) error { return s.UpsertTTL(ctx, twoDocs, time.Hour) },
 	"large": func(ctx context.Context, s *store) error {
 		return s.Upsert(ctx, map[string]json.RawMessage{"a": large})
@@ -129,7 +131,7 @@ var writes = map[string]func(ctx context.Context, s *store) error{
 	},
 }
 
-var large = json.RawMessage(`"` + strings.Repeat("x", 2*sharedBytes) + `"`)
+var large = json.RawMessage(`"` + strings.Repeat("x", 2*redisstore.SharedBytes) + `"`)
 
 // Every write is acknowledged when so many replicas have it, and with fewer it
 // is on the master only and an error says so; reads do not wait.
@@ -139,7 +141,7 @@ func TestWaitEveryWrite(t *testing.T) {
 	given := redis.NewClient(&redis.Options{Addr: group.master.Addr, ContextTimeoutEnabled: true, MaxRetries: -1, ReadTimeout: defaultTimeout})
 	defer given.Close()
 	cfg, quiet := redisCfg(group.master.URL()), WithLogger(slog.New(slog.DiscardHandler))
-	factory := func(want Replicas, opts ...Option) *Factory {
+	factory := func(want redisstore.Replicas, opts ...Option) *Factory {
 		cfg.Redis.WaitReplicas = want
 		f, err := NewFactory(cfg, append(opts, quiet)...)
 		require.NoError(t, err)
@@ -147,9 +149,9 @@ func TestWaitEveryWrite(t *testing.T) {
 		return f
 	}
 	one := factory(1)
-	strict := map[string]*Factory{"two": factory(2, WithoutAutoPipelining()), "all": factory(AllReplicas)}
+	strict := map[string]*Factory{"two": factory(2, WithoutAutoPipelining()), "all": factory(redisstore.AllReplicas)}
 	cfg.Redis.URL = "redis://localhost:1"
-	strict["given"] = factory(AllReplicas, WithRedisClient(given))
+	strict["given"] = factory(redisstore.AllReplicas, WithRedisClient(given))
 
 	type attempt struct {
 		name      string
@@ -199,24 +201,24 @@ func TestWaitEveryWrite(t *testing.T) {
 func TestWaitAll(t *testing.T) {
 	t.Parallel()
 	group := startReplicated(t, 0)
-	f, err := NewFactory(waiting(group.master.URL(), AllReplicas), WithLogger(slog.New(slog.DiscardHandler)))
+	f, err := NewFactory(waiting(group.master.URL(), redisstore.AllReplicas), WithLogger(slog.New(slog.DiscardHandler)))
 	require.NoError(t, err)
 	defer f.Close()
 	s, err := f.Open(t.Context(), "docs")
 	require.NoError(t, err)
-	require.ErrorContains(t, s.Upsert(t.Context(), oneDoc), "only 0 of 1 replicas")
+	require.ErrorContains(t, s.Upsert(t.Context(), testkit.OneDoc), "only 0 of 1 replicas")
 	first, second := redistest.Start(t), redistest.Start(t)
 	group.join(t, first)
-	require.NoError(t, s.Upsert(t.Context(), oneDoc))
+	require.NoError(t, s.Upsert(t.Context(), testkit.OneDoc))
 	group.join(t, second)
-	require.NoError(t, s.Upsert(t.Context(), oneDoc))
+	require.NoError(t, s.Upsert(t.Context(), testkit.OneDoc))
 	require.NoError(t, second.Client().Do(t.Context(), "replicaof", "no", "one").Err())
-	require.NoError(t, await(func() bool { return group.online(t) == 1 }))
+	require.NoError(t, testkit.Await(func() bool { return group.online(t) == 1 }))
 	_, err = f.Open(t.Context(), "other") // Looks at the replicas again.
 	require.NoError(t, err)
-	require.ErrorContains(t, s.Upsert(t.Context(), oneDoc), "only 1 of 2 replicas")
+	require.ErrorContains(t, s.Upsert(t.Context(), testkit.OneDoc), "only 1 of 2 replicas")
 	group.join(t, second)
-	require.NoError(t, s.Upsert(t.Context(), oneDoc))
+	require.NoError(t, s.Upsert(t.Context(), testkit.OneDoc))
 }
 
 // A user without the permission is told so by Open.
@@ -225,10 +227,10 @@ func TestWaitNeedsPermission(t *testing.T) {
 	group := startReplicated(t, 1)
 	least := strings.Fields("~nano_graphrag:* +get +mget +set +mset +unlink +exists +scan +ping +hello +auth +select +client|tracking +pttl")
 	for _, step := range []struct {
-		want Replicas
+		want redisstore.Replicas
 		rule string
 		err  string
-	}{{1, "", "REDIS_WAIT_REPLICAS needs WAIT"}, {1, "+wait", ""}, {AllReplicas, "", "REDIS_WAIT_REPLICAS=all needs ROLE"}, {AllReplicas, "+role", ""}} {
+	}{{1, "", "REDIS_WAIT_REPLICAS needs WAIT"}, {1, "+wait", ""}, {redisstore.AllReplicas, "", "REDIS_WAIT_REPLICAS=all needs ROLE"}, {redisstore.AllReplicas, "+role", ""}} {
 		if step.rule != "" {
 			least = append(least, step.rule)
 		}
@@ -241,14 +243,14 @@ func TestWaitNeedsPermission(t *testing.T) {
 			continue
 		}
 		require.NoError(t, err)
-		require.NoError(t, s.Upsert(t.Context(), oneDoc))
+		require.NoError(t, s.Upsert(t.Context(), testkit.OneDoc))
 		require.NoError(t, s.Close())
 		if step.want == 1 {
 			continue
 		}
 		s = openRedisStore(t, cfg, "docs") // The permission is taken away later.
 		group.master.ACL("least", "pw", append(least, "-wait")...)
-		err = s.Upsert(t.Context(), oneDoc)
+		err = s.Upsert(t.Context(), testkit.OneDoc)
 		require.ErrorContains(t, err, "stored on the master, but REDIS_WAIT_REPLICAS needs the permission +wait")
 	}
 	ring := redis.NewRing(&redis.RingOptions{})
@@ -276,7 +278,7 @@ func TestWaitOnDemotedMaster(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() { upserted = s.Upsert(t.Context(), twoDocs) })
 	wg.Go(func() { _, inserted = s.Insert(t.Context(), map[string]json.RawMessage{"new": json.RawMessage(`1`)}) })
-	require.NoError(t, await(blocked))
+	require.NoError(t, testkit.Await(blocked))
 	require.NoError(t, group.master.Client().Do(t.Context(), "replicaof", "127.0.0.1", "1").Err())
 	wg.Wait()
 	require.ErrorContains(t, upserted, "READONLY")
@@ -322,10 +324,10 @@ func TestWaitIsBounded(t *testing.T) {
 func TestWaitDuringReshard(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t, 2, 1)
-	s := openWaiting(t, cluster.URL(), AllReplicas)
+	s := openWaiting(t, cluster.URL(), redisstore.AllReplicas)
 	from, to := cluster.Nodes[0], cluster.Nodes[1]
 	key := "nano_graphrag:docs:a"
-	slot := int(keySlot(key))
+	slot := int(redisstore.KeySlot(key))
 	if cluster.MasterOf(slot) == to {
 		from, to = to, from
 	}
@@ -333,12 +335,12 @@ func TestWaitDuringReshard(t *testing.T) {
 	for name, write := range writes {
 		require.NoError(t, write(t.Context(), s), name)
 	}
-	require.NoError(t, s.Upsert(t.Context(), oneDoc))
+	require.NoError(t, s.Upsert(t.Context(), testkit.OneDoc))
 	require.EqualValues(t, 1, to.Client().Do(t.Context(), "cluster", "countkeysinslot", slot).Val(), "ASK was not followed")
 	require.EqualValues(t, 1, cluster.ReplicasOf(to)[0].Client().Do(t.Context(), "cluster", "countkeysinslot", slot).Val())
-	for _, want := range []Replicas{0, AllReplicas} { // Its key is on a server that does not own the slot yet.
+	for _, want := range []redisstore.Replicas{0, redisstore.AllReplicas} { // Its key is on a server that does not own the slot yet.
 		s := openWaiting(t, cluster.URL(), want)
-		require.NoError(t, s.Upsert(t.Context(), oneDoc))
+		require.NoError(t, s.Upsert(t.Context(), testkit.OneDoc))
 		require.NoError(t, s.Drop(t.Context()))
 		require.Empty(t, listed(t, s))
 	}
@@ -359,7 +361,7 @@ func TestWaitDuringReshard(t *testing.T) {
 
 // numberedWith are n documents and one more.
 func numberedWith(id string, n int) map[string]json.RawMessage {
-	items := numbered(n)
+	items := testkit.Numbered(n)
 	items[id] = json.RawMessage(`1`)
 	return items
 }
@@ -371,9 +373,9 @@ func BenchmarkWait(b *testing.B) {
 	host, port, err := net.SplitHostPort(master.Addr)
 	require.NoError(b, err)
 	require.NoError(b, replica.Client().Do(b.Context(), "replicaof", host, port).Err())
-	require.NoError(b, await(func() bool { return master.Client().Do(b.Context(), "wait", 1, 10000).Val() == int64(1) }))
+	require.NoError(b, testkit.Await(func() bool { return master.Client().Do(b.Context(), "wait", 1, 10000).Val() == int64(1) }))
 	u := url.URL{Scheme: "redis", Host: master.Addr}
-	for _, want := range []Replicas{0, 1, AllReplicas} {
+	for _, want := range []redisstore.Replicas{0, 1, redisstore.AllReplicas} {
 		for name, opts := range map[string][]Option{"shared": nil, "alone": {WithoutAutoPipelining()}} {
 			b.Run(fmt.Sprintf("%v/%s", want, name), func(b *testing.B) {
 				cfg := redisCfg(u.String())

@@ -10,6 +10,10 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv/internal/fault"
+	"github.com/ngraf/kv/internal/move"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // A bucket holds what is above the bound of the one before it, up to its own.
@@ -108,8 +112,8 @@ func TestCountersDoNotAllocate(t *testing.T) {
 // Each call is counted by what Result says of its error.
 func TestResult(t *testing.T) {
 	assert.Equal(t, "ok", Result(nil))
-	assert.Equal(t, "not_found", Result(&Error{Op: "get", Err: newWithID("a", ErrNotFound)}))
-	assert.Equal(t, "unavailable", Result(unavailablef("no answer")))
+	assert.Equal(t, "not_found", Result(&Error{Op: "get", Err: fault.WithID("a", ErrNotFound)}))
+	assert.Equal(t, "unavailable", Result(fault.Unavailablef("no answer")))
 	assert.Equal(t, "error", Result(errors.New("else")))
 }
 
@@ -118,7 +122,7 @@ func TestResult(t *testing.T) {
 func TestInspect(t *testing.T) {
 	dir := t.TempDir()
 	s := openDir(t, dir, "ns")
-	items := numbered(2000)
+	items := testkit.Numbered(2000)
 	items["the biggest"] = json.RawMessage(`"0123456789012345678901234567890123456789012345678901234567890123456789"`)
 	require.NoError(t, s.Upsert(t.Context(), items))
 	require.NoError(t, s.(Expirer).UpsertTTL(t.Context(), map[string]json.RawMessage{"brief": json.RawMessage(`1`)}, time.Hour))
@@ -145,7 +149,7 @@ func TestInspect(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	part, err := Inspect(ctx, s, InspectOptions{Progress: func(int) { cancel() }})
 	require.ErrorIs(t, err, context.Canceled)
-	assert.Equal(t, bulkPage, part.Documents)
+	assert.Equal(t, move.BulkPage, part.Documents)
 }
 
 // The figures of a factory are by namespace, and no counter goes back when a

@@ -8,19 +8,23 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ngraf/kv/internal/engine"
+	"github.com/ngraf/kv/internal/fault"
 	"github.com/ngraf/kv/internal/jsonscan"
+	"github.com/ngraf/kv/internal/move"
+	"github.com/ngraf/kv/internal/once"
 )
 
 // A store is a built-in backend: an engine behind the checks, the errors and
 // the counters that all engines share.
 type store struct {
-	engine    engine
+	engine    engine.Engine
 	backend   string
 	namespace string
 	ttl       time.Duration // of new documents
 	maxValue  int64
 	readonly  bool
-	flights   *flights // of Compute, shared by all stores of the engine
+	flights   *once.Flights // of Compute, shared by all stores of the engine
 
 	closed  atomic.Bool
 	release func() error // gives the engine back to the factory
@@ -42,18 +46,18 @@ func (s *store) Get(ctx context.Context, id string) (value json.RawMessage, err 
 	c := begun(methodGet)
 	defer s.end(c, &err)
 	if err = s.begin(ctx); err == nil {
-		err = checkID(id)
+		err = engine.CheckID(id)
 	}
 	if err != nil {
 		return nil, err
 	}
 	s.counters.gets.Add(1)
-	value, err = s.engine.get(ctx, id)
+	value, err = s.engine.Get(ctx, id)
 	if err != nil {
 		if errors.Is(err, ErrNotFound) {
 			s.counters.misses.Add(1)
 		}
-		return nil, newWithID(id, err)
+		return nil, fault.WithID(id, err)
 	}
 	s.counters.hits.Add(1)
 	s.counters.read.Add(int64(len(value)))
@@ -64,7 +68,7 @@ func (s *store) GetMany(ctx context.Context, ids []string, fields ...string) (va
 	c := begun(methodGetMany)
 	defer s.end(c, &err)
 	if err = s.begin(ctx); err == nil {
-		err = checkIDs(ids)
+		err = engine.CheckIDs(ids)
 	}
 	if err != nil {
 		return nil, err
@@ -74,7 +78,7 @@ func (s *store) GetMany(ctx context.Context, ids []string, fields ...string) (va
 	}
 	s.counters.methods[methodGetMany].batch.number(len(ids))
 	s.counters.gets.Add(int64(len(ids)))
-	values, err = s.engine.getMany(ctx, ids)
+	values, err = s.engine.GetMany(ctx, ids)
 	if err != nil && !errors.Is(err, ErrCorrupt) {
 		return nil, err
 	}
@@ -102,13 +106,13 @@ func (s *store) Missing(ctx context.Context, ids []string) (_ []string, err erro
 	c := begun(methodMissing)
 	defer s.end(c, &err)
 	if err = s.begin(ctx); err == nil {
-		err = checkIDs(ids)
+		err = engine.CheckIDs(ids)
 	}
 	if err != nil || len(ids) == 0 {
 		return nil, err
 	}
 	s.counters.methods[methodMissing].batch.number(len(ids))
-	present, err := s.engine.present(ctx, ids)
+	present, err := s.engine.Present(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +140,7 @@ func (s *store) list(ctx context.Context, yield func(string, error) bool) (err e
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
-	for id, err := range s.engine.keys(ctx) {
+	for id, err := range s.engine.Keys(ctx) {
 		if err == nil {
 			err = s.begin(ctx) // The loop's body may have closed the store.
 		}
@@ -160,64 +164,64 @@ func (s *store) UpsertTTL(ctx context.Context, items map[string]json.RawMessage,
 	c := begun(methodUpsertTTL)
 	defer s.end(c, &err)
 	if ttl < 0 {
-		return invalidf("the time to live %v is negative; 0 means for ever", ttl)
+		return fault.Invalidf("the time to live %v is negative; 0 means for ever", ttl)
 	}
-	return s.upsert(ctx, c.method, items, roundTTL(ttl))
+	return s.upsert(ctx, c.method, items, engine.RoundTTL(ttl))
 }
 
 func (s *store) upsert(ctx context.Context, m method, byID map[string]json.RawMessage, ttl time.Duration) error {
-	items := itemsIn(byID, ttl)
+	items := engine.Of(byID, ttl)
 	bytes, err := s.checkItems(ctx, items)
-	if err != nil || items.len() == 0 {
+	if err != nil || items.Len() == 0 {
 		return err
 	}
-	s.counters.methods[m].batch.number(items.len())
-	if err := s.engine.upsert(ctx, items); err != nil {
+	s.counters.methods[m].batch.number(items.Len())
+	if err := s.engine.Upsert(ctx, items); err != nil {
 		return err
 	}
-	s.stored(items, bytes, items.len())
+	s.stored(items, bytes, items.Len())
 	return nil
 }
 
 // stored counts the n of some items that were stored. Which they are is not
 // known of an Insert, so their bytes are then a guess.
-func (s *store) stored(items items, bytes int64, n int) {
+func (s *store) stored(items engine.Items, bytes int64, n int) {
 	s.counters.upserts.Add(int64(n))
-	s.counters.written.Add(bytes * int64(n) / int64(items.len()))
+	s.counters.written.Add(bytes * int64(n) / int64(items.Len()))
 }
 
 func (s *store) Insert(ctx context.Context, byID map[string]json.RawMessage) (n int, err error) {
 	c := begun(methodInsert)
 	defer s.end(c, &err)
-	items := itemsIn(byID, s.ttl)
+	items := engine.Of(byID, s.ttl)
 	bytes, err := s.checkItems(ctx, items)
-	if err != nil || items.len() == 0 {
+	if err != nil || items.Len() == 0 {
 		return 0, err
 	}
-	s.counters.methods[methodInsert].batch.number(items.len())
-	n, err = s.engine.insert(ctx, items)
+	s.counters.methods[methodInsert].batch.number(items.Len())
+	n, err = s.engine.Insert(ctx, items)
 	s.stored(items, bytes, n)
 	return n, err
 }
 
 // fill stores a list, with the times to live that it has, and returns how many.
 // Unless replace is set, it is an Insert.
-func (s *store) fill(ctx context.Context, list []item, replace bool) (n int, err error) {
+func (s *store) fill(ctx context.Context, list []engine.Item, replace bool) (n int, err error) {
 	c := begun(methodInsert)
 	if replace {
 		c.method = methodUpsert
 	}
 	defer s.end(c, &err)
-	items := itemsOf(list...)
+	items := engine.List(list...)
 	bytes, err := s.checkItems(ctx, items)
-	if err != nil || items.len() == 0 {
+	if err != nil || items.Len() == 0 {
 		return 0, err
 	}
-	s.counters.methods[c.method].batch.number(items.len())
+	s.counters.methods[c.method].batch.number(items.Len())
 	if !replace {
-		n, err = s.engine.insert(ctx, items)
-	} else if err = s.engine.upsert(ctx, items); err == nil {
-		n = items.len()
+		n, err = s.engine.Insert(ctx, items)
+	} else if err = s.engine.Upsert(ctx, items); err == nil {
+		n = items.Len()
 	}
 	s.stored(items, bytes, n)
 	return n, err
@@ -227,13 +231,13 @@ func (s *store) Delete(ctx context.Context, ids ...string) (n int, err error) {
 	c := begun(methodDelete)
 	defer s.end(c, &err)
 	if err = s.beginWrite(ctx); err == nil {
-		err = checkIDs(ids)
+		err = engine.CheckIDs(ids)
 	}
 	if err != nil || len(ids) == 0 {
 		return 0, err
 	}
 	s.counters.methods[methodDelete].batch.number(len(ids))
-	n, err = s.engine.delete(ctx, ids)
+	n, err = s.engine.Delete(ctx, ids)
 	s.counters.deletes.Add(int64(n))
 	return n, err
 }
@@ -244,7 +248,7 @@ func (s *store) Drop(ctx context.Context) (err error) {
 	if err := s.beginWrite(ctx); err != nil {
 		return err
 	}
-	return s.engine.drop(ctx)
+	return s.engine.Drop(ctx)
 }
 
 func (s *store) Flush(ctx context.Context) (err error) {
@@ -253,7 +257,7 @@ func (s *store) Flush(ctx context.Context) (err error) {
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
-	err = s.engine.flush(ctx)
+	err = s.engine.Flush(ctx)
 	s.flushed.Store(&FlushStats{time.Now(), err})
 	return err
 }
@@ -273,24 +277,24 @@ func (s *store) Ping(ctx context.Context) (err error) {
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
-	return s.engine.ping(ctx)
+	return s.engine.Ping(ctx)
 }
 
 func (s *store) TTL(ctx context.Context, id string) (_ time.Duration, err error) {
 	c := begun(methodTTL)
 	defer s.end(c, &err)
 	if err = s.begin(ctx); err == nil {
-		err = checkID(id)
+		err = engine.CheckID(id)
 	}
 	if err != nil {
 		return 0, err
 	}
-	ttls, err := s.engine.ttls(ctx, []string{id})
-	if err == nil && ttls[0] == absent {
+	ttls, err := s.engine.TTLs(ctx, []string{id})
+	if err == nil && ttls[0] == engine.Absent {
 		err = ErrNotFound
 	}
 	if err != nil {
-		return 0, newWithID(id, err)
+		return 0, fault.WithID(id, err)
 	}
 	return ttls[0], nil
 }
@@ -310,7 +314,7 @@ func (s *store) stats() Stats {
 	}
 	s.figures(&stats)
 	if s.flights != nil {
-		stats.Compute = ComputeStats(s.flights.figures())
+		stats.Compute = ComputeStats(s.flights.Figures())
 	}
 	return stats
 }
@@ -325,18 +329,18 @@ func (s *store) begin(ctx context.Context) error {
 
 func (s *store) beginWrite(ctx context.Context) error {
 	if s.readonly && !s.closed.Load() {
-		return invalidf("the namespace was opened read-only")
+		return fault.Invalidf("the namespace was opened read-only")
 	}
 	return s.begin(ctx)
 }
 
 // checkItems checks everything before anything is written, and returns the
 // bytes of all values.
-func (s *store) checkItems(ctx context.Context, items items) (int64, error) {
+func (s *store) checkItems(ctx context.Context, items engine.Items) (int64, error) {
 	if err := s.beginWrite(ctx); err != nil {
 		return 0, err
 	}
-	return checkAll(items, s.maxValue)
+	return engine.CheckAll(items, s.maxValue)
 }
 
 // end counts a call, and makes an *Error of what it returns; nil stays nil.
@@ -353,28 +357,28 @@ func (s *store) fail(op string, err error) error {
 		return nil
 	}
 	e := &Error{Op: op, Namespace: s.namespace, Err: public(err)}
-	if with := (*withID)(nil); errors.As(err, &with) {
+	if with := (*fault.IDError)(nil); errors.As(err, &with) {
 		e.ID = with.ID
 	}
 	return e
 }
 
 // sideOf is s for those who move documents; nil for none.
-func sideOf(s Store) *side {
+func sideOf(s Store) *move.Side {
 	if s == nil {
 		return nil
 	}
-	d := &side{store: s, cause: causeOf}
+	d := &move.Side{Store: s, Cause: causeOf}
 	if e, ok := As[Expirer](s); ok {
-		d.expirer = e
+		d.Expirer = e
 	}
 	if inner, ok := As[*store](s); ok {
-		d.namespace = inner.namespace
+		d.Namespace = inner.namespace
 	}
 	if own, ok := s.(*store); ok {
-		d.engine, d.fill, d.fail = own.engine, own.fill, own.fail
-		d.ttl, d.maxValue = own.ttl, own.maxValue
-		d.begin = func(ctx context.Context, write bool) error {
+		d.Engine, d.Fill, d.Fail = own.engine, own.fill, own.fail
+		d.TTL, d.MaxValue = own.ttl, own.maxValue
+		d.Begin = func(ctx context.Context, write bool) error {
 			if write {
 				return own.beginWrite(ctx)
 			}

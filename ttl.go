@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ngraf/kv/internal/engine"
+	"github.com/ngraf/kv/internal/fault"
 )
 
 const ttlPrefix = "REDIS_TTL_"
@@ -42,7 +45,7 @@ func ttlKey(namespace string) string {
 func (c Config) ttlFor(namespace string) time.Duration {
 	for _, key := range []string{namespace, ttlKey(namespace)} {
 		if ttl, ok := c.TTL[key]; ok {
-			return roundTTL(max(ttl, 0))
+			return engine.RoundTTL(max(ttl, 0))
 		}
 	}
 	return defaultTTL(namespace)
@@ -62,7 +65,7 @@ func (c Config) ttlWarnings() (warnings []string) {
 func ttlsFromEnviron(vars map[string]string) (ttls map[string]time.Duration, warnings []string, problems []error) {
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
 		suffix := strings.TrimPrefix(name, ttlPrefix)
-		if checkNamespace(suffix) != nil || suffix != strings.ToUpper(ttlKey(suffix)) {
+		if engine.CheckNamespace(suffix) != nil || suffix != strings.ToUpper(ttlKey(suffix)) {
 			warnings = append(warnings, fmt.Sprintf(
 				"%s: not the name of a namespace, ignored; write it in upper case, with _ for - and .", name))
 			continue
@@ -76,7 +79,7 @@ func ttlsFromEnviron(vars map[string]string) (ttls map[string]time.Duration, war
 		}
 		ttl, err := parseSeconds(text)
 		if err != nil {
-			problems = append(problems, invalidf("%s: %v", name, err))
+			problems = append(problems, fault.Invalidf("%s: %v", name, err))
 			continue
 		}
 		if ttl < 0 {

@@ -11,6 +11,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/firstuse"
+	"github.com/ngraf/kv/internal/jsonstore"
+	"github.com/ngraf/kv/internal/move"
 	"github.com/ngraf/kv/internal/redistest"
 )
 
@@ -20,7 +23,7 @@ const never9 = 9_999_999_999
 
 func setNever(t *testing.T, c *redis.Client, namespace, id, value string) {
 	t.Helper()
-	require.NoError(t, c.Do(t.Context(), "set", "nano_graphrag:"+namespace+":"+id, value, "ex", never9).Err())
+	require.NoError(t, c.Do(t.Context(), "set", "nano_graphrag:"+namespace+":"+id, value, "ex", int64(never9)).Err())
 }
 
 // A document with more than 292 years to live has 292 years (Expirer), and is
@@ -44,7 +47,7 @@ func TestLivesLongerThanADuration(t *testing.T) {
 	long(src)
 	ttl, err := src.TTL(ctx, "a")
 	require.NoError(t, err)
-	require.EqualValues(t, math.MaxInt64, ttl)
+	require.EqualValues(t, int64(math.MaxInt64), ttl)
 
 	files := openFiles(t, t.TempDir(), "files")
 	back := openRedisStore(t, redisCfg(server.URL()), "back")
@@ -93,13 +96,13 @@ func TestLongestLifeAndAClockThatGoesBack(t *testing.T) {
 	now = now.Add(-time.Hour)
 	ttl, err := s.TTL(t.Context(), "a")
 	require.NoError(t, err)
-	require.EqualValues(t, math.MaxInt64, ttl)
+	require.EqualValues(t, int64(math.MaxInt64), ttl)
 
-	r := &importRun{importer: &importer{}}
+	r := &firstuse.ImportRun{Importer: &firstuse.Importer{}}
 	for _, expires := range []int64{now.UnixMilli() + math.MaxInt64/int64(time.Millisecond) + 1000, math.MaxInt64} {
-		items := r.take([]sourceDoc{{id: "a", value: doc["a"], expires: expires}}, now.UnixMilli(), new(imported))
+		items := r.Take([]jsonstore.SourceDoc{{ID: "a", Value: doc["a"], Expires: expires}}, now.UnixMilli(), new(firstuse.Imported))
 		require.Len(t, items, 1)
-		require.Greater(t, items[0].ttl, 290*365*24*time.Hour)
+		require.Greater(t, items[0].TTL, 290*365*24*time.Hour)
 	}
 }
 
@@ -118,11 +121,11 @@ func TestClientCacheKeepsWhatLivesLong(t *testing.T) {
 // practically for ever, too, however long ago it was copied.
 func TestVerifyLongLives(t *testing.T) {
 	const year = 365 * 24 * time.Hour
-	require.True(t, sameTTL(math.MaxInt64, math.MaxInt64-50*year, 0))
-	require.True(t, sameTTL(math.MaxInt64-50*year, math.MaxInt64, 0))
-	require.True(t, sameTTL(0, math.MaxInt64-50*year, math.MaxInt64))
-	require.True(t, sameTTL(0, time.Hour, math.MaxInt64))
-	require.False(t, sameTTL(math.MaxInt64, 100*year, 0))
-	require.False(t, sameTTL(math.MaxInt64, 0, 0))
-	require.False(t, sameTTL(0, math.MaxInt64, 0))
+	require.True(t, move.SameTTL(math.MaxInt64, math.MaxInt64-50*year, 0))
+	require.True(t, move.SameTTL(math.MaxInt64-50*year, math.MaxInt64, 0))
+	require.True(t, move.SameTTL(0, math.MaxInt64-50*year, math.MaxInt64))
+	require.True(t, move.SameTTL(0, time.Hour, math.MaxInt64))
+	require.False(t, move.SameTTL(math.MaxInt64, 100*year, 0))
+	require.False(t, move.SameTTL(math.MaxInt64, 0, 0))
+	require.False(t, move.SameTTL(0, math.MaxInt64, 0))
 }

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"reflect"
 	"unicode/utf8"
+
+	"github.com/ngraf/kv/internal/fault"
+	"github.com/ngraf/kv/internal/once"
 )
 
 // A Typed reads and writes documents of one Go type in a [Store], by way of
@@ -14,7 +17,7 @@ import (
 type Typed[T any] struct {
 	store   Store
 	options ComputeOptions[T]
-	own     *flights // of a store that has none
+	own     *once.Flights // of a store that has none
 }
 
 // For returns a typed view of s.
@@ -79,7 +82,7 @@ func (t Typed[T]) Upsert(ctx context.Context, items map[string]T) error {
 func decode(raw []byte, v any) error {
 	if err := json.Unmarshal(raw, v); err != nil {
 		return fmt.Errorf("%w: %w", ErrCorrupt,
-			veil(fmt.Sprintf("the stored document does not fit %T", v), err))
+			fault.Veil(fmt.Sprintf("the stored document does not fit %T", v), err))
 	}
 	return nil
 }
@@ -91,13 +94,13 @@ func encode(v any) (json.RawMessage, error) {
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, veil(fmt.Sprintf("a %T cannot be encoded as JSON", v), err))
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, fault.Veil(fmt.Sprintf("a %T cannot be encoded as JSON", v), err))
 	}
 	raw := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 	// The escape stands for a string that is not UTF-8, or it was in a raw
 	// message and means what it says.
 	if bytes.Contains(raw, []byte(`\ufffd`)) && !allUTF8(reflect.ValueOf(v)) {
-		return nil, invalidf("a %T has a string that is not valid UTF-8", v)
+		return nil, fault.Invalidf("a %T has a string that is not valid UTF-8", v)
 	}
 	return raw, nil
 }

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ngraf/kv/internal/engine"
 )
 
 // A variable of the environment. The table below is the one place that knows
@@ -30,7 +32,7 @@ var variables = []variable{
 	{"STORAGE_JSON_FSYNC", string(FsyncEverySec), "when the journal reaches the disk: always, everysec, no",
 		func(c *Config, t string) error { c.JSON.Fsync = Fsync(withoutComment(t)); return nil },
 		func(c Config, _ settledRedis) string { return string(c.JSON.fsync()) }},
-	{"STORAGE_MAX_VALUE_BYTES", fmt.Sprint(defaultMaxValueBytes), "upper bound of one value in bytes, on both backends",
+	{"STORAGE_MAX_VALUE_BYTES", fmt.Sprint(engine.DefaultMaxValueBytes), "upper bound of one value in bytes, on both backends",
 		func(c *Config, t string) error { return readWhole(&c.MaxValueBytes, t) },
 		func(c Config, _ settledRedis) string { return fmt.Sprint(c.maxValue()) }},
 	{"REDIS_URL", defaultRedisURL, "redis://, rediss:// or unix://; `master_name=` makes it Sentinel, several `addr=` or `cluster=true` Cluster",

@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/digest"
+	"github.com/ngraf/kv/internal/move"
 	"github.com/ngraf/kv/internal/redistest"
 )
 
@@ -62,13 +64,13 @@ func TestDigestOfDocuments(t *testing.T) {
 		list[fmt.Sprint(i)] = fmt.Sprintf(`{"n": %d}`, i)
 	}
 	sum := func(ids []string, change func(id, value string) (string, string)) Contents {
-		var d setDigest
-		var s spelling
+		var d digest.Set
+		var s digest.Spelling
 		for _, id := range ids {
 			id, value := change(id, list[id])
-			d.add(s.hash(id, []byte(value)))
+			d.Add(s.Hash(id, []byte(value)))
 		}
-		return Contents(contentsOf(&d))
+		return Contents(move.ContentsOf(&d))
 	}
 	same := func(id, value string) (string, string) { return id, value }
 	ids := slices.Sorted(maps.Keys(list))

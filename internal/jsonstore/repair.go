@@ -1,0 +1,268 @@
+package jsonstore
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/ngraf/kv/internal/engine"
+	"github.com/ngraf/kv/internal/fault"
+	"github.com/ngraf/kv/internal/fsys"
+	"github.com/ngraf/kv/internal/jsonscan"
+	"github.com/ngraf/kv/internal/wal"
+)
+
+// A repairReport says what Repair found and did, as kv documents it.
+type repairReport struct {
+	Documents int
+	Lost      []loss
+	Copies    []string
+}
+
+// A loss is a part of a file that could not be read.
+type loss struct {
+	File   string
+	Offset int64
+	Bytes  int64
+	Reason string
+}
+
+// Repair salvages what can be read of a namespace that does not open, and
+// syncs whatever it writes.
+func Repair(ctx context.Context, o Options) (repairReport, error) {
+	o.Policy, o.ReadOnly = policyAlways, false
+	e, err := newLocked(o, false)
+	if err != nil {
+		return repairReport{}, err
+	}
+	r := &repairer{engine: e}
+	err = e.recover(ctx)
+	if errors.Is(err, fault.ErrCorrupt) {
+		e.reset()
+		err = r.run(ctx)
+	}
+	r.report.Documents = len(e.index.position)
+	return r.report, errors.Join(err, e.discard())
+}
+
+type repairer struct {
+	engine *Engine
+	report repairReport
+}
+
+func (r *repairer) lost(file string, offset, bytes int64, reason string) {
+	r.report.Lost = append(r.report.Lost, loss{file, offset, bytes, reason})
+}
+
+func (r *repairer) run(ctx context.Context) error {
+	e := r.engine
+	names, err := e.Files.List()
+	if err != nil {
+		return err
+	}
+	journals := e.names.journals(names)
+	if err := r.copyAside(journals); err != nil {
+		return fmt.Errorf("nothing was changed, since no copy could be made: %w", err)
+	}
+	if err := r.document(ctx); err != nil {
+		return err
+	}
+	if err := e.readTTLs(); err != nil {
+		if !errors.Is(err, fault.ErrCorrupt) {
+			return err
+		}
+		r.lost(e.names.TTL(), 0, 0, "times to live from here on: "+err.Error())
+	}
+	next := uint64(1)
+	for _, g := range journals {
+		if err := r.journal(ctx, g); err != nil {
+			return err
+		}
+		next = g + 1
+	}
+	// A journal of its own carries the announcement of the new snapshot.
+	j, err := e.createJournal(next, journalHeader{compacts: true})
+	if err != nil {
+		return err
+	}
+	e.use(j)
+	e.owed = true
+	if err := e.compact(ctx, false); err != nil {
+		return err
+	}
+	return e.removeJournals(j.generation)
+}
+
+// copyAside copies all files of the namespace.
+func (r *repairer) copyAside(journals []uint64) error {
+	e := r.engine
+	names := []string{e.names.Document(), e.names.TTL()}
+	for _, g := range journals {
+		names = append(names, e.names.Journal(g))
+	}
+	suffix := ".damaged-" + e.now().UTC().Format("20060102T150405.000")
+	for _, name := range names {
+		err := copyFile(e.Files, name, name+suffix, os.O_EXCL)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		r.report.Copies = append(r.report.Copies, e.path(name+suffix))
+	}
+	return e.Files.Sync()
+}
+
+func copyFile(files fsys.FS, from, to string, flag int) error {
+	src, err := files.OpenFile(from, os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	info, err := src.Stat()
+	if err != nil {
+		return err
+	}
+	return copyPart(files, src, 0, info.Size(), to, flag)
+}
+
+// copyPart copies n bytes at offset to a file, and syncs it. flag says
+// what is done if there is a file of that name.
+func copyPart(files fsys.FS, src io.ReaderAt, offset, n int64, to string, flag int) error {
+	dst, err := files.OpenFile(to, os.O_WRONLY|os.O_CREATE|flag, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.NewOffsetWriter(dst, 0), io.NewSectionReader(src, offset, n))
+	if err == nil {
+		err = dst.Sync()
+	}
+	return errors.Join(err, dst.Close())
+}
+
+// document reads the members whose end is certain. Behind a bad one it goes
+// on at the next line that begins a member in Python's layout.
+func (r *repairer) document(ctx context.Context) error {
+	e := r.engine
+	if exists, err := e.openDocument(); err != nil || !exists {
+		return err
+	}
+	name, file := e.names.Document(), e.snapshot.file
+	size := e.snapshot.info.Size()
+	section := func(from int64) io.Reader { return io.NewSectionReader(file, from, size-from) }
+	src, base := section(0), int64(0)
+	for {
+		at, reason, err := r.members(ctx, src, base)
+		if err != nil || reason == "" {
+			return err
+		}
+		next, err := nextMember(bufio.NewReader(section(at)), at)
+		if err != nil {
+			return err
+		}
+		r.lost(name, at, min(next, size)-at, reason)
+		if next >= size {
+			return nil
+		}
+		// The part from there on, as an object of its own.
+		src, base = io.MultiReader(strings.NewReader("{"), section(next)), next-1
+	}
+}
+
+// members puts the members of src into the index, up to the first that is
+// bad; at and reason say where and why.
+func (r *repairer) members(ctx context.Context, src io.Reader, base int64) (at int64, reason string, err error) {
+	members := jsonscan.NewReader(src, engine.MaxDepth)
+	for n := 0; ; n++ {
+		m, err := members.Next()
+		var syntax *jsonscan.Error
+		switch {
+		case errors.Is(err, io.EOF):
+			return 0, "", nil
+		case errors.As(err, &syntax):
+			return base + syntax.Offset, syntax.Msg, nil
+		case err != nil:
+			return 0, "", err
+		case n%1024 == 0 && ctx.Err() != nil:
+			return 0, "", ctx.Err()
+		}
+		r.engine.index.put(documentOf(r.engine.snapshot.segment, m, base))
+	}
+}
+
+// nextMember returns the offset of the quote that begins a member on a line
+// of its own, indented by two, or one that is behind every file.
+func nextMember(src *bufio.Reader, at int64) (int64, error) {
+	const begins = "\n  \""
+	for matched := 0; ; at++ {
+		c, err := src.ReadByte()
+		if errors.Is(err, io.EOF) {
+			return 1 << 62, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		if c != begins[matched] {
+			matched = 0
+		}
+		if c == begins[matched] {
+			matched++
+		}
+		if matched == len(begins) {
+			return at, nil
+		}
+	}
+}
+
+// journal applies every record with a right checksum.
+func (r *repairer) journal(ctx context.Context, generation uint64) error {
+	e := r.engine
+	name := e.names.Journal(generation)
+	file, err := e.Files.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	j := &journal{segment: newSegment(file, name), generation: generation}
+	e.journals = append(e.journals, j)
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	log := readJournal(file, info.Size())
+	_, err = log.Header()
+	for n := 0; ; n++ {
+		var record wal.Record
+		if err == nil {
+			record, err = log.Next()
+		}
+		var damage *wal.Damage
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.As(err, &damage) && damage.Next > 0:
+			r.lost(name, damage.Offset, damage.Next-damage.Offset, damage.Reason)
+			log.Skip(damage)
+			err = nil
+			continue
+		case errors.As(err, &damage):
+			r.lost(name, damage.Offset, damage.Cut, damage.Reason)
+			return nil
+		case err != nil:
+			return err
+		case n%1024 == 0 && ctx.Err() != nil:
+			return ctx.Err()
+		}
+		en, ok := decodeEntry(record)
+		if !ok {
+			r.lost(name, record.Offset, int64(len(record.Payload)), "a record of an unknown kind")
+			continue
+		}
+		e.index.apply(en.change(j.segment))
+	}
+}

@@ -1,0 +1,181 @@
+package move
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"github.com/ngraf/kv/internal/digest"
+	"github.com/ngraf/kv/internal/fault"
+)
+
+// A differenceKind says in what a document differs. It is kv.DifferenceKind.
+type differenceKind int
+
+const (
+	OnlyInA differenceKind = iota
+	OnlyInB
+	OtherValue
+	OtherTTL
+	Unreadable
+)
+
+// A difference is one document that two stores do not have alike.
+type Difference struct {
+	ID   string
+	Kind differenceKind
+}
+
+// contents are kv.Contents: the documents of a store, summed up.
+type contents struct {
+	Documents int
+	Digest    string
+}
+
+func ContentsOf(d *digest.Set) contents { return contents{Documents: d.Count(), Digest: d.String()} }
+
+// Verify compares two stores. It sums up what it saw of both, and notes each
+// difference, before an error, too.
+func Verify(ctx context.Context, a, b *Side, note func(Difference)) (inA, inB contents, err error) {
+	c := comparison{a: a, b: b, note: note}
+	err = c.run(ctx)
+	return ContentsOf(&c.sumA), ContentsOf(&c.sumB), err
+}
+
+// A comparison of two stores.
+type comparison struct {
+	a, b *Side
+	ttl  time.Duration    // of those in b that live for ever in a; 0: for ever
+	note func(Difference) // may be nil
+	seen func(docs int)   // after each page of a; may be nil
+
+	sumA, sumB digest.Set
+	found      map[differenceKind]int
+	spoilt     int  // those of unreadable that are sound in a
+	timeless   bool // one side knows no times to live
+	spelling   digest.Spelling
+}
+
+func (c *comparison) run(ctx context.Context) error {
+	c.found = make(map[differenceKind]int)
+	c.timeless = c.a.Expirer == nil || c.b.Expirer == nil
+	other := NewReader(c.b)
+	for p, err := range ReadAhead(ctx, c.a, c.a.Pages(ctx)) {
+		if err != nil {
+			return c.a.named("the first store", err)
+		}
+		theirs, at, err := other.alike(ctx, p.Docs)
+		if err != nil {
+			return c.b.named("the second store", err)
+		}
+		for i := range p.Docs {
+			c.compare(p.Docs[i].After(at[i].Sub(p.At)), theirs[i])
+		}
+		if c.seen != nil {
+			c.seen(len(p.Docs))
+		}
+	}
+	for p, err := range ReadAhead(ctx, c.b, c.b.beyond(ctx, c.a)) {
+		if err != nil {
+			return c.b.named("the stores", err)
+		}
+		for _, d := range p.Docs {
+			c.extra(d)
+		}
+	}
+	return nil
+}
+
+// beyond lists the ids of s that other has not.
+func (s *Side) beyond(ctx context.Context, other *Side) iter.Seq2[[]string, error] {
+	return func(yield func([]string, error) bool) {
+		for ids, err := range s.Pages(ctx) {
+			if err == nil {
+				ids, err = other.missing(ctx, ids)
+			}
+			if (err != nil || len(ids) > 0) && !yield(ids, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// compare compares a document of a with what b has under its id.
+func (c *comparison) compare(a, b Moved) {
+	if errors.Is(a.Err, fault.ErrCorrupt) || errors.Is(b.Err, fault.ErrCorrupt) {
+		if a.Err == nil {
+			c.spoilt++
+			c.sumA.Add(c.spelling.Hash(a.ID, a.Value))
+		}
+		if b.Err == nil {
+			c.sumB.Add(c.spelling.Hash(b.ID, b.Value))
+		}
+		c.differ(a.ID, Unreadable)
+		return
+	}
+	switch {
+	case a.Err != nil && b.Err != nil:
+		return
+	case b.Err != nil:
+		c.only(&c.sumA, a, OnlyInA)
+		return
+	case a.Err != nil:
+		c.only(&c.sumB, b, OnlyInB)
+		return
+	}
+	sum := c.spelling.Hash(a.ID, a.Value)
+	c.sumA.Add(sum)
+	if !bytes.Equal(a.Value, b.Value) && !c.spelling.SameAsHashed(a.ID, b.Value) {
+		c.sumB.Add(c.spelling.Hash(b.ID, b.Value))
+		c.differ(a.ID, OtherValue)
+		return
+	}
+	c.sumB.Add(sum)
+	if !c.timeless && !SameTTL(a.TTL, b.TTL, c.ttl) {
+		c.differ(a.ID, OtherTTL)
+	}
+}
+
+// extra is what b has and a has not.
+func (c *comparison) extra(b Moved) {
+	switch {
+	case errors.Is(b.Err, fault.ErrCorrupt):
+		c.differ(b.ID, Unreadable)
+	case b.Err == nil:
+		c.only(&c.sumB, b, OnlyInB)
+	}
+}
+
+func (c *comparison) only(sum *digest.Set, d Moved, kind differenceKind) {
+	if d.TTL > 0 && d.TTL <= ttlSlack {
+		return
+	}
+	sum.Add(c.spelling.Hash(d.ID, d.Value))
+	c.differ(d.ID, kind)
+}
+
+func (c *comparison) differ(id string, kind differenceKind) {
+	c.found[kind]++
+	if c.note != nil {
+		c.note(Difference{id, kind})
+	}
+}
+
+// ttlSlack is what two times to live may differ by.
+const ttlSlack = time.Second
+
+// manyYears are more than anybody counts. What is beyond 292 years is read as
+// that, in a store that has it and in a copy made years ago.
+const manyYears = 200 * 365 * 24 * time.Hour
+
+// SameTTL compares times to live; what lives for ever in a may have the time
+// given in b, or what is left of it.
+func SameTTL(a, b, given time.Duration) bool {
+	if a == 0 && given > 0 {
+		return b > 0 && b-given <= ttlSlack
+	}
+	a, b = min(a, manyYears), min(b, manyYears)
+	return (a == 0) == (b == 0) && (a-b).Abs() <= ttlSlack
+}

@@ -1,0 +1,31 @@
+package redisstore
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/ngraf/kv/internal/engine"
+)
+
+// Namespaces lists, sorted, the namespaces that have a key under a prefix:
+// what stands between its colon and the next, since no namespace has one. Keys
+// of others are passed over.
+func Namespaces(ctx context.Context, client *Client, o Options) ([]string, error) {
+	all := &Engine{Client: client, Prefix: o.KeyPrefix + ":", logger: o.Logger} // All that a scan asks of it.
+	found := make(map[string]struct{})
+	err := all.scan(ctx, func(keys []string) error {
+		for _, key := range keys {
+			namespace, _, ok := strings.Cut(key[len(all.Prefix):], ":")
+			if !ok || engine.CheckNamespace(namespace) != nil {
+				continue
+			}
+			if _, again := found[namespace]; !again {
+				found[strings.Clone(namespace)] = struct{}{}
+			}
+		}
+		return nil
+	})
+	return slices.Sorted(maps.Keys(found)), err
+}

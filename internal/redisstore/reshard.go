@@ -1,0 +1,213 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// SlotCount is the number of hash slots of every Cluster.
+const SlotCount = 16384
+
+// scanCluster calls visit with the keys of all masters.
+//
+// While a slot moves, each of its keys goes from one master to another in one
+// step, so a key is missed if its new master was scanned before it came and
+// its old one after it went. A pass over the masters is therefore certain of
+// the slots only
+//
+//   - that one master had before and after it, with the same epoch, which a
+//     move there and back would have raised, and
+//   - that were not moving before and after it, or were moving all the time to
+//     a master that is scanned after the old one.
+//
+// What a pass is not certain of, the next may be: a slot is done when one of
+// them was. Since passes go through the masters in both orders in turn, a
+// move that takes hours, or that was left half done, delays nothing.
+func (e *Engine) scanCluster(ctx context.Context, visit func(keys []string) error) error {
+	var done SlotSet
+	for n := range scanRestarts + 1 {
+		if n > 0 {
+			if err := pause(ctx, n); err != nil {
+				return err
+			}
+		}
+		nodes, err := e.scanOrder(ctx, n%2 == 1)
+		if err != nil {
+			return err
+		}
+		err = e.scanPass(ctx, nodes, &done, visit)
+		switch {
+		case errors.Is(err, redis.ErrClosed) && !e.Client.Calls.ended():
+			// go-redis has closed the client of a node that left the Cluster.
+		case err != nil || !slices.Contains(done[:], false):
+			return err
+		}
+	}
+	return incomplete()
+}
+
+// scanOrder returns the masters in an order that is always the same, or its
+// reverse.
+func (e *Engine) scanOrder(ctx context.Context, reverse bool) ([]*Client, error) {
+	masters, err := e.Client.masters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	addr := func(c redis.UniversalClient) string {
+		if c, ok := c.(*redis.Client); ok {
+			return c.Options().Addr
+		}
+		return ""
+	}
+	slices.SortFunc(masters, func(a, b redis.UniversalClient) int { return strings.Compare(addr(a), addr(b)) })
+	if reverse {
+		slices.Reverse(masters)
+	}
+	nodes := make([]*Client, len(masters))
+	for i, master := range masters {
+		nodes[i] = e.Client.on(master)
+	}
+	return nodes, nil
+}
+
+// A SlotSet says of each slot whether it is in.
+type SlotSet [SlotCount]bool
+
+// scanPass scans the nodes in turn and marks the slots that it is certain of.
+func (e *Engine) scanPass(ctx context.Context, nodes []*Client, done *SlotSet, visit func(keys []string) error) error {
+	before, err := e.views(ctx, nodes)
+	if err != nil {
+		return err
+	}
+	for _, node := range nodes {
+		if _, err := e.scanNode(ctx, node, visit); err != nil {
+			return err
+		}
+	}
+	if before == nil {
+		for slot := range done {
+			done[slot] = true // As far as we can tell.
+		}
+		return nil
+	}
+	after, err := e.views(ctx, nodes)
+	if err != nil {
+		return err
+	}
+	if after != nil {
+		done.Settle(before, after)
+	}
+	return nil
+}
+
+// A view is what a master says of itself.
+type View struct {
+	ID, Epoch string
+	Slots     [][2]int       // first and last of each range
+	Moving    map[int]string // slot to the id of the master that it moves to
+}
+
+// views asks each node for its own, which nobody knows better. It returns nil
+// if CLUSTER NODES is not allowed.
+func (e *Engine) views(ctx context.Context, nodes []*Client) ([]View, error) {
+	all := make([]View, len(nodes))
+	for i, node := range nodes {
+		cmd, f, err := run(ctx, node, repeatable, func() *redis.StringCmd {
+			return redis.NewStringCmd(ctx, "cluster", "nodes")
+		})
+		if declined(f, err) {
+			e.warned.Do(func() {
+				e.logger.WarnContext(ctx, "kv: the cluster does not answer CLUSTER NODES, so Keys and Drop do not notice "+
+					"a failover or a reshard and may be incomplete; grant what docs/configuration.md lists", "error", err)
+			})
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		all[i] = ParseView(cmd.Val())
+	}
+	return all, nil
+}
+
+// ParseView reads the line of CLUSTER NODES that is about the node itself:
+// id, address, flags, its master, ping, pong, epoch, link, and its slots, as 5,
+// 5-9, and [7->-id] for one that is moving away. What a node says that is no
+// master, or is not understood, is an empty view.
+func ParseView(nodes string) View {
+	for line := range strings.Lines(nodes) {
+		fields := strings.Fields(line)
+		if len(fields) < 8 {
+			continue
+		}
+		flags := strings.Split(fields[2], ",")
+		if !slices.Contains(flags, "myself") {
+			continue
+		}
+		if !slices.Contains(flags, "master") {
+			return View{}
+		}
+		v := View{ID: fields[0], Epoch: fields[6], Moving: make(map[int]string)}
+		for _, field := range fields[8:] {
+			if slot, to, ok := strings.Cut(strings.Trim(field, "[]"), "->-"); ok {
+				if n, err := strconv.Atoi(slot); err == nil {
+					v.Moving[n] = to
+				}
+				continue
+			}
+			first, last, ranged := strings.Cut(field, "-")
+			if !ranged {
+				last = first
+			}
+			a, errA := strconv.Atoi(first)
+			b, errB := strconv.Atoi(last)
+			if errA == nil && errB == nil && 0 <= a && b < SlotCount { // Else a slot that is coming in.
+				v.Slots = append(v.Slots, [2]int{a, b})
+			}
+		}
+		return v
+	}
+	return View{}
+}
+
+// Settle marks the slots that a pass over the nodes of these views, in this
+// order, is certain of.
+func (s *SlotSet) Settle(before, after []View) {
+	was, is := owners(before), owners(after)
+	for slot, n := range was {
+		if n < 0 || n != is[slot] || before[n].ID != after[n].ID || before[n].Epoch != after[n].Epoch {
+			continue
+		}
+		from, to := before[n].Moving[slot], after[n].Moving[slot]
+		later := func(v View) bool { return v.ID == to }
+		if from == to && (to == "" || slices.ContainsFunc(before[n+1:], later)) {
+			s[slot] = true
+		}
+	}
+}
+
+// owners returns for each slot which view claims it, and -1 if none does or
+// several do.
+func owners(views []View) []int {
+	owner := slices.Repeat([]int{-1}, SlotCount)
+	var twice SlotSet
+	for i, v := range views {
+		for _, r := range v.Slots {
+			for slot := r[0]; slot <= r[1]; slot++ {
+				twice[slot] = twice[slot] || owner[slot] >= 0
+				owner[slot] = i
+			}
+		}
+	}
+	for slot, is := range twice {
+		if is {
+			owner[slot] = -1
+		}
+	}
+	return owner
+}

@@ -1,0 +1,389 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ngraf/kv/internal/fault"
+)
+
+// Replicas is how many replicas must have a write before it is acknowledged,
+// beside the master. The zero value asks for none.
+type Replicas int
+
+// AllReplicas asks for every replica: as many as the master was ever seen to
+// have by this factory, and one at least, so that a replica that is cut off is
+// waited for and not forgotten. One that was away from the start is not known;
+// a number counts it, too. Behind Sentinels the number is kept when another
+// server becomes the master, so that nothing is acknowledged until the old one
+// is back as a replica. In a Cluster each master has a number of its own.
+const AllReplicas Replicas = -1
+
+// String returns "all" or the number.
+func (r Replicas) String() string {
+	if r == AllReplicas {
+		return "all"
+	}
+	return strconv.Itoa(int(r))
+}
+
+// MarshalText returns what UnmarshalText reads.
+func (r Replicas) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText reads "all" or a number from 0 on.
+func (r *Replicas) UnmarshalText(text []byte) error {
+	if strings.EqualFold(string(text), "all") {
+		*r = AllReplicas
+		return nil
+	}
+	n, err := strconv.ParseUint(string(text), 10, 16)
+	if err != nil {
+		return fmt.Errorf("%q is neither all nor a number from 0 to 65535", text)
+	}
+	*r = Replicas(n)
+	return nil
+}
+
+// A confirmer executes writes and waits until enough replicas have them. WAIT
+// counts for the connection that it is sent on, so it goes behind the writes
+// in the same pipeline, to each master of a Cluster.
+type confirmer struct {
+	want int // allReplicas: every one
+
+	mu   sync.Mutex
+	most map[string]int // replicas that the master at an address was seen to have
+}
+
+// confirmed makes c one whose writer waits for replicas.
+func (c *Client) confirmed(o Options) error {
+	if o.WaitReplicas == 0 || o.ReadOnly {
+		return nil
+	}
+	switch c.UniversalClient.(type) {
+	case *redis.Client, *redis.ClusterClient:
+	default:
+		return fault.Invalidf("REDIS_WAIT_REPLICAS: the given client is neither a *redis.Client nor a *redis.ClusterClient")
+	}
+	w := *c
+	w.Together, w.Combiner, w.Lane = nil, nil, nil
+	w.confirm = &confirmer{want: o.WaitReplicas, most: make(map[string]int)}
+	if !o.Unshared {
+		w.share(w.executeConfirmed)
+	}
+	c.writes = &w
+	return nil
+}
+
+// writer returns the client to write with.
+func (c *Client) writer() *Client {
+	if c.writes != nil {
+		return c.writes
+	}
+	return c
+}
+
+// unlessConfirmed is the rule for a write that changes nothing when it is
+// executed again: since Redis 7.2 WAIT then has nothing to wait for, so that
+// the second attempt says nothing of the first.
+func (c *Client) unlessConfirmed() []fate {
+	if c.confirm != nil {
+		return once
+	}
+	return repeatable
+}
+
+// do sends one command.
+func (c *Client) do(ctx context.Context, cmd redis.Cmder) error {
+	if c.confirm == nil {
+		_ = c.Process(ctx, cmd) // The command has it.
+	} else {
+		c.confirm.send(ctx, c, []redis.Cmder{cmd})
+	}
+	return cmd.Err()
+}
+
+// executeConfirmed sends the commands of a group, with one WAIT for all.
+func (c *Client) executeConfirmed(ctx context.Context, cmds []Single) {
+	list := make([]redis.Cmder, len(cmds))
+	for i := range cmds {
+		list[i] = &cmds[i]
+	}
+	c.confirm.send(ctx, c, list)
+}
+
+// A sender is what is used of a redis.Pipeliner.
+type sender interface {
+	Process(ctx context.Context, cmd redis.Cmder) error
+	Exec(ctx context.Context) ([]redis.Cmder, error)
+}
+
+func (c *Client) pipe() sender {
+	if c.confirm == nil {
+		return c.Pipeline()
+	}
+	return &confirmedPipe{client: c}
+}
+
+type confirmedPipe struct {
+	client *Client
+	cmds   []redis.Cmder
+}
+
+func (p *confirmedPipe) Process(_ context.Context, cmd redis.Cmder) error {
+	p.cmds = append(p.cmds, cmd)
+	return nil
+}
+
+func (p *confirmedPipe) Exec(ctx context.Context) ([]redis.Cmder, error) {
+	p.client.confirm.send(ctx, p.client, p.cmds)
+	return p.cmds, nil
+}
+
+// mostHops bounds how often a command follows a slot that moves.
+const mostHops = 3
+
+// A target is a server that executes commands.
+type target struct {
+	node   *redis.Client
+	asking bool // the slot is on its way there
+}
+
+// send executes commands. Each has its own error then, which is that of the
+// WAIT behind it if it has none itself. Redirections are followed here: a
+// ClusterClient would follow them on another connection than that of the WAIT.
+func (w *confirmer) send(ctx context.Context, c *Client, cmds []redis.Cmder) {
+	cluster := c.Cluster()
+	if cluster == nil {
+		w.execute(ctx, target{node: c.UniversalClient.(*redis.Client)}, cmds)
+		return
+	}
+	var masters map[string]*redis.Client // by address; needed for redirections
+	for hop := 0; len(cmds) > 0 && hop <= mostHops; hop++ {
+		parts := make(map[target][]redis.Cmder)
+		for _, cmd := range cmds {
+			to, err := route(ctx, cluster, masters, cmd)
+			if err != nil {
+				cmd.SetErr(err)
+				continue
+			}
+			parts[to] = append(parts[to], cmd)
+		}
+		var running sync.WaitGroup
+		for to, part := range parts {
+			running.Go(func() { w.execute(ctx, to, part) })
+		}
+		running.Wait()
+		if cmds = redirected(cmds); len(cmds) > 0 {
+			masters = c.addresses(ctx)
+		}
+	}
+}
+
+// route returns the server for a command: that of its key, or the one that it
+// was redirected to.
+func route(ctx context.Context, cluster *redis.ClusterClient, masters map[string]*redis.Client, cmd redis.Cmder) (target, error) {
+	if addr, ask := redis.IsAskError(cmd.Err()); ask && masters[addr] != nil {
+		return target{masters[addr], true}, nil
+	}
+	if addr, moved := redis.IsMovedError(cmd.Err()); moved && masters[addr] != nil {
+		return target{node: masters[addr]}, nil
+	}
+	node, err := cluster.MasterForKey(ctx, keyOf(cmd))
+	return target{node: node}, err
+}
+
+// keyOf returns the first key of a command that the engine writes with.
+func keyOf(cmd redis.Cmder) string {
+	at := 1
+	if cmd.Name() == "eval" {
+		at = 3 // Behind the script and the number of keys.
+	}
+	args := cmd.Args()
+	if at >= len(args) { // Its caller has gone.
+		return ""
+	}
+	switch key := args[at].(type) {
+	case string:
+		return key
+	case *string:
+		return *key
+	}
+	return ""
+}
+
+// redirected returns the commands that another server wants.
+func redirected(cmds []redis.Cmder) []redis.Cmder {
+	var list []redis.Cmder
+	for _, cmd := range cmds {
+		_, moved := redis.IsMovedError(cmd.Err())
+		_, ask := redis.IsAskError(cmd.Err())
+		if moved || ask {
+			list = append(list, cmd)
+		}
+	}
+	return list
+}
+
+// addresses asks the Cluster for its masters. Without an answer there are
+// none, and commands go on by their keys.
+func (c *Client) addresses(ctx context.Context) map[string]*redis.Client {
+	byAddr := make(map[string]*redis.Client)
+	nodes, err := c.masters(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, node := range nodes {
+		if client, ok := node.(*redis.Client); ok {
+			byAddr[client.Options().Addr] = client
+		}
+	}
+	return byAddr
+}
+
+// execute sends commands and WAIT in one pipeline, which has one connection.
+func (w *confirmer) execute(ctx context.Context, to target, cmds []redis.Cmder) {
+	pipe := to.node.Pipeline()
+	for _, cmd := range cmds {
+		cmd.SetErr(nil) // That of a redirection would hide what happens now.
+		if to.asking {
+			_ = pipe.Process(ctx, Single{redis.NewStatusCmd(ctx, "asking"), nil})
+		}
+		_ = pipe.Process(ctx, cmd)
+	}
+	addr, within := to.node.Options().Addr, patience(ctx, to.node)
+	need := w.need(addr)
+	wait := redis.NewIntCmd(ctx, "wait", need, within.Milliseconds())
+	_ = pipe.Process(ctx, Single{wait, nil})
+	role := redis.NewSliceCmd(ctx, "role")
+	if w.want == allReplicas {
+		_ = pipe.Process(ctx, Single{role, nil})
+	}
+	sendAll(ctx, pipe)
+
+	err := waited(wait, need, within)
+	if err == nil && w.want == allReplicas {
+		err = w.learn(addr, role, int(wait.Val()))
+	}
+	if err == nil {
+		return
+	}
+	for _, cmd := range cmds {
+		if cmd.Err() == nil {
+			cmd.SetErr(err)
+		}
+	}
+}
+
+// waitMost is how long to wait for replicas where a given client has no socket
+// timeout.
+const waitMost = 5 * time.Second
+
+// patience is how long to wait for replicas: so long that the answer comes
+// before the connection is given up. It is never 0, which would be for ever.
+func patience(ctx context.Context, node *redis.Client) time.Duration {
+	bound := node.Options().ReadTimeout
+	if bound <= 0 {
+		bound = waitMost
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		bound = min(bound, time.Until(deadline))
+	}
+	return max(bound*4/5, time.Millisecond)
+}
+
+// need is how many replicas the master at an address is to wait for.
+func (w *confirmer) need(addr string) int {
+	if w.want != allReplicas {
+		return w.want
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return max(w.most[addr], 1)
+}
+
+// A waitError is why a write counts as failed that a master has executed.
+type waitError struct {
+	fate fate
+	error
+}
+
+func (e *waitError) Unwrap() error { return e.error }
+
+// waited returns nil if WAIT counted as many replicas as it was to.
+func waited(wait *redis.IntCmd, need int, within time.Duration) error {
+	if err := wait.Err(); err != nil {
+		return waitFailed("wait", err)
+	}
+	if have := int(wait.Val()); have < need {
+		return &waitError{alone, fault.Unavailablef("stored on the master, but only %d of %d replicas have confirmed within %v; "+
+			"see REDIS_WAIT_REPLICAS", have, need, within)}
+	}
+	return nil
+}
+
+// waitFailed is for an answer other than a number. A master that has become a
+// replica meanwhile gives one, and the write is worth another attempt. Errors
+// of the connection speak for themselves.
+func waitFailed(command string, err error) error {
+	server := redis.Error(nil)
+	switch {
+	case !errors.As(err, &server):
+		return err
+	case strings.HasPrefix(server.Error(), "NOPERM"):
+		return &waitError{alone, fault.Veil("stored on the master, but REDIS_WAIT_REPLICAS needs the permission +"+command, err)}
+	}
+	return &waitError{lost, fault.Unavailablef("the server is no longer the master: %w", fault.Veil(firstClause(server.Error()), err))}
+}
+
+// learn takes note of the replicas that a master has now. One that came while
+// WAIT was counting is to have the write, too.
+func (w *confirmer) learn(addr string, role *redis.SliceCmd, have int) error {
+	if err := role.Err(); err != nil {
+		return waitFailed("role", err)
+	}
+	reply := role.Val()
+	if len(reply) < 3 || reply[0] != "master" {
+		return &waitError{lost, fault.Unavailablef("the server is no longer the master")}
+	}
+	online, _ := reply[2].([]any)
+	w.mu.Lock()
+	w.most[addr] = max(w.most[addr], len(online))
+	w.mu.Unlock()
+	if need := w.need(addr); have < need {
+		return &waitError{lost, fault.Unavailablef("a replica has joined, and only %d of %d are known to have the write", have, need)}
+	}
+	return nil
+}
+
+// probe makes sure at Open that the user may ask, and counts the replicas.
+func (w *confirmer) probe(ctx context.Context, c *Client) error {
+	nodes, err := c.masters(ctx)
+	if err != nil {
+		return err
+	}
+	for _, node := range nodes {
+		reader := &Client{UniversalClient: node, Where: c.Where, wait: c.wait, Calls: c.Calls}
+		_, _, err := run(ctx, reader, repeatable, func() *redis.IntCmd { return redis.NewIntCmd(ctx, "wait", 0, 1) })
+		if err != nil {
+			return fmt.Errorf("REDIS_WAIT_REPLICAS needs WAIT: %w", err)
+		}
+		if w.want != allReplicas {
+			continue
+		}
+		role, _, err := run(ctx, reader, repeatable, func() *redis.SliceCmd { return redis.NewSliceCmd(ctx, "role") })
+		if err != nil {
+			return fmt.Errorf("REDIS_WAIT_REPLICAS=all needs ROLE: %w", err)
+		}
+		if client, ok := node.(*redis.Client); ok { // What is missing is for the writes to say.
+			_ = w.learn(client.Options().Addr, role, 0)
+		}
+	}
+	return nil
+}

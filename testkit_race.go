@@ -1,7 +1,0 @@
-//go:build race
-
-package kv
-
-// The race detector makes the proofs take ten times as long, and they have no
-// races to find: of what they try one by one, only every eighth is tried.
-const stride = 8
