@@ -150,7 +150,7 @@ type RedisConfig struct {
 	// write; Insert and Delete match [ErrOutcomeUnknown], too. It is waited
 	// for four fifths of SocketTimeout. Reads do not wait. Default 0.
 	// REDIS_WAIT_REPLICAS.
-	WaitReplicas redisstore.Replicas
+	WaitReplicas Replicas
 
 	// SaveOnFlush makes Flush ask the server for a BGSAVE.
 	// REDIS_SAVE_ON_FLUSH.
@@ -266,7 +266,7 @@ func (c RedisConfig) problems() (problems []error) {
 	if c.CircuitCooldown < 0 {
 		bad("REDIS_CIRCUIT_COOLDOWN: %v is not above 0", c.CircuitCooldown)
 	}
-	if c.WaitReplicas < redisstore.AllReplicas {
+	if c.WaitReplicas < AllReplicas {
 		bad("REDIS_WAIT_REPLICAS: %d is negative", int(c.WaitReplicas))
 	}
 	if c.Password != "" && c.PasswordFile != "" {

@@ -2,6 +2,9 @@ package kv
 
 import (
 	"context"
+	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -35,6 +38,43 @@ type RedisStats struct {
 	CacheBytes         int64 // of memory that they take, never above ClientCache
 	CacheEvictions     int64 // documents that had to make room
 	CacheInvalidations int64 // documents dropped because the server told of a change
+}
+
+// Replicas is how many replicas must have a write before it is acknowledged,
+// beside the master. The zero value asks for none.
+type Replicas int
+
+// AllReplicas asks for every replica: as many as the master was ever seen to
+// have by this factory, and one at least, so that a replica that is cut off is
+// waited for and not forgotten. One that was away from the start is not known;
+// a number counts it, too. Behind Sentinels the number is kept when another
+// server becomes the master, so that nothing is acknowledged until the old one
+// is back as a replica. In a Cluster each master has a number of its own.
+const AllReplicas Replicas = -1
+
+// String returns "all" or the number.
+func (r Replicas) String() string {
+	if r == AllReplicas {
+		return "all"
+	}
+	return strconv.Itoa(int(r))
+}
+
+// MarshalText returns what UnmarshalText reads.
+func (r Replicas) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText reads "all" or a number from 0 on.
+func (r *Replicas) UnmarshalText(text []byte) error {
+	if strings.EqualFold(string(text), "all") {
+		*r = AllReplicas
+		return nil
+	}
+	n, err := strconv.ParseUint(string(text), 10, 16)
+	if err != nil {
+		return fmt.Errorf("%q is neither all nor a number from 0 to 65535", text)
+	}
+	*r = Replicas(n)
+	return nil
 }
 
 // WithRedisClient makes the redis backend use this client, which the caller

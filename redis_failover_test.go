@@ -16,7 +16,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -113,7 +112,7 @@ func (l *ledger) lost(s *store) int {
 	return lost
 }
 
-func failoverStore(t *testing.T, url string, want redisstore.Replicas) *store {
+func failoverStore(t *testing.T, url string, want Replicas) *store {
 	cfg := redisCfg(url)
 	cfg.Redis.WaitReplicas, cfg.Redis.SocketTimeout, cfg.Redis.ConnectionTimeout = want, 2*time.Second, 2*time.Second
 	return openRedisStore(t, cfg, "docs", WithLogger(slog.New(slog.DiscardHandler)))
@@ -124,7 +123,7 @@ func failoverStore(t *testing.T, url string, want redisstore.Replicas) *store {
 // or for all, acknowledges nothing meanwhile.
 func TestWaitOneOfTwoIsCaught(t *testing.T) {
 	t.Parallel()
-	for _, want := range []redisstore.Replicas{0, 1, 2, redisstore.AllReplicas} {
+	for _, want := range []Replicas{0, 1, 2, AllReplicas} {
 		t.Run(want.String(), func(t *testing.T) {
 			group := startReplicated(t, 2)
 			l := startLedger(t, failoverStore(t, group.master.URL(), want))
@@ -204,7 +203,7 @@ func TestSentinelFailoverRounds(t *testing.T) {
 		kinds = slices.Repeat(slices.Sorted(maps.Keys(takeovers)), n)
 	}
 	for _, kind := range kinds {
-		for _, want := range []redisstore.Replicas{0, redisstore.AllReplicas} {
+		for _, want := range []Replicas{0, AllReplicas} {
 			t.Run(kind+"/"+want.String(), func(t *testing.T) {
 				group := redistest.StartSentinel(t, 2, 3, redistest.Password("secret"))
 				l := startLedger(t, failoverStore(t, group.URL(), want))
@@ -217,7 +216,7 @@ func TestSentinelFailoverRounds(t *testing.T) {
 				l.end()
 				lost := l.lost(failoverStore(t, group.URL(), 0))
 				t.Logf("%d acknowledged, %d lost, %d calls failed", len(l.acked), lost, l.failed)
-				if want == redisstore.AllReplicas {
+				if want == AllReplicas {
 					require.Zero(t, lost)
 				}
 			})
@@ -229,9 +228,9 @@ func TestSentinelFailoverRounds(t *testing.T) {
 // WAIT for its replica nothing that was acknowledged is lost.
 func TestClusterFailoverRounds(t *testing.T) {
 	t.Parallel()
-	wants := []redisstore.Replicas{redisstore.AllReplicas}
+	wants := []Replicas{AllReplicas}
 	if n := soakRounds(); n > 0 {
-		wants = slices.Repeat([]redisstore.Replicas{0, redisstore.AllReplicas}, n)
+		wants = slices.Repeat([]Replicas{0, AllReplicas}, n)
 	}
 	for _, want := range wants {
 		t.Run(want.String(), func(t *testing.T) {
@@ -254,7 +253,7 @@ func TestClusterFailoverRounds(t *testing.T) {
 			l.end()
 			lost := l.lost(failoverStore(t, cluster.URL(), 0))
 			t.Logf("%d acknowledged, %d lost, %d calls failed", len(l.acked), lost, l.failed)
-			if want == redisstore.AllReplicas {
+			if want == AllReplicas {
 				require.Zero(t, lost)
 			}
 		})

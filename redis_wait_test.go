@@ -65,26 +65,26 @@ func (r replicated) online(t *testing.T) int {
 }
 
 // waiting is a configuration whose writes give up on replicas after 2.4 s.
-func waiting(url string, want redisstore.Replicas) Config {
+func waiting(url string, want Replicas) Config {
 	cfg := redisCfg(url)
 	cfg.Redis.WaitReplicas, cfg.Redis.SocketTimeout = want, 3*time.Second
 	return cfg
 }
 
-func openWaiting(t *testing.T, url string, want redisstore.Replicas, opts ...Option) *store {
+func openWaiting(t *testing.T, url string, want Replicas, opts ...Option) *store {
 	t.Helper()
 	return openRedisStore(t, waiting(url, want), "docs", append(opts, WithLogger(slog.New(slog.DiscardHandler)))...)
 }
 
 // REDIS_WAIT_REPLICAS is all or a number, and is written as it is read.
 func TestReplicasText(t *testing.T) {
-	for text, want := range map[string]redisstore.Replicas{"0": 0, "2": 2, "all": redisstore.AllReplicas, "ALL": redisstore.AllReplicas, "1 # one": 1} {
+	for text, want := range map[string]Replicas{"0": 0, "2": 2, "all": AllReplicas, "ALL": AllReplicas, "1 # one": 1} {
 		cfg, err := fromMap(map[string]string{"REDIS_WAIT_REPLICAS": text})
 		require.NoError(t, err)
 		require.Equal(t, want, cfg.Redis.WaitReplicas)
 		again, err := want.MarshalText()
 		require.NoError(t, err)
-		var read redisstore.Replicas
+		var read Replicas
 		require.NoError(t, read.UnmarshalText(again))
 		require.Equal(t, want, read)
 	}
@@ -141,7 +141,7 @@ func TestWaitEveryWrite(t *testing.T) {
 	given := redis.NewClient(&redis.Options{Addr: group.master.Addr, ContextTimeoutEnabled: true, MaxRetries: -1, ReadTimeout: defaultTimeout})
 	defer given.Close()
 	cfg, quiet := redisCfg(group.master.URL()), WithLogger(slog.New(slog.DiscardHandler))
-	factory := func(want redisstore.Replicas, opts ...Option) *Factory {
+	factory := func(want Replicas, opts ...Option) *Factory {
 		cfg.Redis.WaitReplicas = want
 		f, err := NewFactory(cfg, append(opts, quiet)...)
 		require.NoError(t, err)
@@ -149,9 +149,9 @@ func TestWaitEveryWrite(t *testing.T) {
 		return f
 	}
 	one := factory(1)
-	strict := map[string]*Factory{"two": factory(2, WithoutAutoPipelining()), "all": factory(redisstore.AllReplicas)}
+	strict := map[string]*Factory{"two": factory(2, WithoutAutoPipelining()), "all": factory(AllReplicas)}
 	cfg.Redis.URL = "redis://localhost:1"
-	strict["given"] = factory(redisstore.AllReplicas, WithRedisClient(given))
+	strict["given"] = factory(AllReplicas, WithRedisClient(given))
 
 	type attempt struct {
 		name      string
@@ -201,7 +201,7 @@ func TestWaitEveryWrite(t *testing.T) {
 func TestWaitAll(t *testing.T) {
 	t.Parallel()
 	group := startReplicated(t, 0)
-	f, err := NewFactory(waiting(group.master.URL(), redisstore.AllReplicas), WithLogger(slog.New(slog.DiscardHandler)))
+	f, err := NewFactory(waiting(group.master.URL(), AllReplicas), WithLogger(slog.New(slog.DiscardHandler)))
 	require.NoError(t, err)
 	defer f.Close()
 	s, err := f.Open(t.Context(), "docs")
@@ -227,10 +227,10 @@ func TestWaitNeedsPermission(t *testing.T) {
 	group := startReplicated(t, 1)
 	least := strings.Fields("~nano_graphrag:* +get +mget +set +mset +unlink +exists +scan +ping +hello +auth +select +client|tracking +pttl")
 	for _, step := range []struct {
-		want redisstore.Replicas
+		want Replicas
 		rule string
 		err  string
-	}{{1, "", "REDIS_WAIT_REPLICAS needs WAIT"}, {1, "+wait", ""}, {redisstore.AllReplicas, "", "REDIS_WAIT_REPLICAS=all needs ROLE"}, {redisstore.AllReplicas, "+role", ""}} {
+	}{{1, "", "REDIS_WAIT_REPLICAS needs WAIT"}, {1, "+wait", ""}, {AllReplicas, "", "REDIS_WAIT_REPLICAS=all needs ROLE"}, {AllReplicas, "+role", ""}} {
 		if step.rule != "" {
 			least = append(least, step.rule)
 		}
@@ -324,7 +324,7 @@ func TestWaitIsBounded(t *testing.T) {
 func TestWaitDuringReshard(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t, 2, 1)
-	s := openWaiting(t, cluster.URL(), redisstore.AllReplicas)
+	s := openWaiting(t, cluster.URL(), AllReplicas)
 	from, to := cluster.Nodes[0], cluster.Nodes[1]
 	key := "nano_graphrag:docs:a"
 	slot := int(redisstore.KeySlot(key))
@@ -338,7 +338,7 @@ func TestWaitDuringReshard(t *testing.T) {
 	require.NoError(t, s.Upsert(t.Context(), testkit.OneDoc))
 	require.EqualValues(t, 1, to.Client().Do(t.Context(), "cluster", "countkeysinslot", slot).Val(), "ASK was not followed")
 	require.EqualValues(t, 1, cluster.ReplicasOf(to)[0].Client().Do(t.Context(), "cluster", "countkeysinslot", slot).Val())
-	for _, want := range []redisstore.Replicas{0, redisstore.AllReplicas} { // Its key is on a server that does not own the slot yet.
+	for _, want := range []Replicas{0, AllReplicas} { // Its key is on a server that does not own the slot yet.
 		s := openWaiting(t, cluster.URL(), want)
 		require.NoError(t, s.Upsert(t.Context(), testkit.OneDoc))
 		require.NoError(t, s.Drop(t.Context()))
@@ -375,7 +375,7 @@ func BenchmarkWait(b *testing.B) {
 	require.NoError(b, replica.Client().Do(b.Context(), "replicaof", host, port).Err())
 	require.NoError(b, testkit.Await(func() bool { return master.Client().Do(b.Context(), "wait", 1, 10000).Val() == int64(1) }))
 	u := url.URL{Scheme: "redis", Host: master.Addr}
-	for _, want := range []redisstore.Replicas{0, 1, redisstore.AllReplicas} {
+	for _, want := range []Replicas{0, 1, AllReplicas} {
 		for name, opts := range map[string][]Option{"shared": nil, "alone": {WithoutAutoPipelining()}} {
 			b.Run(fmt.Sprintf("%v/%s", want, name), func(b *testing.B) {
 				cfg := redisCfg(u.String())

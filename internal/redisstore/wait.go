@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -13,43 +12,6 @@ import (
 
 	"github.com/ngraf/kv/internal/fault"
 )
-
-// Replicas is how many replicas must have a write before it is acknowledged,
-// beside the master. The zero value asks for none.
-type Replicas int
-
-// AllReplicas asks for every replica: as many as the master was ever seen to
-// have by this factory, and one at least, so that a replica that is cut off is
-// waited for and not forgotten. One that was away from the start is not known;
-// a number counts it, too. Behind Sentinels the number is kept when another
-// server becomes the master, so that nothing is acknowledged until the old one
-// is back as a replica. In a Cluster each master has a number of its own.
-const AllReplicas Replicas = -1
-
-// String returns "all" or the number.
-func (r Replicas) String() string {
-	if r == AllReplicas {
-		return "all"
-	}
-	return strconv.Itoa(int(r))
-}
-
-// MarshalText returns what UnmarshalText reads.
-func (r Replicas) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
-
-// UnmarshalText reads "all" or a number from 0 on.
-func (r *Replicas) UnmarshalText(text []byte) error {
-	if strings.EqualFold(string(text), "all") {
-		*r = AllReplicas
-		return nil
-	}
-	n, err := strconv.ParseUint(string(text), 10, 16)
-	if err != nil {
-		return fmt.Errorf("%q is neither all nor a number from 0 to 65535", text)
-	}
-	*r = Replicas(n)
-	return nil
-}
 
 // A confirmer executes writes and waits until enough replicas have them. WAIT
 // counts for the connection that it is sent on, so it goes behind the writes
