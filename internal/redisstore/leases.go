@@ -37,7 +37,10 @@ func NewLeases(e *Engine) *leases {
 	return &leases{engine: e, notes: newNotifier(e.Client, channel)}
 }
 
-func (e *Engine) leases() lease.Leases { return NewLeases(e) }
+var _ lease.Lender = (*Engine)(nil)
+
+// Leases returns those that all who use the servers share.
+func (e *Engine) Leases() lease.Leases { return NewLeases(e) }
 
 // LeaseKey is a key in the Cluster slot of the document, whose script may then
 // use both. A key has the slot of what stands between its first brace and the
