@@ -37,9 +37,7 @@ func NewLeases(e *Engine) *leases {
 	return &leases{engine: e, notes: newNotifier(e.Client, channel)}
 }
 
-var _ lease.Lender = (*Engine)(nil)
-
-// Leases returns those that all who use the servers share.
+// Leases are those that all share who use the server.
 func (e *Engine) Leases() lease.Leases { return NewLeases(e) }
 
 // LeaseKey is a key in the Cluster slot of the document, whose script may then
