@@ -356,7 +356,7 @@ func foreignFlights(s Store) *once.Flights {
 		}
 		return fault.Invalidf("the backend has no times to live")
 	}
-	return once.New(&lease.LocalLeases{Get: s.Get, Upsert: upsert, Insert: func(ctx context.Context, id string, value json.RawMessage, ttl time.Duration) (bool, error) {
+	return once.New(&lease.Local{Get: s.Get, Upsert: upsert, Insert: func(ctx context.Context, id string, value json.RawMessage, ttl time.Duration) (bool, error) {
 		if i, ok := As[Inserter](s); ok && ttl == 0 {
 			n, err := i.Insert(ctx, map[string]json.RawMessage{id: value})
 			return n > 0, err
@@ -378,7 +378,7 @@ func (f *Factory) flightsOf(e engine.Engine) *once.Flights {
 	defer f.mu.Unlock()
 	g := f.flights[e]
 	if g == nil {
-		g = &sharedFlights{Flights: once.New(lease.LeasesIn(e))}
+		g = &sharedFlights{Flights: once.New(lease.Of(e))}
 		f.flights[e] = g
 	}
 	g.stores++

@@ -13,8 +13,8 @@ import (
 	"github.com/ngraf/kv/internal/jsonscan"
 )
 
-// A Set is of a set of documents, in whatever order they are added: the
-// sum, modulo 2^256, of the SHA-256 of each (AdHash of Bellare and Micciancio,
+// A Set is the digest of a set of documents, in whatever order they are added:
+// the sum, modulo 2^256, of the SHA-256 of each (AdHash of Bellare and Micciancio,
 // A New Paradigm for Collision-Free Hashing, 1997). Unlike with exclusive or,
 // a document that comes twice counts twice. It finds accidents; against
 // somebody who chooses the documents a sum needs to be far longer.
@@ -23,9 +23,10 @@ type Set struct {
 	n   int
 }
 
-// A Hash is that of one document.
+// A Hash is the digest of one document.
 type Hash [sha256.Size]byte
 
+// Add adds a document.
 func (d *Set) Add(h Hash) {
 	carry := uint64(0)
 	for i := range d.sum {
@@ -50,6 +51,7 @@ func (d *Set) String() string {
 // know.
 func (d Set) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
+// UnmarshalText reads what MarshalText wrote. Count is 0 then.
 func (d *Set) UnmarshalText(text []byte) error {
 	b, err := hex.DecodeString(string(text))
 	if err != nil || len(b) != sha256.Size {
@@ -61,10 +63,11 @@ func (d *Set) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// A spelling makes canonical forms, in memory that it keeps.
+// A Spelling makes canonical forms, in memory that it keeps.
 type Spelling struct{ a, b []byte }
 
-// Hash is of the length of the id, the id and the canonical value.
+// Hash returns the digest of the length of the id, the id and the canonical
+// value.
 func (s *Spelling) Hash(id string, value []byte) Hash {
 	s.a = binary.LittleEndian.AppendUint32(s.a[:0], uint32(len(id)))
 	s.a = append(s.a, id...)
@@ -73,7 +76,7 @@ func (s *Spelling) Hash(id string, value []byte) Hash {
 }
 
 // SameAsHashed reports whether a value has the canonical form of the one that
-// hash was last called with.
+// Hash was last called with, for the same id.
 func (s *Spelling) SameAsHashed(id string, value []byte) bool {
 	s.b = jsonscan.AppendCanonical(s.b[:0], value)
 	return bytes.Equal(s.a[4+len(id):], s.b)

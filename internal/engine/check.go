@@ -44,6 +44,7 @@ func CheckNamespace(name string) error {
 	return nil
 }
 
+// CheckID accepts what every backend can have as a key.
 func CheckID(id string) error {
 	if len(id) > MaxIDBytes {
 		return fault.WithID(id, fault.Invalidf("an id has %d bytes; at most %d are allowed", len(id), MaxIDBytes))
@@ -54,6 +55,7 @@ func CheckID(id string) error {
 	return nil
 }
 
+// CheckIDs is CheckID for each of ids.
 func CheckIDs(ids []string) error {
 	for _, id := range ids {
 		if err := CheckID(id); err != nil {
@@ -121,7 +123,7 @@ func RoundTTL(ttl time.Duration) time.Duration {
 // LongestTTL stands for all times to live that a time.Duration cannot hold.
 const LongestTTL time.Duration = math.MaxInt64
 
-// Millis is ms milliseconds, or the longest time to live. Redis and our files
+// Millis returns ms milliseconds, or the longest time to live. Redis and our files
 // know much longer ones.
 func Millis(ms int64) time.Duration {
 	if ms > int64(LongestTTL/time.Millisecond) {

@@ -13,7 +13,7 @@ import (
 	"github.com/ngraf/kv/internal/fault"
 )
 
-// An item is one document on its way in. Its value is the caller's memory,
+// An Item is one document on its way in. Its value is the caller's memory,
 // which may be read only until the call returns.
 type Item struct {
 	ID    string
@@ -21,26 +21,30 @@ type Item struct {
 	TTL   time.Duration // 0: for ever
 }
 
+// Size returns how many bytes the id and the value have.
 func (i Item) Size() int { return len(i.ID) + len(i.Value) }
 
+// Expires reports whether it does not live for ever.
 func (i Item) Expires() bool { return i.TTL > 0 }
 
-// items are the documents of one write: a list in the order in which they are
+// Items are the documents of one write: a list in the order in which they are
 // to be stored, or the caller's map, of which no list is made where order does
 // not matter, so that memory does not grow with the batch.
 type Items struct {
 	list []Item
 	ByID map[string]json.RawMessage
-	ttl  time.Duration // of byID
+	ttl  time.Duration // of ByID
 }
 
+// List returns the items of a list.
 func List(list ...Item) Items { return Items{list: list} }
 
-// Of are those of a map, with one time to live.
+// Of returns the items of a map, with one time to live.
 func Of(byID map[string]json.RawMessage, ttl time.Duration) Items {
 	return Items{ByID: byID, ttl: ttl}
 }
 
+// Len returns how many items there are.
 func (s Items) Len() int { return len(s.list) + len(s.ByID) }
 
 // All yields each item once.
@@ -95,7 +99,7 @@ func (s Items) Parts(l Limits) iter.Seq2[int, []Item] {
 	}
 }
 
-// limits bound a part of a list: in elements and, where their size is known,
+// Limits bound a part of a list: in elements and, where their size is known,
 // in bytes. A part has at least one.
 type Limits struct{ Count, Bytes int }
 
@@ -141,9 +145,10 @@ func EachPart[T any](parts iter.Seq2[int, []T], total, atATime int, do func(from
 	running.Wait()
 }
 
-// UntilKnown makes a write whose repetition does no harm, again if what became
-// of it is unknown, and returns how many items it stored in all.
-func UntilKnown(ctx context.Context, write func() (int, error)) (total int, err error) {
+// RetryUnknown makes a write whose repetition does no harm, three times at most
+// as long as what became of it is unknown. It returns how many items were
+// stored in all.
+func RetryUnknown(ctx context.Context, write func() (int, error)) (total int, err error) {
 	const attempts = 3
 	for range attempts {
 		var n int

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Pause waits, and returns why it ended before its time: ctx's error.
-func Pause(ctx context.Context, d time.Duration) error { return PauseUnless(ctx, d, nil) }
+// Pause waits. If ctx ends it before its time, it returns ctx's error.
+func Pause(ctx context.Context, d time.Duration) error { return Wait(ctx, d, nil) }
 
-// PauseUnless is Pause that a token from wake ends early, without an error.
-func PauseUnless(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
+// Wait is a Pause that a token from wake ends early, without an error.
+func Wait(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -19,12 +19,12 @@ func TestPause(t *testing.T) {
 
 		wake := make(chan struct{}, 1)
 		wake <- struct{}{}
-		require.NoError(t, PauseUnless(t.Context(), time.Minute, wake))
+		require.NoError(t, Wait(t.Context(), time.Minute, wake))
 		require.Empty(t, wake)
 
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		require.ErrorIs(t, PauseUnless(ctx, time.Minute, wake), context.DeadlineExceeded)
+		require.ErrorIs(t, Wait(ctx, time.Minute, wake), context.DeadlineExceeded)
 		require.Equal(t, time.Minute+time.Second, time.Since(began))
 	})
 }

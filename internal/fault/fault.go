@@ -22,7 +22,7 @@ var (
 	ErrOutcomeUnknown = errors.New("outcome unknown")
 )
 
-// A IDError names the document that an error concerns. Its text is the error's.
+// An IDError names the document that an error concerns. Its text is the error's.
 type IDError struct {
 	ID  string
 	Err error
@@ -32,9 +32,11 @@ type IDError struct {
 func WithID(id string, err error) error { return &IDError{id, err} }
 
 func (e *IDError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
 func (e *IDError) Unwrap() error { return e.Err }
 
-// A partial says what became of the items of a write that failed in part.
+// A Partial says what became of the items of a write that failed in part.
 // Each id of the call is in exactly one of the lists.
 type Partial struct {
 	Applied    []string // stored
@@ -48,6 +50,7 @@ func (e *Partial) Error() string {
 		len(e.Applied), len(e.NotApplied), len(e.Unknown), e.Err)
 }
 
+// Unwrap returns the first cause.
 func (e *Partial) Unwrap() error { return e.Err }
 
 // A veiled error has a text of its own in place of its cause's, which may
@@ -64,12 +67,12 @@ func (e *veiled) Error() string    { return e.text }
 func (e *veiled) GoString() string { return fmt.Sprintf("kv.veiled{%q}", e.text) }
 func (e *veiled) Unwrap() error    { return e.cause }
 
-// Invalidf is an error that matches ErrInvalid.
+// Invalidf returns an error that matches ErrInvalid.
 func Invalidf(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
 }
 
-// Unavailablef is an error that matches ErrUnavailable, and what %w names.
+// Unavailablef returns an error that matches ErrUnavailable, and what %w names.
 func Unavailablef(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrUnavailable}, args...)...)
 }

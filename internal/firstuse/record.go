@@ -27,7 +27,7 @@ const (
 	ImportStates = 16
 )
 
-// An imported is what became of the documents of a namespace's files.
+// An Imported is what became of the documents of a namespace's files.
 type Imported struct {
 	State     string     `json:"state"` // of the files, see jsonstore.StateOf
 	Total     int        `json:"total"` // places in the files
@@ -57,6 +57,7 @@ func (r ImportRecord) add(i Imported) ImportRecord {
 	return r
 }
 
+// Encode returns what stands in Redis.
 func (r ImportRecord) Encode() []byte {
 	text, err := json.Marshal(r)
 	if err != nil {

@@ -25,9 +25,8 @@ import (
 //
 // Of the workers that share the server one imports at a time, and the others
 // wait in Open. It holds a lease that ends by itself when it dies. What has
-// been imported stands in a record (first_record.go), so that files
-// that have not changed are not looked at again, and documents that were
-// deleted since stay deleted.
+// been imported stands in a record (record.go), so that files that have not changed
+// are not looked at again, and documents that were deleted since stay deleted.
 //
 // Redis's value wins: the import adds ids that are missing and changes
 // nothing. That is what makes it safe beside workers that know nothing of it,
@@ -39,11 +38,11 @@ type Importer struct {
 	Token string // nobody else has it
 }
 
-// A Options says which files go where.
+// Options say which files go where.
 type Options struct {
 	Namespace string
 	Dir       string // of the files
-	// open opens them; done is the number of places that were done before.
+	// Open opens them; done is the number of places that were done before.
 	Open     func(ctx context.Context, done int) (jsonstore.Source, error)
 	Redis    engine.Engine
 	Record   *redisstore.Record
@@ -58,8 +57,8 @@ const importLease = 10 * time.Second
 
 var errLeaseLost = errors.New("the lease of the import was lost")
 
-// Import returns when the files of the namespace are in Redis, or there
-// are none.
+// Import returns when the files of the namespace are in Redis, or there are
+// none.
 func Import(ctx context.Context, u Options) error {
 	state, err := jsonstore.StateOf(u.Dir, u.Namespace)
 	if err != nil {

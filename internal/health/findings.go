@@ -3,8 +3,9 @@ package health
 // A Code is one of the findings that there are.
 type Code int
 
+// The findings. Table says what each means.
 const (
-	unavailableNow Code = iota
+	Unavailable Code = iota
 	CheckCutShort
 	DocumentsExpire
 
@@ -43,10 +44,10 @@ const (
 	JSONLeftovers
 )
 
-// about is what is the same for every finding of a code.
+// About is what is the same for every finding of a code.
 type About struct {
 	Name      string
-	Severity  severity
+	Severity  Severity
 	Namespace bool   // it is about one namespace
 	Meaning   string // for the table in docs/health.md
 	Remedy    string
@@ -55,11 +56,11 @@ type About struct {
 // About returns what is known of a code.
 func (c Code) About() About { return Table[c] }
 
-// A severity says how much a finding matters. kv documents the values.
-type severity int
+// A Severity says how much a finding matters. kv documents the values.
+type Severity int
 
 const (
-	info severity = iota
+	info Severity = iota
 	warning
 	danger
 )
@@ -69,10 +70,10 @@ const (
 	ofNamespace = true
 )
 
-// Table is the one place that describes them: Check and docs/health.md have their
-// words from here.
+// Table is the one place that describes the findings: Check and docs/health.md
+// have their words from here.
 var Table = [...]About{
-	unavailableNow: {"unavailable", danger, ofAll,
+	Unavailable: {"unavailable", danger, ofAll,
 		"The backend, or one of its servers, does not answer.",
 		"See whether it runs, and whether kv config shows the right address."},
 	CheckCutShort: {"check-cut-short", warning, ofAll,

@@ -11,31 +11,31 @@ import (
 	"github.com/ngraf/kv/internal/fault"
 )
 
-// A finding is something that a check has to say. kv documents the fields.
-type finding struct {
+// A Finding is something that a check has to say. kv documents the fields.
+type Finding struct {
 	Code      string
-	Severity  severity
+	Severity  Severity
 	Where     string
 	Namespace string
 	Text      string
 	Remedy    string
 }
 
-// A report collects the findings of one namespace.
+// A Report collects the findings of one namespace.
 type Report struct {
 	Namespace string
 	TTL       time.Duration // of new documents
 	Opening   bool          // only what takes a glance: somebody waits for Open
 	Now       func() time.Time
-	Where     string
+	Where     string // the server or file that Add speaks of
 
-	findings []finding
+	findings []Finding
 }
 
 // Findings returns what was found so far.
-func (r *Report) Findings() []finding { return r.findings }
+func (r *Report) Findings() []Finding { return r.findings }
 
-// At is a report on a part of the whole, to be joined later.
+// At returns a report on a part of the whole, to be joined later.
 func (r *Report) At(where string) *Report {
 	part := *r
 	part.Where, part.findings = where, nil
@@ -48,7 +48,7 @@ func (r *Report) Join(part *Report) { r.findings = append(r.findings, part.findi
 // Add notes a finding. The text has no full stop yet.
 func (r *Report) Add(code Code, format string, args ...any) {
 	about := code.About()
-	f := finding{
+	f := Finding{
 		Code:     about.Name,
 		Severity: about.Severity,
 		Where:    r.Where,
@@ -80,9 +80,9 @@ func (r *Report) Reach(ctx context.Context, err error) {
 	case fault.ContextError(ctx) != nil, errors.Is(err, fault.ErrClosed):
 		r.CutShort(err)
 	case err.Error() == "":
-		r.Add(unavailableNow, "The backend does not answer")
+		r.Add(Unavailable, "The backend does not answer")
 	default:
-		r.Add(unavailableNow, "The backend does not answer: %v", err)
+		r.Add(Unavailable, "The backend does not answer: %v", err)
 	}
 }
 

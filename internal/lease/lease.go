@@ -15,21 +15,21 @@ import (
 	"github.com/ngraf/kv/internal/fault"
 )
 
-// leases are how the users of a backend agree on which of them computes a
+// Leases are how the users of a backend agree on which of them computes a
 // document. A lease belongs to the one who knows its token, and ends by
 // itself when its holder does not renew it.
 type Leases interface {
-	// claim asks for each lease, which is held for the time life then. It is
-	// refused if the document is not what it was, see lease.seen.
+	// Claim asks for each lease, which is held for the time life then. It is
+	// refused if the document is not what it was, see Lease.Seen.
 	Claim(ctx context.Context, asked []Lease, life time.Duration) ([]Claim, error)
-	// renew holds the leases for another life, and reports for each whether
+	// Renew holds the leases for another life, and reports for each whether
 	// it was still held.
 	Renew(ctx context.Context, held []Lease, life time.Duration) ([]bool, error)
-	// settle stores each answer if its lease is still held and the document is
-	// what it was or gone, in one atomic step, and releases the lease. A failure is in
-	// the element that it concerns.
+	// Settle stores each answer if its lease is still held and the document is
+	// what it was or gone, in one atomic step, and releases the lease. A
+	// failure is in the element that it concerns.
 	Settle(ctx context.Context, answers []Answer) []Settled
-	// watch announces that one of the leases may have been released. It may
+	// Watch announces that one of the leases may have been released. It may
 	// miss some: the caller looks from time to time in any case.
 	Watch(ids []string) (changed <-chan struct{}, stop func())
 	Close()
@@ -42,39 +42,41 @@ const PollMost = 250 * time.Millisecond
 // A Lender is an engine that keeps leases for all who share it.
 type Lender interface{ Leases() Leases }
 
-// LeasesIn returns those of an engine, which else has one process to itself.
-func LeasesIn(e engine.Engine) Leases {
+// Of returns the leases of an engine, which serves one process alone unless it
+// is a Lender.
+func Of(e engine.Engine) Leases {
 	if l, ok := e.(Lender); ok {
 		return l.Leases()
 	}
-	return localLeasesOf(e)
+	return localOf(e)
 }
 
-// A lease is the right to compute one document.
+// A Lease is the right to compute one document.
 type Lease struct {
 	ID    string
 	Token string // nobody else has it
 	Seen  string // the digest of the document to be replaced, "" if there is none
 }
 
-// A claim is what came of asking for a lease.
+// A Claim is what came of asking for a lease.
 type Claim struct {
-	State state
+	State State
 	Value json.RawMessage // if it is there
 	Err   error           // the value that is there is corrupt
 	Left  time.Duration   // of the lease that another holds
 }
 
-type state int
+// A State is an answer to who asks for a lease.
+type State int
 
 const (
-	Granted state = iota
-	Busy          // another holds the lease
-	There         // the document is there, or is not what it was
-	Barren        // somebody found lately that there is no such document
+	Granted State = iota // it is held now
+	Busy                 // another holds the lease
+	There                // the document is there, or is not what it was
+	Barren               // somebody found lately that there is no such document
 )
 
-// An answer is what a computation has to say about a document.
+// An Answer is what a computation has to say about a document.
 type Answer struct {
 	Lease
 	Value json.RawMessage // nil: there is nothing to store
@@ -82,9 +84,10 @@ type Answer struct {
 	None  time.Duration // how long to remember that there is no such document
 }
 
+// Size returns how many bytes the id and the value have.
 func (a Answer) Size() int { return len(a.ID) + len(a.Value) }
 
-// settled is what became of an answer.
+// Settled is what became of an answer.
 type Settled struct {
 	Stored bool
 	Lost   bool            // the lease was no longer held
@@ -112,10 +115,10 @@ func Digest(value json.RawMessage) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// LocalLeases serve a backend that one process has to itself. Whoever asks
+// Local are the leases of a backend that one process has to itself. Whoever asks
 // has been singled out in the process already, so that there is nothing to
 // hold.
-type LocalLeases struct {
+type Local struct {
 	Get    func(ctx context.Context, id string) (json.RawMessage, error)
 	Insert func(ctx context.Context, id string, value json.RawMessage, ttl time.Duration) (bool, error)
 	Upsert func(ctx context.Context, id string, value json.RawMessage, ttl time.Duration) error
@@ -124,9 +127,9 @@ type LocalLeases struct {
 	none map[string]time.Time // until when an id is known to have no document
 }
 
-// localLeasesOf serves an engine.
-func localLeasesOf(e engine.Engine) *LocalLeases {
-	return &LocalLeases{
+// localOf serves an engine.
+func localOf(e engine.Engine) *Local {
+	return &Local{
 		Get: e.Get,
 		Insert: func(ctx context.Context, id string, value json.RawMessage, ttl time.Duration) (bool, error) {
 			n, err := e.Insert(ctx, engine.List(engine.Item{ID: id, Value: value, TTL: ttl}))
@@ -138,7 +141,8 @@ func localLeasesOf(e engine.Engine) *LocalLeases {
 	}
 }
 
-func (l *LocalLeases) Claim(ctx context.Context, asked []Lease, _ time.Duration) ([]Claim, error) {
+// Claim grants what is not there, or is what it was.
+func (l *Local) Claim(ctx context.Context, asked []Lease, _ time.Duration) ([]Claim, error) {
 	claims := make([]Claim, len(asked))
 	for i, a := range asked {
 		value, err := l.Get(ctx, a.ID)
@@ -160,7 +164,8 @@ func (l *LocalLeases) Claim(ctx context.Context, asked []Lease, _ time.Duration)
 	return claims, nil
 }
 
-func (l *LocalLeases) Renew(_ context.Context, held []Lease, _ time.Duration) ([]bool, error) {
+// Renew always holds.
+func (l *Local) Renew(_ context.Context, held []Lease, _ time.Duration) ([]bool, error) {
 	still := make([]bool, len(held))
 	for i := range still {
 		still[i] = true
@@ -168,7 +173,8 @@ func (l *LocalLeases) Renew(_ context.Context, held []Lease, _ time.Duration) ([
 	return still, nil
 }
 
-func (l *LocalLeases) Settle(ctx context.Context, answers []Answer) []Settled {
+// Settle stores the answers, one by one.
+func (l *Local) Settle(ctx context.Context, answers []Answer) []Settled {
 	outcome := make([]Settled, len(answers))
 	for i, a := range answers {
 		switch {
@@ -184,7 +190,7 @@ func (l *LocalLeases) Settle(ctx context.Context, answers []Answer) []Settled {
 }
 
 // add stores a document that is not there.
-func (l *LocalLeases) add(ctx context.Context, a Answer) Settled {
+func (l *Local) add(ctx context.Context, a Answer) Settled {
 	for {
 		stored, err := l.Insert(ctx, a.ID, a.Value, a.TTL)
 		if stored || err != nil {
@@ -200,7 +206,7 @@ func (l *LocalLeases) add(ctx context.Context, a Answer) Settled {
 // replace stores over the document that was seen. A write of somebody else
 // that falls between its two steps is lost, as it would be if it came a moment
 // earlier to a plain Upsert.
-func (l *LocalLeases) replace(ctx context.Context, a Answer) Settled {
+func (l *Local) replace(ctx context.Context, a Answer) Settled {
 	value, err := l.Get(ctx, a.ID)
 	if errors.Is(err, fault.ErrNotFound) { // It has expired.
 		return l.add(ctx, a)
@@ -212,10 +218,10 @@ func (l *LocalLeases) replace(ctx context.Context, a Answer) Settled {
 	return Settled{Stored: err == nil, Err: err}
 }
 
-// barrenMost bounds what LocalLeases remember.
+// barrenMost bounds what Local remembers.
 const barrenMost = 10_000
 
-func (l *LocalLeases) remember(id string, life time.Duration) {
+func (l *Local) remember(id string, life time.Duration) {
 	if life <= 0 {
 		return
 	}
@@ -227,7 +233,7 @@ func (l *LocalLeases) remember(id string, life time.Duration) {
 	l.none[id] = time.Now().Add(life)
 }
 
-func (l *LocalLeases) isBarren(id string) bool {
+func (l *Local) isBarren(id string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	until, ok := l.none[id]
@@ -238,9 +244,11 @@ func (l *LocalLeases) isBarren(id string) bool {
 	return ok
 }
 
-func (l *LocalLeases) Watch([]string) (<-chan struct{}, func()) { return nil, func() {} }
+// Watch announces nothing: nobody holds a lease against another.
+func (l *Local) Watch([]string) (<-chan struct{}, func()) { return nil, func() {} }
 
-func (l *LocalLeases) Close() {}
+// Close does nothing.
+func (l *Local) Close() {}
 
 // IsAway reports whether a backend cannot serve now.
 func IsAway(err error) bool { return errors.Is(err, fault.ErrUnavailable) }

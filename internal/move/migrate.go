@@ -298,7 +298,7 @@ func (m *Migration) fill(ctx context.Context, docs []Moved, replace bool) (int, 
 		}
 		bytes += int64(len(d.Value))
 	}
-	n, err := engine.UntilKnown(ctx, func() (int, error) { return m.dst.put(ctx, items, replace) })
+	n, err := engine.RetryUnknown(ctx, func() (int, error) { return m.dst.put(ctx, items, replace) })
 	if err == nil {
 		m.Report.Bytes += bytes
 	}

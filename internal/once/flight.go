@@ -6,28 +6,27 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-
-	"github.com/ngraf/kv/internal/engine"
-	"github.com/ngraf/kv/internal/fault"
-	"github.com/ngraf/kv/internal/lease"
-
 	mrand "math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ngraf/kv/internal/engine"
+	"github.com/ngraf/kv/internal/fault"
+	"github.com/ngraf/kv/internal/lease"
 )
 
 // pollFirst is the first pause of a flight that waits for a lease. They grow
 // up to lease.PollMost, and end earlier when it is notified or the lease ends.
 const pollFirst = 10 * time.Millisecond
 
-// flights are the computations of a process on one namespace. All callers who
+// Flights are the computations of a process on one namespace. All callers who
 // ask for the same id share one flight, which claims the lease and computes,
 // or waits for another process that does. A flight runs apart from its
 // callers: one who gives up leaves the others alone.
 type Flights struct {
 	Leases lease.Leases
-	ctx    context.Context // ends with close
+	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
 	mu      sync.Mutex
@@ -40,6 +39,8 @@ type Flights struct {
 	spent                                 atomic.Int64 // nanoseconds in fn
 }
 
+// New returns flights that agree with those of other processes by leases, which
+// Close closes.
 func New(l lease.Leases) *Flights {
 	g := &Flights{Leases: l, inAir: make(map[string]*flight), due: make(map[string]time.Time)}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
@@ -63,10 +64,10 @@ type flight struct {
 	result  Result // when done is closed
 	leading atomic.Bool
 
-	// Guarded by flights.mu.
+	// Guarded by Flights.mu.
 	callers    int  // who still want it
 	background bool // it goes on without callers
-	step       int  // counts the looks at the store, see result.step
+	step       int  // counts the looks at the store, see Result.step
 }
 
 // A ticket is a caller's part in a flight.
@@ -203,7 +204,7 @@ func (g *Flights) fly(ctx context.Context, todo []*flight, p Plan) {
 		if changed == nil {
 			changed, stop = g.Leases.Watch(idsOf(todo))
 		}
-		_ = engine.PauseUnless(ctx, min(pause/2+mrand.N(pause/2), max(left, 0)+time.Millisecond), changed)
+		_ = engine.Wait(ctx, min(pause/2+mrand.N(pause/2), max(left, 0)+time.Millisecond), changed)
 	}
 }
 

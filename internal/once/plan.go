@@ -12,11 +12,11 @@ import (
 	"github.com/ngraf/kv/internal/lease"
 )
 
-// A result is what a flight brings its callers.
+// A Result is what a flight brings its callers.
 type Result struct {
 	Value json.RawMessage // nil: there is none; it may stand beside an error
 	Err   error
-	Ours  bool // the error is the library's and not fn's
+	Ours  bool // the error is the library's and not Fn's
 	crash *crash
 
 	// step is that of the look at the store that the result comes from. A
@@ -25,25 +25,25 @@ type Result struct {
 	step int
 }
 
-// A plan is how to compute. That of the caller who started a flight counts.
+// A Plan is how to compute. That of the caller who started a flight counts.
 type Plan struct {
-	// fn returns an element for each id.
+	// Fn returns an element for each id.
 	Fn       func(ctx context.Context, ids []string) []Computed
 	Life     time.Duration // of a lease
-	Limit    time.Duration // of fn
+	Limit    time.Duration // of Fn
 	TTL      time.Duration // of documents
 	None     time.Duration // of the knowledge that there is no such document
 	Unshared bool          // compute without a lease if the backend is away
 	Away     bool          // it is known to be
 }
 
-// computed is what fn gave for one id.
+// Computed is what Fn gave for one id.
 type Computed struct {
 	Value  json.RawMessage
 	Keep   bool // the value is to be stored
 	Err    error
 	Absent bool // there is no such document
-	Ours   bool // the error is the library's and not fn's
+	Ours   bool // the error is the library's and not Fn's
 }
 
 // A crash is a panic of fn, carried to the goroutine of the caller who gave it.
@@ -59,7 +59,8 @@ func (c *crash) Unwrap() error {
 	return err
 }
 
-// ErrCrashed is for the others who waited for it.
+// ErrCrashed is for those who waited for a function of another caller, which
+// panicked.
 var ErrCrashed = errors.New("the function that computes the value panicked")
 
 // outcomeOf makes a result of what fn gave and what became of it.
@@ -101,6 +102,7 @@ type Figures struct {
 	TimeSaved                                  time.Duration
 }
 
+// Figures returns what was counted so far.
 func (g *Flights) Figures() Figures {
 	s := Figures{
 		Hits:        g.hits.Load(),

@@ -49,6 +49,7 @@ func WithRepeats(l *slog.Logger) *slog.Logger {
 	return l
 }
 
+// Handle passes a record on, unless it was said lately.
 func (h *RepeatHandler) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level == slog.LevelInfo {
 		return h.Handler.Handle(ctx, r)
@@ -92,6 +93,7 @@ func (r *repeats) forget(now time.Time) {
 	}
 }
 
+// WithAttrs returns a handler that knows its namespace, if attrs have it.
 func (h *RepeatHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	namespace := h.namespace
 	for _, attr := range attrs {
@@ -102,6 +104,7 @@ func (h *RepeatHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &RepeatHandler{h.Handler.WithAttrs(attrs), namespace, h.repeats}
 }
 
+// WithGroup returns a handler that shares what was said.
 func (h *RepeatHandler) WithGroup(name string) slog.Handler {
 	return &RepeatHandler{h.Handler.WithGroup(name), h.namespace, h.repeats}
 }
