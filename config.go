@@ -40,7 +40,8 @@ type Config struct {
 	// for both backends.
 	TTL map[string]time.Duration
 
-	// MaxValueBytes bounds one value. Default 64 MiB, at most 512 MiB.
+	// MaxValueBytes bounds one value, without its insignificant white space.
+	// Default 64 MiB, at most 512 MiB.
 	// STORAGE_MAX_VALUE_BYTES.
 	MaxValueBytes int64
 

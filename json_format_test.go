@@ -114,6 +114,57 @@ func TestJSONRealFiles(t *testing.T) {
 	}
 }
 
+// kv.go: white space does not count towards the limit of a value. A document
+// file is laid out, and what was read from it can be written again.
+func TestJSONWritesWhatItRead(t *testing.T) {
+	const limit = 10_000
+	s, err := Open(t.Context(), Config{WorkingDir: t.TempDir(), MaxValueBytes: limit}, "docs")
+	require.NoError(t, err)
+	value := json.RawMessage("[" + strings.Repeat("[1],", limit/4-1) + "[]]")
+	require.Len(t, value, limit)
+	for range 3 {
+		require.NoError(t, s.Upsert(t.Context(), map[string]json.RawMessage{"a": value}))
+		require.NoError(t, s.Flush(t.Context()))
+		value, err = s.Get(t.Context(), "a")
+		require.NoError(t, err)
+		require.Greater(t, len(value), limit)
+	}
+	over := append(bytes.Clone(value[:len(value)-1]), ", 1]"...)
+	require.ErrorIs(t, s.Upsert(t.Context(), map[string]json.RawMessage{"a": over}), ErrInvalid)
+	require.NoError(t, s.Close())
+}
+
+// An id that Python wrote and that is longer than ours may be is listed, and
+// so it can be read and removed.
+func TestJSONLongIDsOfOthers(t *testing.T) {
+	dir, ctx := t.TempDir(), t.Context()
+	long := strings.Repeat("i", 64<<10+1)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "kv_store_docs.json"), []byte(`{"`+long+`": 1, "a": 2}`), 0o600))
+	s := openDir(t, dir, "docs")
+	for id, err := range s.Keys(ctx) {
+		require.NoError(t, err)
+		_, err = s.Get(ctx, id)
+		require.NoError(t, err)
+	}
+	values, err := s.GetMany(ctx, []string{"a", long})
+	require.NoError(t, err)
+	require.Equal(t, []json.RawMessage{json.RawMessage("2"), json.RawMessage("1")}, values)
+	missing, err := s.Missing(ctx, []string{long})
+	require.NoError(t, err)
+	require.Empty(t, missing)
+	_, err = s.(Expirer).TTL(ctx, long)
+	require.NoError(t, err)
+	require.ErrorIs(t, s.Upsert(ctx, map[string]json.RawMessage{long: json.RawMessage("1")}), ErrInvalid)
+	_, err = s.Delete(ctx, "a", long, long+"i")
+	require.ErrorIs(t, err, ErrInvalid, "this one is not there")
+	n, err := s.Delete(ctx, "a", long)
+	require.NoError(t, err)
+	require.Equal(t, 2, n)
+	_, err = s.Get(ctx, long)
+	require.ErrorIs(t, err, ErrInvalid)
+	require.NoError(t, s.Close())
+}
+
 // Values that are not JSON keep their bytes and do not take the rest down.
 func TestJSONForeignValues(t *testing.T) {
 	odd := testData(t, "golden", "kv_store_odd.json")

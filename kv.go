@@ -24,9 +24,10 @@ import (
 //
 // An id is any valid UTF-8 string of at most 64 KiB; the empty string is one.
 // A value is one JSON text (RFC 8259) in valid UTF-8, nested at most 512 deep
-// and no longer than [Config].MaxValueBytes. It is kept as bytes: the spelling
-// of numbers, the order and repetition of members, and escapes come back as
-// they went in. Only insignificant white space may differ.
+// and, without its insignificant white space, no longer than
+// [Config].MaxValueBytes. It is kept as bytes: the spelling of numbers, the
+// order and repetition of members, and escapes come back as they went in. Only
+// insignificant white space may differ.
 //
 // These rules hold for every method:
 //

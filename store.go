@@ -1,12 +1,15 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"iter"
+	"slices"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ngraf/kv/internal/engine"
 	"github.com/ngraf/kv/internal/fault"
@@ -46,7 +49,7 @@ func (s *store) Get(ctx context.Context, id string) (value json.RawMessage, err 
 	c := begun(methodGet)
 	defer s.end(c, &err)
 	if err = s.begin(ctx); err == nil {
-		err = engine.CheckID(id)
+		err = s.checkID(ctx, id)
 	}
 	if err != nil {
 		return nil, err
@@ -68,7 +71,7 @@ func (s *store) GetMany(ctx context.Context, ids []string, fields ...string) (va
 	c := begun(methodGetMany)
 	defer s.end(c, &err)
 	if err = s.begin(ctx); err == nil {
-		err = engine.CheckIDs(ids)
+		err = s.checkIDs(ctx, ids)
 	}
 	if err != nil {
 		return nil, err
@@ -106,7 +109,7 @@ func (s *store) Missing(ctx context.Context, ids []string) (_ []string, err erro
 	c := begun(methodMissing)
 	defer s.end(c, &err)
 	if err = s.begin(ctx); err == nil {
-		err = engine.CheckIDs(ids)
+		err = s.checkIDs(ctx, ids)
 	}
 	if err != nil || len(ids) == 0 {
 		return nil, err
@@ -231,7 +234,7 @@ func (s *store) Delete(ctx context.Context, ids ...string) (n int, err error) {
 	c := begun(methodDelete)
 	defer s.end(c, &err)
 	if err = s.beginWrite(ctx); err == nil {
-		err = engine.CheckIDs(ids)
+		err = s.checkIDs(ctx, ids)
 	}
 	if err != nil || len(ids) == 0 {
 		return 0, err
@@ -284,7 +287,7 @@ func (s *store) TTL(ctx context.Context, id string) (_ time.Duration, err error)
 	c := begun(methodTTL)
 	defer s.end(c, &err)
 	if err = s.begin(ctx); err == nil {
-		err = engine.CheckID(id)
+		err = s.checkID(ctx, id)
 	}
 	if err != nil {
 		return 0, err
@@ -332,6 +335,39 @@ func (s *store) beginWrite(ctx context.Context) error {
 		return fault.Invalidf("the namespace was opened read-only")
 	}
 	return s.begin(ctx)
+}
+
+// checkID is checkIDs for one.
+func (s *store) checkID(ctx context.Context, id string) error {
+	if engine.CheckID(id) == nil {
+		return nil
+	}
+	return s.checkIDs(ctx, []string{id})
+}
+
+// checkIDs accepts what can be stored, and longer ids that something else has
+// stored: what Keys lists can be read and removed.
+func (s *store) checkIDs(ctx context.Context, ids []string) error {
+	var refused error
+	var long []string
+	for _, id := range ids {
+		err := engine.CheckID(id)
+		if err == nil {
+			continue
+		}
+		if !utf8.ValidString(id) {
+			return err
+		}
+		refused = cmp.Or(refused, err)
+		long = append(long, id)
+	}
+	if refused == nil {
+		return nil
+	}
+	if present, err := s.engine.Present(ctx, long); err != nil || slices.Contains(present, false) {
+		return refused
+	}
+	return nil
 }
 
 // checkItems checks everything before anything is written, and returns the

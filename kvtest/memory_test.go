@@ -342,7 +342,8 @@ func (m *mem) Close() error {
 
 // checkJSON checks a value by the rules of the contract.
 func (a *area) checkJSON(raw []byte) error {
-	if len(raw) > a.max || !utf8.Valid(raw) || !json.Valid(raw) || depth(raw) > 512 {
+	var small bytes.Buffer
+	if json.Compact(&small, raw) != nil || small.Len() > a.max || !utf8.Valid(raw) || depth(raw) > 512 {
 		return fmt.Errorf("%w: a value is not JSON or too large", kv.ErrInvalid)
 	}
 	return nil

@@ -5,7 +5,7 @@ package kvtest
 const (
 	sStore      = "A Store is one open namespace: a set of JSON documents, each under an id."
 	sID         = "An id is any valid UTF-8 string of at most 64 KiB; the empty string is one."
-	sValue      = "A value is one JSON text (RFC 8259) in valid UTF-8, nested at most 512 deep and no longer than Config.MaxValueBytes."
+	sValue      = "A value is one JSON text (RFC 8259) in valid UTF-8, nested at most 512 deep and, without its insignificant white space, no longer than Config.MaxValueBytes."
 	sBytes      = "It is kept as bytes: the spelling of numbers, the order and repetition of members, and escapes come back as they went in."
 	sSpace      = "Only insignificant white space may differ."
 	sGoroutines = "It may be called from any number of goroutines at once."

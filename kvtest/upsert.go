@@ -183,5 +183,15 @@ func limitCases() []Case {
 			e.want(s, "value", value)
 		}})
 	}
+	cases = append(cases, Case{Name: "white space does not count towards the limit", Sentence: sValue, check: func(e *env) {
+		if e.h.MaxValueBytes > 1<<20 {
+			e.Skipf("the harness allows values over 1 MiB, and the limit is tested below that")
+		}
+		s := e.open(space)
+		long := text(int(e.h.MaxValueBytes) - 2)
+		e.put(s, "value", "[ \n"+long+strings.Repeat(" ", 1000)+"]")
+		e.want(s, "value", "["+long+"]")
+		e.wantRefused(s, "Upsert", upsert, badBatch("[ "+long+"1]"))
+	}})
 	return cases
 }

@@ -56,7 +56,7 @@ func SameFile(a, b fs.FileInfo) bool {
 // of it.
 func Open(path string, create bool) (*Dir, error) {
 	if create {
-		if err := makeAll(path, syncDirectory); err != nil {
+		if err := MakeAll(osDirs{}, path); err != nil {
 			return nil, err
 		}
 	}
@@ -67,23 +67,44 @@ func Open(path string, create bool) (*Dir, error) {
 	return &Dir{root}, nil
 }
 
-// makeAll is os.MkdirAll, and syncs the parent of each directory it makes.
-func makeAll(path string, sync func(dir string) error) error {
-	info, err := os.Stat(path)
-	if err == nil && !info.IsDir() {
+// Dirs are directories by their paths, seen through what it takes to make one
+// that survives a crash.
+type Dirs interface {
+	Stat(path string) (fs.FileInfo, error)
+	Mkdir(path string, perm fs.FileMode) error
+	// Sync makes the entries of a directory survive a crash of the machine.
+	Sync(path string) error
+}
+
+// osDirs are those of the operating system.
+type osDirs struct{}
+
+func (osDirs) Stat(path string) (fs.FileInfo, error)     { return os.Stat(path) }
+func (osDirs) Mkdir(path string, perm fs.FileMode) error { return os.Mkdir(path, perm) }
+func (osDirs) Sync(path string) error                    { return syncDirectory(path) }
+
+// MakeAll is os.MkdirAll, and syncs the parent of each directory it makes, from
+// above. One that is there may be what an attempt before this one had made and
+// not synced, or somebody else has just made, so that its parent is synced as
+// well; those above it were, before it was made.
+func MakeAll(dirs Dirs, path string) error {
+	path = filepath.Clean(path)
+	parent := filepath.Dir(path)
+	info, err := dirs.Stat(path)
+	switch {
+	case err == nil && !info.IsDir():
 		return &fs.PathError{Op: "mkdir", Path: path, Err: syscall.ENOTDIR}
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
+	case err != nil:
+		if err := MakeAll(dirs, parent); err != nil {
+			return err
+		}
+		if err := dirs.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
 	}
-	parent := filepath.Dir(filepath.Clean(path))
-	if err := makeAll(parent, sync); err != nil {
-		return err
-	}
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return sync(parent) // Also of one that somebody else has just made.
+	return dirs.Sync(parent)
 }
 
 // syncDirectory makes the entries of a directory survive a crash. One that may

@@ -9,24 +9,31 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// recordingDirs are those of the system, whose syncs are written down.
+type recordingDirs struct {
+	osDirs
+	synced *[]string
+	err    error
+}
+
+func (d recordingDirs) Sync(path string) error {
+	*d.synced = append(*d.synced, path)
+	return d.err
+}
+
 // A directory that was made, and those above it, are found after a crash: the
-// parent of each is synced, from above.
+// parent of each is synced, from above, and that of the one that was there.
 func TestNewDirectoriesAreSynced(t *testing.T) {
 	t.Parallel()
 	top := t.TempDir()
 	path := filepath.Join(top, "a", "b", "c")
 	var synced []string
-	err := makeAll(path, func(dir string) error {
-		synced = append(synced, dir)
-		return nil
-	})
-	require.NoError(t, err)
+	require.NoError(t, MakeAll(recordingDirs{synced: &synced}, path))
 	require.DirExists(t, path)
-	require.Equal(t, []string{top, filepath.Join(top, "a"), filepath.Join(top, "a", "b")}, synced)
+	require.Equal(t, []string{filepath.Dir(top), top, filepath.Join(top, "a"), filepath.Join(top, "a", "b")}, synced)
 
-	require.NoError(t, makeAll(path, func(string) error { return errors.New("there is nothing to sync") }))
 	failed := errors.New("EIO")
-	require.ErrorIs(t, makeAll(filepath.Join(path, "d"), func(string) error { return failed }), failed)
+	require.ErrorIs(t, MakeAll(recordingDirs{synced: &synced, err: failed}, filepath.Join(path, "d")), failed)
 }
 
 func TestOpenMakesDirectories(t *testing.T) {

@@ -119,6 +119,25 @@ func AppendCompact(dst, b []byte) []byte {
 	return append(dst, b[start:]...)
 }
 
+// CompactSize is how many bytes AppendCompact would append to an empty slice.
+// Of what is not JSON it is some number up to the length.
+func CompactSize(b []byte) (size int64) {
+	size = int64(len(b))
+	for i := 0; i < len(b); {
+		switch c := b[i]; {
+		case c == '"':
+			i = skipString(b, i)
+		case isSpace(c):
+			next := skipSpace(b, i)
+			size -= int64(next - i)
+			i = next
+		default:
+			i++
+		}
+	}
+	return size
+}
+
 // Project appends to dst an object of those members of the object b whose
 // names are in fields, in the order and with the bytes they have in b, and
 // without white space between them. Names are compared decoded, so a name with

@@ -74,6 +74,7 @@ func TestAppendCompact(t *testing.T) {
 		{"{ \"a\" :\t[ 1 ,\r\n2 ] , \"b\" : NaN }\n", `{"a":[1,2],"b":NaN}`},
 	} {
 		require.Equal(t, "dst"+tt.want, string(AppendCompact([]byte("dst"), []byte(tt.in))), tt.in)
+		require.Equal(t, int64(len(tt.want)), CompactSize([]byte(tt.in)), tt.in)
 	}
 }
 

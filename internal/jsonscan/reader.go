@@ -10,6 +10,11 @@ const (
 	// windowSize is how much of the file a Reader holds to begin with.
 	windowSize = 1 << 20
 
+	// growSlowly is the size from which on a window grows by a quarter, which
+	// scans a large member five times over, and not twofold, which would hold
+	// twice its size.
+	growSlowly = 16 << 20
+
 	// minWindow leaves room for a byte order mark.
 	minWindow = 4
 
@@ -46,6 +51,8 @@ type Reader struct {
 	src    io.Reader
 	srcErr error // why src delivers no more
 
+	size int64 // of the file, as far as that is known; else 0
+
 	buf  []byte // the window; what has been read and not consumed is buf[pos:end]
 	pos  int
 	end  int
@@ -54,6 +61,7 @@ type Reader struct {
 	scan scanner
 	name []byte // holds a name that had to be decoded
 	err  error  // what all further calls of Next return
+	bad  int    // the place in the window of the last error in the file
 	open bool   // the object's opening bracket has been read
 	more bool   // a member has been read
 	bom  bool
@@ -69,7 +77,9 @@ func NewReader(src io.Reader, maxDepth int) *Reader {
 // NewSizedReader is NewReader for a file of about size bytes, which needs no
 // larger window.
 func NewSizedReader(src io.Reader, maxDepth int, size int64) *Reader {
-	return newReader(src, maxDepth, int(min(size+1, windowSize))) // +1 to see the end.
+	r := newReader(src, maxDepth, int(min(size+1, windowSize))) // +1 to see the end.
+	r.size = size
+	return r
 }
 
 func newReader(src io.Reader, maxDepth, window int) *Reader {
@@ -175,9 +185,28 @@ func (r *Reader) peek() (byte, error) {
 	}
 }
 
+// Skip goes on behind an [*Error] of the file, at the next line that begins a
+// member in Python's layout, and returns where it begins. The error is
+// [io.EOF] if there is none.
+func (r *Reader) Skip() (next int64, err error) {
+	const begins = "\n  \""
+	for r.pos = r.bad; ; {
+		if i := bytes.Index(r.buf[r.pos:r.end], []byte(begins)); i >= 0 {
+			r.pos += i + len(begins) - 1
+			r.err, r.open, r.more = nil, true, false
+			return r.base + int64(r.pos), nil
+		}
+		r.pos = max(r.pos, r.end-(len(begins)-1))
+		if !r.fill() {
+			return 0, r.srcErr
+		}
+	}
+}
+
 // member reads the member that starts at r.pos. If the window ends within it,
 // it is scanned anew with more data: since the window is filled to the brim and
-// grows twofold, that costs no more than the members' own lengths again.
+// grows by a part of its size, that costs no more than some times the members'
+// own lengths.
 func (r *Reader) member() (Member, error) {
 	for {
 		m, i, c := r.scanMember(r.buf[:r.end], r.pos)
@@ -241,6 +270,7 @@ func (r *Reader) fail(c code, i int) error {
 	if c == errEnd && r.srcErr != nil && !errors.Is(r.srcErr, io.EOF) {
 		return r.srcErr
 	}
+	r.bad = i
 	return newError(c, r.base+int64(i), r.scan.maxDepth)
 }
 
@@ -257,7 +287,7 @@ func (r *Reader) fill() bool {
 		r.end -= r.pos
 		r.pos = 0
 	} else if r.end == len(r.buf) {
-		buf := make([]byte, 2*len(r.buf))
+		buf := make([]byte, r.grown())
 		copy(buf, r.buf)
 		r.buf = buf
 	}
@@ -273,4 +303,19 @@ func (r *Reader) fill() bool {
 		}
 	}
 	return r.end > before
+}
+
+// grown is the size of the next window. It holds no more than the file has.
+func (r *Reader) grown() int {
+	n := int64(len(r.buf))
+	rest := r.size - r.base + 1 // To see the end.
+	if n < growSlowly {
+		n *= 2
+	} else {
+		n += n / 4
+	}
+	if rest > int64(len(r.buf)) {
+		n = min(n, rest)
+	}
+	return int(n)
 }

@@ -42,6 +42,57 @@ func TestReader(t *testing.T) {
 	}
 }
 
+// A member of any size takes little more than its own size of memory.
+func TestReaderGrows(t *testing.T) {
+	t.Parallel()
+	file := `{"a":"` + strings.Repeat("x", 40<<20) + `","b":1}`
+	for _, r := range []*Reader{
+		NewReader(strings.NewReader(file), 1), NewSizedReader(strings.NewReader(file), 1, int64(len(file))),
+		NewSizedReader(strings.NewReader(file), 1, 5),
+	} {
+		got, err := readAll(r)
+		require.Equal(t, io.EOF, err)
+		require.Len(t, got, 2)
+		require.LessOrEqual(t, len(r.buf), len(file)*5/4)
+	}
+	sized := NewSizedReader(strings.NewReader(file), 1, int64(len(file)))
+	_, err := readAll(sized)
+	require.Equal(t, io.EOF, err)
+	require.LessOrEqual(t, len(sized.buf), len(file)+1)
+}
+
+// What is behind an error can be read from the next line on that begins a
+// member, whatever part of the file the window holds.
+func TestReaderSkip(t *testing.T) {
+	t.Parallel()
+	file := "{\n  \"a\": 1,\n  \"b\": tru,\n    \"x\": 1,\n\n  \"c\": [tru\n    {\n  \"d\": 2,\n  \"e\": 3\n}\nrest\n \"f\": 4"
+	for window := range 64 {
+		r := newReader(iotest.OneByteReader(strings.NewReader(file)), 9, window)
+		var seen []string
+		for {
+			m, err := r.Next()
+			if err == nil {
+				require.Equal(t, string(m.Value), file[m.Offset:][:len(m.Value)])
+				seen = append(seen, string(m.Name))
+				continue
+			}
+			next, err := r.Skip()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			require.NoError(t, err)
+			require.Equal(t, "\n  \"", file[next-3:next+1])
+		}
+		require.Equal(t, []string{"a", "d", "e"}, seen)
+	}
+	failed := errors.New("EIO")
+	r := NewReader(io.MultiReader(strings.NewReader(`{"a":x`), iotest.ErrReader(failed)), 9)
+	_, err := r.Next()
+	require.Error(t, err)
+	_, err = r.Skip()
+	require.ErrorIs(t, err, failed)
+}
+
 func TestReaderErrors(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

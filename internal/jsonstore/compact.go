@@ -174,8 +174,11 @@ func (e *Engine) rotate() error {
 // failed and holds nothing that counts: if the machine dies in between, the
 // one before it is the last.
 func (e *Engine) replaceJournal(old *journal) error {
-	if err := ignoreMissing(e.Files.Remove(old.name)); err != nil {
+	switch stays, err := e.removeJournal(old); {
+	case err != nil:
 		return fault.Unavailablef("%w", err)
+	case stays:
+		return e.rotate()
 	}
 	j, err := e.createJournal(old.generation, journalHeader{compacts: true})
 	if err != nil {

@@ -63,7 +63,7 @@ type Engine struct {
 	snapshot     snapshot
 	owed         bool          // the document file must be written anew, though no journal says so
 	ttlFile      bool          // there is a file of times to live
-	obsolete     []string      // journals that could not be removed
+	obsolete     []*journal    // those that could not be removed
 	unused       string        // one that was not begun, and could not be removed either
 	covered      uint64        // the last compaction that succeeded
 	begun        atomic.Uint64 // compactions that have begun

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/ngraf/kv/internal/fault"
+	"github.com/ngraf/kv/internal/fsys"
 	"github.com/ngraf/kv/internal/wal"
 )
 
@@ -132,28 +133,44 @@ func (e *Engine) lastJournal() (n int, last *journal) {
 // begins at; it is tried again next time.
 func (e *Engine) removeJournals(last uint64) error {
 	e.mu.Lock()
-	var keep []*journal
+	keep, gone := e.journals[:0:0], e.journals[:0:0]
 	for _, j := range e.journals {
 		if j.generation > last {
 			keep = append(keep, j)
 			continue
 		}
-		e.obsolete = append(e.obsolete, j.name)
+		gone = append(gone, j)
 		e.journalBytes.Add(-j.end)
-		_ = j.release()
 	}
 	e.journals = keep
 	e.mu.Unlock()
+	e.obsolete = append(e.obsolete, gone...)
 	if len(e.obsolete) == 0 {
 		return nil
 	}
 	for len(e.obsolete) > 0 {
-		err := ignoreMissing(e.Files.Remove(e.obsolete[0]))
-		if err != nil {
+		if _, err := e.removeJournal(e.obsolete[0]); err != nil {
 			e.logger.Warn("kv: an old journal could not be removed", "error", err)
 			break
 		}
 		e.obsolete = e.obsolete[1:]
 	}
+	for _, j := range gone { // Not before: a file that is open keeps its inode.
+		_ = j.release()
+	}
 	return fault.Unavailable(e.Files.Sync())
+}
+
+// removeJournal removes a journal, unless another program has put a file in
+// its place, which stays.
+func (e *Engine) removeJournal(j *journal) (stays bool, err error) {
+	info, err := e.Files.Stat(j.name)
+	if err == nil && !fsys.SameFile(info, j.info) {
+		e.logger.Warn("kv: a file that another program has put in the place of a journal was left as it is", "file", e.path(j.name))
+		return true, nil
+	}
+	if err == nil {
+		err = e.Files.Remove(j.name)
+	}
+	return false, ignoreMissing(err)
 }

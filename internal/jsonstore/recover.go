@@ -110,9 +110,9 @@ func (e *Engine) readDocument(ctx context.Context) error {
 		}
 		if _, again := e.index.position[string(m.Name)]; again {
 			repeats++
-			e.index.put(documentOf(segment, m, 0))
+			e.index.put(documentOf(segment, m))
 		} else {
-			e.index.add(documentOf(segment, m, 0))
+			e.index.add(documentOf(segment, m))
 		}
 	}
 	e.snapshot.identity = identity{true, src.size, src.sum}
@@ -126,9 +126,9 @@ func (e *Engine) readDocument(ctx context.Context) error {
 	return nil
 }
 
-// documentOf is the index's entry for a member that was read from base on.
-func documentOf(s *segment, m jsonscan.Member, base int64) doc {
-	at := place{s, base + m.Offset, uint32(len(m.Value)), wal.Sum(m.Value)}
+// documentOf is the index's entry for a member.
+func documentOf(s *segment, m jsonscan.Member) doc {
+	at := place{s, m.Offset, uint32(len(m.Value)), wal.Sum(m.Value)}
 	return doc{id: string(m.Name), place: at, foreign: m.Err != nil}
 }
 

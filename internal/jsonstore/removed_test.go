@@ -43,7 +43,12 @@ func TestJSONRemovedJournal(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, raw("1"), value)
 				require.NoError(t, s.Close())
-				require.NoError(t, ignoreMissing(files.Remove(journalName))) // Not ours.
+				if name == "replaced" { // Nobody else's data is touched.
+					foreign, _ := files.Bytes(journalName)
+					require.Equal(t, "something", string(foreign))
+					require.NoError(t, files.Remove(journalName))
+				}
+				require.NotContains(t, files.Names(), journalName)
 				_, s = memStore(t, files, policyAlways)
 				require.Contains(t, collect(t, s), "a")
 				require.NoError(t, s.Close())
@@ -102,4 +107,30 @@ func TestJSONRemovalOfTimesToLiveIsDurable(t *testing.T) {
 	require.NoError(t, s.Flush(ctx))
 	files.SetHook(nil)
 	require.NoError(t, s.Close())
+}
+
+// The same for a journal that holds nothing, and that a compaction would put
+// a new one in the place of.
+func TestJSONReplacedEmptyJournal(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	files := crashfs.New()
+	_, s := memStore(t, files, policyAlways)
+	require.NoError(t, s.Upsert(ctx, testkit.One("a", "1")))
+	files.SetHook(func(op crashfs.Op) error {
+		if writesDocument(op) {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	require.ErrorIs(t, s.Flush(ctx), syscall.ENOSPC)
+	files.SetHook(nil)
+	second := "kv_store_t.journal.2"
+	require.Contains(t, files.Names(), second)
+	files.Put(second, []byte("something"))
+	require.ErrorIs(t, s.Ping(ctx), fault.ErrUnavailable)
+	require.NoError(t, s.Close())
+	foreign, _ := files.Bytes(second)
+	require.Equal(t, "something", string(foreign))
+	require.Equal(t, []string{second, documentName}, files.Names())
 }

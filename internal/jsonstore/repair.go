@@ -1,14 +1,12 @@
 package jsonstore
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 
 	"github.com/ngraf/kv/internal/engine"
 	"github.com/ngraf/kv/internal/fault"
@@ -153,70 +151,43 @@ func (r *repairer) document(ctx context.Context) error {
 	if exists, err := e.openDocument(); err != nil || !exists {
 		return err
 	}
-	name, file := e.names.Document(), e.snapshot.file
 	size := e.snapshot.info.Size()
-	section := func(from int64) io.Reader { return io.NewSectionReader(file, from, size-from) }
-	src, base := section(0), int64(0)
+	members := jsonscan.NewSizedReader(io.NewSectionReader(e.snapshot.file, 0, size), engine.MaxDepth, size)
 	for {
-		at, reason, err := r.members(ctx, src, base)
-		if err != nil || reason == "" {
+		bad, err := r.members(ctx, members)
+		if err != nil || bad == nil {
 			return err
 		}
-		next, err := nextMember(bufio.NewReader(section(at)), at)
-		if err != nil {
+		next, err := members.Skip()
+		end := errors.Is(err, io.EOF)
+		switch {
+		case end:
+			next = size
+		case err != nil:
 			return err
 		}
-		r.lost(name, at, min(next, size)-at, reason)
-		if next >= size {
+		r.lost(e.names.Document(), bad.Offset, next-bad.Offset, bad.Msg)
+		if end {
 			return nil
 		}
-		// The part from there on, as an object of its own.
-		src, base = io.MultiReader(strings.NewReader("{"), section(next)), next-1
 	}
 }
 
-// members puts the members of src into the index, up to the first that is
-// bad; at and reason say where and why.
-func (r *repairer) members(ctx context.Context, src io.Reader, base int64) (at int64, reason string, err error) {
-	members := jsonscan.NewReader(src, engine.MaxDepth)
+// members puts members into the index, up to the first that is bad.
+func (r *repairer) members(ctx context.Context, members *jsonscan.Reader) (bad *jsonscan.Error, err error) {
 	for n := 0; ; n++ {
 		m, err := members.Next()
-		var syntax *jsonscan.Error
 		switch {
 		case errors.Is(err, io.EOF):
-			return 0, "", nil
-		case errors.As(err, &syntax):
-			return base + syntax.Offset, syntax.Msg, nil
+			return nil, nil
+		case errors.As(err, &bad):
+			return bad, nil
 		case err != nil:
-			return 0, "", err
+			return nil, err
 		case n%1024 == 0 && ctx.Err() != nil:
-			return 0, "", ctx.Err()
+			return nil, ctx.Err()
 		}
-		r.engine.index.put(documentOf(r.engine.snapshot.segment, m, base))
-	}
-}
-
-// nextMember returns the offset of the quote that begins a member on a line
-// of its own, indented by two, or one that is behind every file.
-func nextMember(src *bufio.Reader, at int64) (int64, error) {
-	const begins = "\n  \""
-	for matched := 0; ; at++ {
-		c, err := src.ReadByte()
-		if errors.Is(err, io.EOF) {
-			return 1 << 62, nil
-		}
-		if err != nil {
-			return 0, err
-		}
-		if c != begins[matched] {
-			matched = 0
-		}
-		if c == begins[matched] {
-			matched++
-		}
-		if matched == len(begins) {
-			return at, nil
-		}
+		r.engine.index.put(documentOf(r.engine.snapshot.segment, m))
 	}
 }
 
@@ -234,6 +205,7 @@ func (r *repairer) journal(ctx context.Context, generation uint64) error {
 	if err != nil {
 		return err
 	}
+	j.info = info
 	log := readJournal(file, info.Size())
 	_, err = log.Header()
 	for n := 0; ; n++ {

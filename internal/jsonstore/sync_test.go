@@ -193,3 +193,26 @@ func TestJSONDamageBeforeAnEmptyJournal(t *testing.T) {
 	require.NoError(t, wasRefused(bad, err, journalName, content))
 	require.NoError(t, e.discard())
 }
+
+// A compaction announces its snapshot in the turn of a writer, and syncs the
+// announcement outside of it: a slow disk then has the writers of "no" wait
+// for nothing, and it is what they have written that goes to the disk with it.
+func TestJSONWritesWhileTheAnnouncementIsSynced(t *testing.T) {
+	t.Parallel()
+	ctx, files := t.Context(), crashfs.New()
+	_, s := memStore(t, files, policyNo)
+	require.NoError(t, s.Upsert(ctx, testkit.One("a", "1")))
+	written := false
+	entered, release := holdUp(files, func(op crashfs.Op) bool {
+		written = written || op.Kind == "sync" && op.Name == documentName+".tmp"
+		return written && op.Kind == "sync" && strings.HasPrefix(op.Name, "kv_store_t.journal.")
+	})
+	flushed := testkit.InBackground(func() error { return s.Flush(ctx) })
+	<-entered
+	patient, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	require.NoError(t, s.Upsert(patient, testkit.One("b", "1")), "in the turn of the announcement")
+	close(release)
+	require.NoError(t, <-flushed)
+	require.NoError(t, s.Close())
+}
