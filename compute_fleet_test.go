@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"bufio"
@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -52,7 +53,7 @@ type fleetReport struct {
 	Right, Wrong, Failed, Late int
 	Slowest                    time.Duration
 	Errors                     map[string]int
-	Stats                      ComputeStats
+	Stats                      kv.ComputeStats
 }
 
 // TestFleetChild is a process of a fleet. It begins when its input ends.
@@ -65,7 +66,7 @@ func TestFleetChild(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(text), &job))
 	cfg := redisCfg(job.URL)
 	cfg.Redis.KeyPrefix = job.Prefix
-	s, err := Open(t.Context(), cfg, "docs", WithLogger(slog.New(slog.DiscardHandler)))
+	s, err := kv.Open(t.Context(), cfg, "docs", kv.WithLogger(slog.New(slog.DiscardHandler)))
 	require.NoError(t, err)
 	defer s.Close()
 	o, err := redis.ParseURL(job.URL)
@@ -76,7 +77,7 @@ func TestFleetChild(t *testing.T) {
 	_, err = io.Copy(io.Discard, os.Stdin)
 	require.NoError(t, err)
 	report := fleetWork(s, counter, job)
-	stats, _ := As[Statser](s)
+	stats, _ := kv.As[kv.Statser](s)
 	figures, err := stats.Stats(t.Context())
 	require.NoError(t, err)
 	report.Stats = figures.Compute
@@ -85,8 +86,8 @@ func TestFleetChild(t *testing.T) {
 	fmt.Printf("report %s\n", line)
 }
 
-func fleetWork(s Store, counter *redis.Client, job fleetJob) fleetReport {
-	view := For[fleetValue](s).With(ComputeOptions[fleetValue]{Lease: job.Lease})
+func fleetWork(s kv.Store, counter *redis.Client, job fleetJob) fleetReport {
+	view := kv.For[fleetValue](s).With(kv.ComputeOptions[fleetValue]{Lease: job.Lease})
 	r := fleetReport{Errors: make(map[string]int)}
 	var mu sync.Mutex
 	ask := func(id string) {
@@ -277,7 +278,7 @@ func TestFleetSurvivesADeath(t *testing.T) {
 	require.NoError(t, err)
 	cfg := redisCfg(server.URL())
 	cfg.Redis.KeyPrefix = "fleet"
-	view := For[fleetValue](openRedisStore(t, cfg, "docs"))
+	view := kv.For[fleetValue](openRedisStore(t, cfg, "docs"))
 	require.Zero(t, r.Stats.LeaseLosses, "the machine is too slow for this lease")
 	again := 0
 	sum, calls := fleetCalls(t, server)
@@ -318,7 +319,7 @@ func TestFleetSurvivesARestart(t *testing.T) {
 	cfg.Redis.KeyPrefix = "fleet"
 	s := openRedisStore(t, cfg, "docs")
 	for _, id := range listed(t, s) {
-		v, err := For[fleetValue](s).Get(t.Context(), id)
+		v, err := kv.For[fleetValue](s).Get(t.Context(), id)
 		require.NoError(t, err)
 		require.Equal(t, fleetAnswer(id, v.Author), v)
 	}
