@@ -27,13 +27,13 @@ import (
 // the others what has passed is taken off, to no less than a millisecond.
 func TestMigrateExpired(t *testing.T) {
 	t.Parallel()
-	var m Migration
+	var m migration
 	page := PageOf{At: time.Now().Add(-10 * time.Second)}
 	for _, ttl := range []time.Duration{0, time.Second, 20 * time.Second} {
 		page.Docs = append(page.Docs, Moved{Item: engine.Item{ID: "a", Value: json.RawMessage("1"), TTL: ttl}})
 	}
 	page.Docs = append(page.Docs, Moved{Item: engine.Item{ID: "b"}, Err: fault.ErrNotFound})
-	docs := m.Sound(page)
+	docs := m.sound(page)
 	require.Equal(t, 2, m.Report.Expired)
 	require.Len(t, docs, 2)
 	require.Zero(t, docs[0].TTL)
@@ -45,13 +45,13 @@ func TestMigrateExpired(t *testing.T) {
 // practically for ever, too, however long ago it was copied.
 func TestVerifyLongLives(t *testing.T) {
 	const year = 365 * 24 * time.Hour
-	require.True(t, SameTTL(math.MaxInt64, math.MaxInt64-50*year, 0))
-	require.True(t, SameTTL(math.MaxInt64-50*year, math.MaxInt64, 0))
-	require.True(t, SameTTL(0, math.MaxInt64-50*year, math.MaxInt64))
-	require.True(t, SameTTL(0, time.Hour, math.MaxInt64))
-	require.False(t, SameTTL(math.MaxInt64, 100*year, 0))
-	require.False(t, SameTTL(math.MaxInt64, 0, 0))
-	require.False(t, SameTTL(0, math.MaxInt64, 0))
+	require.True(t, sameTTL(math.MaxInt64, math.MaxInt64-50*year, 0))
+	require.True(t, sameTTL(math.MaxInt64-50*year, math.MaxInt64, 0))
+	require.True(t, sameTTL(0, math.MaxInt64-50*year, math.MaxInt64))
+	require.True(t, sameTTL(0, time.Hour, math.MaxInt64))
+	require.False(t, sameTTL(math.MaxInt64, 100*year, 0))
+	require.False(t, sameTTL(math.MaxInt64, 0, 0))
+	require.False(t, sameTTL(0, math.MaxInt64, 0))
 }
 
 // Pages have a bound in bytes: exact where the sizes are known, and learnt
@@ -76,7 +76,7 @@ func TestReadIsBounded(t *testing.T) {
 	}
 	for name, side := range map[string]*Side{"sized": sized, "plain": {Store: s, Cause: error.Error}} {
 		n := 0
-		for p, err := range ReadAhead(t.Context(), side, side.Pages(t.Context())) {
+		for p, err := range readAhead(t.Context(), side, side.Pages(t.Context())) {
 			require.NoError(t, err)
 			bytes := 0
 			for _, d := range p.Docs {
@@ -101,7 +101,7 @@ func TestPythonIDs(t *testing.T) {
 	for _, c := range []struct{ namespace, value, id string }{
 		{"full_docs", `{"content":"x"}`, "doc-9dd4e461268c8034f5c8564e155c67a6"},
 		{"full_docs", `{"content":"\u0078"}`, "doc-9dd4e461268c8034f5c8564e155c67a6"},
-		{"text_chunks", `{"content":"x","doc_id":"d"}`, "chunk-" + Md5Hex("d::x")},
+		{"text_chunks", `{"content":"x","doc_id":"d"}`, "chunk-" + md5Hex("d::x")},
 		{"text_chunks", `{"content":"x","full_doc_id":"d"}`, "chunk-9dd4e461268c8034f5c8564e155c67a6"},
 		{"community_reports", `{"title":"Cluster 12"}`, "12"},
 		{"community_reports", `{"title":"Cluster 012"}`, ""},
@@ -112,7 +112,7 @@ func TestPythonIDs(t *testing.T) {
 		{"full_docs", `[1]`, ""},
 		{"llm_response_cache", `{"return":"x","model":"m"}`, ""},
 	} {
-		id, ok := PythonID(c.namespace, json.RawMessage(c.value))
+		id, ok := pythonID(c.namespace, json.RawMessage(c.value))
 		assert.Equal(t, c.id != "", ok, c.value)
 		if ok {
 			assert.Equal(t, c.id, id, c.value)
@@ -135,7 +135,7 @@ func TestDigestOfDocuments(t *testing.T) {
 			id, value := change(id, list[id])
 			d.Add(s.Hash(id, []byte(value)))
 		}
-		return ContentsOf(&d)
+		return contentsOf(&d)
 	}
 	same := func(id, value string) (string, string) { return id, value }
 	ids := slices.Sorted(maps.Keys(list))

@@ -41,19 +41,19 @@ func TestRepeats(t *testing.T) {
 		{docs, 1, slog.LevelWarn, ""},
 		{other, 1, slog.LevelWarn, "level=WARN msg=m namespace=other n=1"},
 		{l, 1, slog.LevelError, "level=ERROR msg=m n=1"},
-		{docs, RepeatAfter - 1, slog.LevelWarn, ""},
-		{docs, RepeatAfter, slog.LevelWarn, "level=WARN msg=m namespace=docs n=1 repeated=2"},
-		{docs.With("x", 1), RepeatAfter + 1, slog.LevelWarn, ""},
-		{docs, RepeatAfter + 1, slog.LevelInfo, "level=INFO msg=m namespace=docs n=1"},
+		{docs, repeatAfter - 1, slog.LevelWarn, ""},
+		{docs, repeatAfter, slog.LevelWarn, "level=WARN msg=m namespace=docs n=1 repeated=2"},
+		{docs.With("x", 1), repeatAfter + 1, slog.LevelWarn, ""},
+		{docs, repeatAfter + 1, slog.LevelInfo, "level=INFO msg=m namespace=docs n=1"},
 		{WithRepeats(l), 1, slog.LevelWarn, "level=WARN msg=m n=1"},
-		{docs, 3 * RepeatAfter, slog.LevelWarn, "level=WARN msg=m namespace=docs n=1 repeated=1"},
-		{docs, 4 * RepeatAfter, slog.LevelWarn, "level=WARN msg=m namespace=docs n=1"},
+		{docs, 3 * repeatAfter, slog.LevelWarn, "level=WARN msg=m namespace=docs n=1 repeated=1"},
+		{docs, 4 * repeatAfter, slog.LevelWarn, "level=WARN msg=m namespace=docs n=1"},
 	} {
 		require.Equal(t, test.want, say(test.l, test.after, test.level, "m"), "after %v", test.after)
 	}
 	for i := range 1000 {
 		require.NotEmpty(t, say(docs, time.Duration(i)*time.Second, slog.LevelWarn, strconv.Itoa(i)))
 	}
-	said := l.Handler().(*RepeatHandler).Said
+	said := l.Handler().(*repeatHandler).said
 	require.Less(t, len(said), 15, "messages with a text of their own are forgotten")
 }
