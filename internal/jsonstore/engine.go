@@ -139,13 +139,6 @@ func newLocked(o Options, create bool) (*Engine, error) {
 	return e, nil
 }
 
-// What is asked for by a type assertion, and would be missed by none if it
-// were not found.
-var (
-	_ engine.Sized    = (*Engine)(nil)
-	_ engine.Replacer = (*Engine)(nil)
-)
-
 func newEngine(o Options) *Engine {
 	e := &Engine{
 		dir:        o.Dir,

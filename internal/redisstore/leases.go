@@ -37,17 +37,8 @@ func NewLeases(e *Engine) *leases {
 	return &leases{engine: e, notes: newNotifier(e.Client, channel)}
 }
 
-// Leases are those that all who use the server share.
+// Leases are those that all share who use the server.
 func (e *Engine) Leases() lease.Leases { return NewLeases(e) }
-
-// What is asked for by a type assertion, and would be missed by none if it
-// were not found.
-var (
-	_ engine.BulkReader     = (*Engine)(nil)
-	_ engine.Writable       = (*Engine)(nil)
-	_ engine.ServerInformer = (*Engine)(nil)
-	_ lease.Lender          = (*Engine)(nil)
-)
 
 // LeaseKey is a key in the Cluster slot of the document, whose script may then
 // use both. A key has the slot of what stands between its first brace and the
