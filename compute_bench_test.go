@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
 )
 
@@ -18,17 +19,17 @@ import (
 //	go test -run '^$' -bench Compute -count 10 .
 func BenchmarkCompute(b *testing.B) {
 	for _, backend := range []string{"json", "redis"} {
-		cfg := Config{WorkingDir: b.TempDir()}
+		cfg := kv.Config{WorkingDir: b.TempDir()}
 		if backend == "redis" {
 			cfg = redisCfg(redistest.Start(b).URL())
 		}
-		s, err := Open(b.Context(), cfg, "docs", WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
+		s, err := kv.Open(b.Context(), cfg, "docs", kv.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil))))
 		if err != nil {
 			b.Fatal(err)
 		}
 		defer s.Close()
-		view := For[CachedAnswer](s)
-		answer := CachedAnswer{Return: strings.Repeat("x", 1024), Model: "m"}
+		view := kv.For[kv.CachedAnswer](s)
+		answer := kv.CachedAnswer{Return: strings.Repeat("x", 1024), Model: "m"}
 		var calls atomic.Int64
 		fn := giving(&calls, answer, nil)
 		if _, err := view.Compute(b.Context(), "a", fn); err != nil {
@@ -54,7 +55,7 @@ func BenchmarkCompute(b *testing.B) {
 			}
 			id := fmt.Sprint("g", round, i)
 			_, _ = view.Get(ctx, id)
-			return view.Upsert(ctx, map[string]CachedAnswer{id: answer})
+			return view.Upsert(ctx, map[string]kv.CachedAnswer{id: answer})
 		})
 		run("miss/compute", func(i int) error {
 			if i == 0 {

@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/anishathalye/porcupine"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -69,15 +70,15 @@ var linearModel = porcupine.NondeterministicModel{
 }
 
 // linearCall makes one call.
-func linearCall(s *store, op linearOp) (out linearOut, read bool) {
+func linearCall(s builtin, op linearOp) (out linearOut, read bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	view := For[string](s)
+	view := kv.For[string](s)
 	var err error
 	switch op.kind {
 	case "get":
 		out.value, err = view.Get(ctx, "x")
-		if errors.Is(err, ErrNotFound) {
+		if errors.Is(err, kv.ErrNotFound) {
 			err = nil
 		}
 		return out, err == nil
@@ -111,7 +112,7 @@ func twice(history []porcupine.Operation) []porcupine.Operation {
 }
 
 // linearHistory lets clients work on one document, and reports what they saw.
-func linearHistory(stores []*store, clients, calls int) []porcupine.Operation {
+func linearHistory(stores []builtin, clients, calls int) []porcupine.Operation {
 	var mu sync.Mutex
 	var history []porcupine.Operation
 	began := time.Now()
@@ -174,9 +175,9 @@ func checkLinear(t *testing.T, history []porcupine.Operation) {
 // Compute, Get, Upsert and Delete on one id are linearizable: each takes
 // effect at one moment between its call and its return.
 func TestComputeIsLinearizable(t *testing.T) {
-	onComputeBackends(t, 0, func(t *testing.T, open func() *store) {
+	onComputeBackends(t, 0, func(t *testing.T, open func() builtin) {
 		for range 5 {
-			stores := []*store{open(), open()}
+			stores := []builtin{open(), open()}
 			_, err := stores[0].Delete(t.Context(), "x")
 			require.NoError(t, err)
 			checkLinear(t, linearHistory(stores, 8, 100))
@@ -187,7 +188,7 @@ func TestComputeIsLinearizable(t *testing.T) {
 // They are with the server held up, and killed and started again, too.
 func TestComputeIsLinearizableUnderFaults(t *testing.T) {
 	server := redistest.Start(t, redistest.AppendFsyncAlways())
-	var stores []*store
+	var stores []builtin
 	for range 3 {
 		cfg := redisCfg(server.URL())
 		cfg.Redis.SocketTimeout = 300 * time.Millisecond

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ngraf/kv"
+	"github.com/ngraf/kv/internal/jsonstore"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/kvtest"
 )
@@ -109,6 +110,7 @@ func TestContractReplicated(t *testing.T) {
 // one time to live for it.
 type opener struct {
 	t    *testing.T
+	ctx  context.Context // to open with
 	cfg  kv.Config
 	opts []kv.Option
 	wrap func(kv.Store) kv.Store
@@ -131,7 +133,7 @@ func (o *opener) open(namespace string, ttl time.Duration) (kv.Store, error) {
 		o.t.Cleanup(func() { _ = f.Close() })
 		o.factories[namespace] = f
 	}
-	s, err := f.Open(o.t.Context(), namespace)
+	s, err := f.Open(o.ctx, namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -140,14 +142,14 @@ func (o *opener) open(namespace string, ttl time.Duration) (kv.Store, error) {
 
 func newOpener(t *testing.T, cfg kv.Config, wrap func(kv.Store) kv.Store, opts ...kv.Option) *opener {
 	opts = append([]kv.Option{kv.WithLogger(slog.New(slog.DiscardHandler))}, opts...)
-	return &opener{t: t, cfg: cfg, opts: opts, wrap: wrap, factories: make(map[string]*kv.Factory)}
+	return &opener{t: t, ctx: t.Context(), cfg: cfg, opts: opts, wrap: wrap, factories: make(map[string]*kv.Factory)}
 }
 
 func jsonHarness(t *testing.T, limit int64, wrap func(kv.Store) kv.Store, opts ...kv.Option) kvtest.Harness {
 	dir := t.TempDir()
 	var ahead atomic.Int64
-	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	o := newOpener(t, kv.Config{WorkingDir: dir, MaxValueBytes: limit}, wrap, append(opts, kv.WithClock(now))...)
+	o := newOpener(t, kv.Config{WorkingDir: dir, MaxValueBytes: limit}, wrap, opts...)
+	o.ctx = jsonstore.WithClock(o.ctx, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
 	return kvtest.Harness{
 		Open:          o.open,
 		Persistent:    true,

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -61,9 +60,6 @@ type options struct {
 	client   redis.UniversalClient
 	readonly bool
 	unshared bool
-	now      func() time.Time // of the json backend; nil: time.Now
-
-	importLease time.Duration // 0: the default
 }
 
 // WithLogger sends what the library has to say to l in place of
@@ -259,20 +255,19 @@ func (f *Factory) openRedis(ctx context.Context, namespace string) (engine.Engin
 	return e, err
 }
 
-// firstuse.Options is the import of a namespace's files.
+// firstUse is the import of a namespace's files.
 func (f *Factory) firstUse(e *redisstore.Engine, namespace string) firstuse.Options {
 	dir := f.cfg.workingDir()
 	return firstuse.Options{
 		Namespace: namespace,
 		Dir:       dir,
 		Open: func(ctx context.Context, done int) (jsonstore.Source, error) {
-			return jsonstore.OpenSource(ctx, dir, namespace, f.opts.now, done)
+			return jsonstore.OpenSource(ctx, dir, namespace, done)
 		},
 		Redis:    e,
 		Record:   e.Record(),
 		TTL:      f.cfg.ttlFor(namespace),
 		MaxValue: f.cfg.maxValue(),
-		Life:     f.opts.importLease,
 		Logger:   f.opts.logger.With("namespace", namespace),
 	}
 }

@@ -1,12 +1,10 @@
-package kv
+package kv_test
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/fault"
 	"github.com/ngraf/kv/internal/health"
 	"github.com/ngraf/kv/internal/testkit"
@@ -24,20 +23,20 @@ const planted = "GEHEIM"
 
 // found checks a store, and each finding by the rules for all of them. It
 // returns the codes.
-func found(t *testing.T, s Store) []string {
+func found(t *testing.T, s kv.Store) []string {
 	t.Helper()
-	return sound(t, Check(t.Context(), s))
+	return sound(t, kv.Check(t.Context(), s))
 }
 
-func sound(t *testing.T, list []Finding) []string {
+func sound(t *testing.T, list []kv.Finding) []string {
 	t.Helper()
 	codes := []string{}
-	last := SeverityDanger
+	last := kv.SeverityDanger
 	for _, f := range list {
 		codes = append(codes, f.Code)
 		i := slices.IndexFunc(health.Table[:], func(a health.About) bool { return a.Name == f.Code })
 		require.GreaterOrEqual(t, i, 0, f.Code)
-		require.Equal(t, Severity(health.Table[i].Severity), f.Severity, f.Code)
+		require.Equal(t, kv.Severity(health.Table[i].Severity), f.Severity, f.Code)
 		require.Equal(t, health.Table[i].Namespace, f.Namespace != "", f.Code)
 		require.Regexp(t, `^[A-Z][^\n]*[^.]\.$`, f.Text)
 		require.Regexp(t, `^[A-Z][^\n]*[^.]\.$`, f.Remedy)
@@ -48,80 +47,60 @@ func sound(t *testing.T, list []Finding) []string {
 	return codes
 }
 
-// The table is complete, its names are such that programs can rely on them,
-// and docs/health.md has every one, with the same words, and no other.
-func TestFindingTable(t *testing.T) {
-	rows := "| code | severity | what it means | what to do |\n|---|---|---|---|\n"
-	seen := make(map[string]bool)
-	for code, a := range health.Table {
-		require.Regexp(t, `^[a-z]+(-[a-z]+)*$`, a.Name, "code %d", code)
-		require.False(t, seen[a.Name], a.Name)
-		seen[a.Name] = true
-		require.Regexp(t, `^[A-Z0-9m].*\.$`, a.Meaning, a.Name)
-		require.Regexp(t, `^[A-Z].*\.$`, a.Remedy, a.Name)
-		rows += fmt.Sprintf("| `%s` | %s | %s | %s |\n", a.Name, Severity(a.Severity), a.Meaning, strings.ReplaceAll(a.Remedy, "|", `\|`))
-	}
-	require.Len(t, health.Table, int(health.JSONLeftovers)+1)
-	doc, err := os.ReadFile("docs/health.md")
-	require.NoError(t, err)
-	require.Contains(t, string(doc), rows+"\n")
-	require.Len(t, regexp.MustCompile("(?m)^\\| `").FindAllString(string(doc), -1), len(health.Table))
-}
-
 // A Severity is its word wherever it is printed.
 func TestSeverity(t *testing.T) {
-	text, err := json.Marshal([]Severity{SeverityInfo, SeverityWarning, SeverityDanger})
+	text, err := json.Marshal([]kv.Severity{kv.SeverityInfo, kv.SeverityWarning, kv.SeverityDanger})
 	require.NoError(t, err)
 	require.Equal(t, `["info","warning","danger"]`, string(text))
-	require.Equal(t, "Severity(9)", Severity(9).String())
+	require.Equal(t, "Severity(9)", kv.Severity(9).String())
 }
 
 type checkedStore struct {
-	Store
-	findings []Finding
+	kv.Store
+	findings []kv.Finding
 }
 
-func (s checkedStore) Check(context.Context) []Finding { return slices.Clone(s.findings) }
+func (s checkedStore) Check(context.Context) []kv.Finding { return slices.Clone(s.findings) }
 
 type pingedStore struct {
-	Store
+	kv.Store
 	err error
 }
 
 func (s pingedStore) Ping(context.Context) error { return s.err }
 
-type wrappedStore struct{ Store }
+type wrappedStore struct{ kv.Store }
 
-func (w wrappedStore) Unwrap() Store { return w.Store }
+func (w wrappedStore) Unwrap() kv.Store { return w.Store }
 
 // Check finds a Checker through wrappers, sorts what it says, makes do with a
 // Pinger, and has nothing to say of other stores.
 func TestCheckOfOtherStores(t *testing.T) {
-	a := Finding{Code: "a", Severity: SeverityInfo}
-	b := Finding{Code: "b", Severity: SeverityDanger, Where: "2"}
-	c := Finding{Code: "b", Severity: SeverityDanger, Where: "1"}
-	s := checkedStore{findings: []Finding{a, b, c}}
-	require.Equal(t, []Finding{c, b, a}, Check(t.Context(), wrappedStore{wrappedStore{s}}))
-	require.Equal(t, []Finding{a, b, c}, s.findings)
-	require.Empty(t, Check(t.Context(), wrappedStore{nil}))
+	a := kv.Finding{Code: "a", Severity: kv.SeverityInfo}
+	b := kv.Finding{Code: "b", Severity: kv.SeverityDanger, Where: "2"}
+	c := kv.Finding{Code: "b", Severity: kv.SeverityDanger, Where: "1"}
+	s := checkedStore{findings: []kv.Finding{a, b, c}}
+	require.Equal(t, []kv.Finding{c, b, a}, kv.Check(t.Context(), wrappedStore{wrappedStore{s}}))
+	require.Equal(t, []kv.Finding{a, b, c}, s.findings)
+	require.Empty(t, kv.Check(t.Context(), wrappedStore{nil}))
 
 	require.Empty(t, found(t, wrappedStore{pingedStore{}}))
-	down := Check(t.Context(), wrappedStore{pingedStore{err: errors.New("no route for " + planted)}})
+	down := kv.Check(t.Context(), wrappedStore{pingedStore{err: errors.New("no route for " + planted)}})
 	require.Equal(t, []string{"unavailable"}, sound(t, down))
-	down = Check(t.Context(), pingedStore{err: &Error{Op: "ping", ID: planted, Err: fault.Unavailablef("the disk is away")}})
+	down = kv.Check(t.Context(), pingedStore{err: &kv.Error{Op: "ping", ID: planted, Err: fault.Unavailablef("the disk is away")}})
 	require.Equal(t, []string{"unavailable"}, sound(t, down))
 	require.Contains(t, down[0].Text, "the disk is away")
 }
 
 // That nothing could be looked at is a finding: it is no sign of health.
 func TestCheckCutShort(t *testing.T) {
-	s, err := Open(t.Context(), Config{WorkingDir: t.TempDir()}, "docs")
+	s, err := kv.Open(t.Context(), kv.Config{WorkingDir: t.TempDir()}, "docs")
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.Equal(t, []string{"check-cut-short"}, sound(t, Check(ctx, s)))
+	require.Equal(t, []string{"check-cut-short"}, sound(t, kv.Check(ctx, s)))
 	require.NoError(t, s.Close())
-	closed := Check(t.Context(), s)
+	closed := kv.Check(t.Context(), s)
 	require.Equal(t, []string{"check-cut-short"}, sound(t, closed))
 	require.Contains(t, closed[0].Text, "closed")
 }
@@ -141,7 +120,7 @@ func TestCheckDocumentsExpire(t *testing.T) {
 		{"llm_response_cache", nil, false},
 	} {
 		book := new(testkit.LogBook)
-		f, err := NewFactory(Config{WorkingDir: t.TempDir(), TTL: tt.ttl}, WithLogger(book.Logger()))
+		f, err := kv.NewFactory(kv.Config{WorkingDir: t.TempDir(), TTL: tt.ttl}, kv.WithLogger(book.Logger()))
 		require.NoError(t, err)
 		for range 2 {
 			s, err := f.Open(t.Context(), tt.namespace)
@@ -162,7 +141,7 @@ func TestCheckDocumentsExpire(t *testing.T) {
 // What is a namespace's own is said for each.
 func TestOpenSaysForEachNamespace(t *testing.T) {
 	book := new(testkit.LogBook)
-	f, err := NewFactory(Config{WorkingDir: t.TempDir(), TTL: map[string]time.Duration{"full_docs": time.Hour}}, WithLogger(book.Logger()))
+	f, err := kv.NewFactory(kv.Config{WorkingDir: t.TempDir(), TTL: map[string]time.Duration{"full_docs": time.Hour}}, kv.WithLogger(book.Logger()))
 	require.NoError(t, err)
 	defer f.Close()
 	for _, namespace := range []string{"full_docs", "community_reports"} {

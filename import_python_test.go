@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ngraf/kv/internal/move"
+	"github.com/ngraf/kv"
 )
 
 // asArray is what the original's export of a JSON file is: the values, without
@@ -34,7 +34,7 @@ func TestImportPythonArrays(t *testing.T) {
 		t.Run(namespace, func(t *testing.T) {
 			array, ids, values := asArray(t, testData(t, "dickens", "kv_store_"+namespace+".json"))
 			s := openDir(t, t.TempDir(), namespace)
-			report, err := ImportPython(t.Context(), bytes.NewReader(array), s, namespace, ImportIfEmpty)
+			report, err := kv.ImportPython(t.Context(), bytes.NewReader(array), s, namespace, kv.ImportIfEmpty)
 			require.NoError(t, err)
 			assert.Empty(t, report.Unidentified)
 			assert.Equal(t, len(ids), report.Stored)
@@ -53,32 +53,10 @@ func TestImportPythonArrays(t *testing.T) {
 	}
 }
 
-// Newer chunks have ids of document and content. What cannot be identified is
-// named by its place.
-func TestImportPythonIDs(t *testing.T) {
-	for _, c := range []struct{ namespace, value, id string }{
-		{"full_docs", `{"content":"x"}`, "doc-9dd4e461268c8034f5c8564e155c67a6"},
-		{"full_docs", `{"content":"\u0078"}`, "doc-9dd4e461268c8034f5c8564e155c67a6"},
-		{"text_chunks", `{"content":"x","doc_id":"d"}`, "chunk-" + move.Md5Hex("d::x")},
-		{"text_chunks", `{"content":"x","full_doc_id":"d"}`, "chunk-9dd4e461268c8034f5c8564e155c67a6"},
-		{"community_reports", `{"title":"Cluster 12"}`, "12"},
-		{"community_reports", `{"title":"Cluster 012"}`, ""},
-		{"community_reports", `{"title":"Cluster -1"}`, ""},
-		{"community_reports", `{"title":"Cluster 1 and more"}`, ""},
-		{"community_reports", `{"title":"Something else"}`, ""},
-		{"full_docs", `{"text":"x"}`, ""},
-		{"full_docs", `[1]`, ""},
-		{"llm_response_cache", `{"return":"x","model":"m"}`, ""},
-	} {
-		id, ok := move.PythonID(c.namespace, json.RawMessage(c.value))
-		assert.Equal(t, c.id != "", ok, c.value)
-		if ok {
-			assert.Equal(t, c.id, id, c.value)
-		}
-	}
-
+// What cannot be identified is named by its place.
+func TestImportPythonUnidentified(t *testing.T) {
 	s := openDir(t, t.TempDir(), "llm_response_cache")
-	report, err := ImportPython(t.Context(), strings.NewReader(`[null, {"return":"a"}, {"return":"b"}]`), s, "llm_response_cache", ImportMerge)
+	report, err := kv.ImportPython(t.Context(), strings.NewReader(`[null, {"return":"a"}, {"return":"b"}]`), s, "llm_response_cache", kv.ImportMerge)
 	require.NoError(t, err)
 	assert.Equal(t, []int{1, 2}, report.Unidentified)
 }
@@ -87,34 +65,34 @@ func TestImportPythonIDs(t *testing.T) {
 func TestImportPythonObjects(t *testing.T) {
 	s := openDir(t, t.TempDir(), "llm_response_cache")
 	text := "\n" + `{"a": {"return": "\u00e9", "n": 1.0}, "b": NaN, "c": "not JSON once"}`
-	report, err := ImportPython(t.Context(), strings.NewReader(text), s, "llm_response_cache", ImportMerge)
+	report, err := kv.ImportPython(t.Context(), strings.NewReader(text), s, "llm_response_cache", kv.ImportMerge)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"b"}, report.Refused)
 	assert.Equal(t, 2, report.Stored)
 	value, err := s.Get(t.Context(), "a")
 	require.NoError(t, err)
 	assert.Equal(t, `{"return":"\u00e9","n":1.0}`, compact(t, value))
-	expirer, _ := As[Expirer](s)
+	expirer, _ := kv.As[kv.Expirer](s)
 	ttl, err := expirer.TTL(t.Context(), "a")
 	require.NoError(t, err)
 	assert.InDelta(t, 12*time.Hour, ttl, float64(time.Minute))
 
 	for _, bad := range []string{"", "  ", `{"a": 1`, `[{"a": 1}`, `[1,`, `"text"`, `{"a": 1}]`} {
-		_, err := ImportPython(t.Context(), strings.NewReader(bad), s, "llm_response_cache", ImportMerge)
-		assert.ErrorIs(t, err, ErrCorrupt, bad)
+		_, err := kv.ImportPython(t.Context(), strings.NewReader(bad), s, "llm_response_cache", kv.ImportMerge)
+		assert.ErrorIs(t, err, kv.ErrCorrupt, bad)
 	}
 }
 
 // Without a store, an export is only looked at.
 func TestImportPythonWithoutStore(t *testing.T) {
-	for text, want := range map[string]PythonReport{
-		`[{"content": "hello"}, null, 5]`: {ImportReport{Namespace: "full_docs", Documents: 1}, []string{}, []int{2}},
-		`{"a": {}, "b": NaN}`:             {ImportReport{Namespace: "full_docs", Documents: 1}, []string{"b"}, []int{}},
+	for text, want := range map[string]kv.PythonReport{
+		`[{"content": "hello"}, null, 5]`: {kv.ImportReport{Namespace: "full_docs", Documents: 1}, []string{}, []int{2}},
+		`{"a": {}, "b": NaN}`:             {kv.ImportReport{Namespace: "full_docs", Documents: 1}, []string{"b"}, []int{}},
 	} {
-		report, err := ImportPython(t.Context(), strings.NewReader(text), nil, "full_docs", ImportMerge)
+		report, err := kv.ImportPython(t.Context(), strings.NewReader(text), nil, "full_docs", kv.ImportMerge)
 		require.NoError(t, err)
 		require.Equal(t, want, report)
 	}
-	_, err := ImportPython(t.Context(), strings.NewReader(`{"a": {}`), nil, "full_docs", ImportMerge)
-	require.ErrorIs(t, err, ErrCorrupt)
+	_, err := kv.ImportPython(t.Context(), strings.NewReader(`{"a": {}`), nil, "full_docs", kv.ImportMerge)
+	require.ErrorIs(t, err, kv.ErrCorrupt)
 }

@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/engine"
 	"github.com/ngraf/kv/internal/move"
 	"github.com/ngraf/kv/internal/redistest"
@@ -35,8 +36,8 @@ func realFiles(t *testing.T) (dir string, namespaces []string) {
 	return dir, namespaces
 }
 
-func opener(t *testing.T, cfg Config) Opener {
-	f, err := NewFactory(cfg)
+func opens(t *testing.T, cfg kv.Config) kv.Opener {
+	f, err := kv.NewFactory(cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, f.Close()) })
 	return f.Open
@@ -47,18 +48,18 @@ func opener(t *testing.T, cfg Config) Opener {
 func TestExportOfRealFiles(t *testing.T) {
 	dir, namespaces := realFiles(t)
 	var stream bytes.Buffer
-	reports, err := Export(t.Context(), &stream, opener(t, Config{WorkingDir: dir}), namespaces...)
+	reports, err := kv.Export(t.Context(), &stream, opens(t, kv.Config{WorkingDir: dir}), namespaces...)
 	require.NoError(t, err)
 	require.Len(t, reports, 5)
 
-	verified, err := VerifyExport(t.Context(), bytes.NewReader(stream.Bytes()))
+	verified, err := kv.VerifyExport(t.Context(), bytes.NewReader(stream.Bytes()))
 	require.NoError(t, err)
 	for i, r := range reports {
-		assert.Equal(t, ImportReport{Namespace: r.Namespace, Documents: r.Documents}, verified[i])
+		assert.Equal(t, kv.ImportReport{Namespace: r.Namespace, Documents: r.Documents}, verified[i])
 	}
 
 	copied := t.TempDir()
-	_, err = Import(t.Context(), bytes.NewReader(stream.Bytes()), opener(t, Config{WorkingDir: copied}), ImportMerge)
+	_, err = kv.Import(t.Context(), bytes.NewReader(stream.Bytes()), opens(t, kv.Config{WorkingDir: copied}), kv.ImportMerge)
 	require.NoError(t, err)
 	for _, namespace := range namespaces {
 		name := "kv_store_" + namespace + ".json"
@@ -71,10 +72,10 @@ func TestExportOfRealFiles(t *testing.T) {
 
 	cfg := redisCfg(redistest.Start(t).URL())
 	cfg.TTL = map[string]time.Duration{"llm_response_cache": 0, "community_reports": 0}
-	_, err = Import(t.Context(), bytes.NewReader(stream.Bytes()), opener(t, cfg), ImportIfEmpty)
+	_, err = kv.Import(t.Context(), bytes.NewReader(stream.Bytes()), opens(t, cfg), kv.ImportIfEmpty)
 	require.NoError(t, err)
 	var again bytes.Buffer
-	_, err = Export(t.Context(), &again, opener(t, cfg), namespaces...)
+	_, err = kv.Export(t.Context(), &again, opens(t, cfg), namespaces...)
 	require.NoError(t, err)
 	sorted := func(text string) map[string]int {
 		lines := make(map[string]int)
@@ -89,8 +90,8 @@ func TestExportOfRealFiles(t *testing.T) {
 }
 
 // exported is a small stream with what is awkward.
-func exported(t *testing.T) (stream []byte, s Store) {
-	open := opener(t, Config{WorkingDir: t.TempDir()})
+func exported(t *testing.T) (stream []byte, s kv.Store) {
+	open := opens(t, kv.Config{WorkingDir: t.TempDir()})
 	s, err := open(t.Context(), "ns")
 	require.NoError(t, err)
 	require.NoError(t, s.Upsert(t.Context(), map[string]json.RawMessage{
@@ -98,10 +99,10 @@ func exported(t *testing.T) (stream []byte, s Store) {
 		"a\n\"b":   json.RawMessage("{ \"n\" : 1.0,\n \"n\" : 1e400, \"s\":\"\\ud800\" }"),
 		"\u2028é😀": json.RawMessage(`[]`),
 	}))
-	expirer, _ := As[Expirer](s)
+	expirer, _ := kv.As[kv.Expirer](s)
 	require.NoError(t, expirer.UpsertTTL(t.Context(), map[string]json.RawMessage{"brief": json.RawMessage(`1`)}, time.Hour))
 	var b bytes.Buffer
-	reports, err := Export(t.Context(), &b, open, "ns")
+	reports, err := kv.Export(t.Context(), &b, open, "ns")
 	require.NoError(t, err)
 	require.Equal(t, 4, reports[0].Documents)
 	return b.Bytes(), s
@@ -110,12 +111,12 @@ func exported(t *testing.T) (stream []byte, s Store) {
 // Exports carry the moment of expiry; what has expired since is left out.
 func TestExportKeepsTimesToLive(t *testing.T) {
 	stream, _ := exported(t)
-	open := opener(t, Config{WorkingDir: t.TempDir()})
-	_, err := Import(t.Context(), bytes.NewReader(stream), open, ImportMerge)
+	open := opens(t, kv.Config{WorkingDir: t.TempDir()})
+	_, err := kv.Import(t.Context(), bytes.NewReader(stream), open, kv.ImportMerge)
 	require.NoError(t, err)
 	s, err := open(t.Context(), "ns")
 	require.NoError(t, err)
-	expirer, _ := As[Expirer](s)
+	expirer, _ := kv.As[kv.Expirer](s)
 	ttl, err := expirer.TTL(t.Context(), "brief")
 	require.NoError(t, err)
 	assert.InDelta(t, time.Hour, ttl, float64(time.Minute))
@@ -130,9 +131,9 @@ func TestExportKeepsTimesToLive(t *testing.T) {
 	require.NoError(t, e.Line(`{"id":"a","expires":1000,"value":1`))
 	e.Documents = 1
 	require.NoError(t, e.End())
-	reports, err := Import(t.Context(), &old, open, ImportMerge)
+	reports, err := kv.Import(t.Context(), &old, open, kv.ImportMerge)
 	require.NoError(t, err)
-	assert.Equal(t, []ImportReport{{Namespace: "old", Documents: 1, Expired: 1}}, reports)
+	assert.Equal(t, []kv.ImportReport{{Namespace: "old", Documents: 1, Expired: 1}}, reports)
 }
 
 // Import refuses a stream that is cut anywhere, or of which any byte was
@@ -140,11 +141,11 @@ func TestExportKeepsTimesToLive(t *testing.T) {
 func TestImportOfDamage(t *testing.T) {
 	stream, s := exported(t)
 	try := func(damaged []byte, what string) {
-		open := opener(t, Config{WorkingDir: t.TempDir(), JSON: JSONConfig{Fsync: FsyncNo}})
-		_, err := VerifyExport(t.Context(), bytes.NewReader(damaged))
-		require.ErrorIs(t, err, ErrCorrupt, what)
+		open := opens(t, kv.Config{WorkingDir: t.TempDir(), JSON: kv.JSONConfig{Fsync: kv.FsyncNo}})
+		_, err := kv.VerifyExport(t.Context(), bytes.NewReader(damaged))
+		require.ErrorIs(t, err, kv.ErrCorrupt, what)
 		require.Contains(t, err.Error(), "line ", what)
-		_, err = Import(t.Context(), bytes.NewReader(damaged), open, ImportMerge)
+		_, err = kv.Import(t.Context(), bytes.NewReader(damaged), open, kv.ImportMerge)
 		require.Error(t, err, what)
 		got, err := open(t.Context(), "ns")
 		require.NoError(t, err)
@@ -172,22 +173,22 @@ func TestImportOfDamage(t *testing.T) {
 func TestImportModes(t *testing.T) {
 	stream, _ := exported(t)
 	for _, backend := range []string{"json", "redis"} {
-		cfg := Config{WorkingDir: t.TempDir()}
+		cfg := kv.Config{WorkingDir: t.TempDir()}
 		if backend == "redis" {
 			cfg = redisCfg(redistest.Start(t).URL())
 		}
-		open := opener(t, cfg)
+		open := opens(t, cfg)
 		for _, c := range []struct {
-			mode   ImportMode
-			report ImportReport
+			mode   kv.ImportMode
+			report kv.ImportReport
 			old    string // of the id that is in both
 			ids    int
 			err    error
 		}{
-			{ImportMerge, ImportReport{Documents: 4, Stored: 3, Skipped: 1}, `"old"`, 5, nil},
-			{ImportOverwrite, ImportReport{Documents: 4, Stored: 4}, `1`, 5, nil},
-			{ImportReplace, ImportReport{Documents: 4, Stored: 4, Removed: 1}, `1`, 4, nil},
-			{ImportIfEmpty, ImportReport{}, `"old"`, 2, ErrInvalid},
+			{kv.ImportMerge, kv.ImportReport{Documents: 4, Stored: 3, Skipped: 1}, `"old"`, 5, nil},
+			{kv.ImportOverwrite, kv.ImportReport{Documents: 4, Stored: 4}, `1`, 5, nil},
+			{kv.ImportReplace, kv.ImportReport{Documents: 4, Stored: 4, Removed: 1}, `1`, 4, nil},
+			{kv.ImportIfEmpty, kv.ImportReport{}, `"old"`, 2, kv.ErrInvalid},
 		} {
 			t.Run(fmt.Sprint(backend, c.mode), func(t *testing.T) {
 				s, err := open(t.Context(), "ns")
@@ -195,10 +196,10 @@ func TestImportModes(t *testing.T) {
 				require.NoError(t, s.Drop(t.Context()))
 				require.NoError(t, s.Upsert(t.Context(), map[string]json.RawMessage{"brief": json.RawMessage(`"old"`), "mine": json.RawMessage(`2`)}))
 				c.report.Namespace = "ns"
-				reports, err := Import(t.Context(), bytes.NewReader(stream), open, c.mode)
+				reports, err := kv.Import(t.Context(), bytes.NewReader(stream), open, c.mode)
 				require.ErrorIs(t, err, c.err)
-				assert.Equal(t, []ImportReport{c.report}, reports)
-				_, err = Import(t.Context(), bytes.NewReader(stream), open, c.mode) // Repeating it is safe.
+				assert.Equal(t, []kv.ImportReport{c.report}, reports)
+				_, err = kv.Import(t.Context(), bytes.NewReader(stream), open, c.mode) // Repeating it is safe.
 				require.ErrorIs(t, err, c.err)
 				value, err := s.Get(t.Context(), "brief")
 				require.NoError(t, err)
@@ -214,13 +215,13 @@ func TestImportModes(t *testing.T) {
 func TestImportOpener(t *testing.T) {
 	stream, _ := exported(t)
 	broken := errors.New("no such place")
-	_, err := Import(t.Context(), bytes.NewReader(stream), func(context.Context, string) (Store, error) { return nil, broken }, ImportMerge)
+	_, err := kv.Import(t.Context(), bytes.NewReader(stream), func(context.Context, string) (kv.Store, error) { return nil, broken }, kv.ImportMerge)
 	require.ErrorIs(t, err, broken)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = VerifyExport(ctx, bytes.NewReader(stream))
+	_, err = kv.VerifyExport(ctx, bytes.NewReader(stream))
 	require.ErrorIs(t, err, context.Canceled)
-	_, err = VerifyExport(t.Context(), strings.NewReader("{\"a\":1}\n"))
+	_, err = kv.VerifyExport(t.Context(), strings.NewReader("{\"a\":1}\n"))
 	require.ErrorContains(t, err, "this is not an export of kv")
 }
 
@@ -236,7 +237,7 @@ func FuzzImport(f *testing.F) {
 	f.Add(b.Bytes())
 	f.Add([]byte(`{"kv":"export","version":2,"sum":"00000000"}` + "\n"))
 	f.Fuzz(func(t *testing.T, stream []byte) {
-		if _, err := VerifyExport(t.Context(), bytes.NewReader(stream)); err != nil && !errors.Is(err, ErrCorrupt) {
+		if _, err := kv.VerifyExport(t.Context(), bytes.NewReader(stream)); err != nil && !errors.Is(err, kv.ErrCorrupt) {
 			t.Fatal(err)
 		}
 	})
@@ -244,7 +245,7 @@ func FuzzImport(f *testing.F) {
 
 // A weighed store notes the most bytes that it was asked for at a time.
 type weighed struct {
-	Store
+	kv.Store
 	most int
 }
 
@@ -269,10 +270,10 @@ func TestBulkReadsAreBounded(t *testing.T) {
 	require.NoError(t, s.Upsert(t.Context(), items))
 	for name, read := range map[string]func(w *weighed) error{
 		"export": func(w *weighed) error {
-			_, err := Export(t.Context(), io.Discard, func(context.Context, string) (Store, error) { return unclosed{w}, nil }, "ns")
+			_, err := kv.Export(t.Context(), io.Discard, func(context.Context, string) (kv.Store, error) { return unclosed{w}, nil }, "ns")
 			return err
 		},
-		"inspect": func(w *weighed) error { _, err := Inspect(t.Context(), w, InspectOptions{}); return err },
+		"inspect": func(w *weighed) error { _, err := kv.Inspect(t.Context(), w, kv.InspectOptions{}); return err },
 	} {
 		w := &weighed{Store: s}
 		require.NoError(t, read(w), name)
@@ -282,6 +283,6 @@ func TestBulkReadsAreBounded(t *testing.T) {
 }
 
 // An unclosed store stays open for the next.
-type unclosed struct{ Store }
+type unclosed struct{ kv.Store }
 
 func (unclosed) Close() error { return nil }

@@ -69,7 +69,7 @@ func (f *Factory) repair(ctx context.Context, namespace string) (RepairReport, e
 	return report, err
 }
 
-// jsonstore.Options are the settings of a namespace's files.
+// jsonOptions are the settings of a namespace's files.
 func (f *Factory) jsonOptions(namespace string) jsonstore.Options {
 	return jsonstore.Options{
 		Dir:       f.cfg.workingDir(),
@@ -77,7 +77,6 @@ func (f *Factory) jsonOptions(namespace string) jsonstore.Options {
 		Policy:    jsonstore.Policy(f.cfg.JSON.fsync()),
 		ReadOnly:  f.opts.readonly,
 		Logger:    f.opts.logger,
-		Now:       f.opts.now,
 	}
 }
 

@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"encoding/json"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -34,8 +35,8 @@ func sample(t *testing.T, file string) (dir, namespace string, text []byte) {
 }
 
 // closeable opens a namespace that the test closes itself.
-func closeable(t *testing.T, cfg Config, namespace string) Store {
-	s, err := Open(t.Context(), cfg, namespace, WithLogger(slog.New(slog.DiscardHandler)))
+func closeable(t *testing.T, cfg kv.Config, namespace string) kv.Store {
+	s, err := kv.Open(t.Context(), cfg, namespace, kv.WithLogger(slog.New(slog.DiscardHandler)))
 	require.NoError(t, err)
 	return s
 }
@@ -55,9 +56,9 @@ func TestMigrateSamples(t *testing.T) {
 	server := redistest.Start(t)
 	for _, file := range sampleFiles {
 		dir, namespace, text := sample(t, file)
-		files := closeable(t, Config{WorkingDir: dir}, namespace)
+		files := closeable(t, kv.Config{WorkingDir: dir}, namespace)
 		there := openRedisStore(t, redisCfg(server.URL()), namespace)
-		r, err := Migrate(t.Context(), there, files, MigrateOptions{})
+		r, err := kv.Migrate(t.Context(), there, files, kv.MigrateOptions{})
 		require.NoError(t, err, file)
 		require.True(t, r.Verified, file)
 		ids, values := []string(nil), map[string]json.RawMessage(nil)
@@ -69,7 +70,7 @@ func TestMigrateSamples(t *testing.T) {
 			require.Equal(t, len(values), r.Copied, file)
 			require.Zero(t, r.Refused, file)
 		}
-		again, err := Migrate(t.Context(), there, files, MigrateOptions{})
+		again, err := kv.Migrate(t.Context(), there, files, kv.MigrateOptions{})
 		require.NoError(t, err, file)
 		require.Equal(t, r.Copied, again.Same, file)
 		require.Zero(t, again.Bytes, file)
@@ -78,8 +79,8 @@ func TestMigrateSamples(t *testing.T) {
 		require.NoError(t, files.Close())
 		require.Equal(t, text, fileOf(t, dir, namespace), "switched back by the variable")
 
-		files = closeable(t, Config{WorkingDir: dir}, namespace)
-		back, err := Migrate(t.Context(), files, there, MigrateOptions{Mirror: true})
+		files = closeable(t, kv.Config{WorkingDir: dir}, namespace)
+		back, err := kv.Migrate(t.Context(), files, there, kv.MigrateOptions{Mirror: true})
 		require.NoError(t, err, file)
 		require.NoError(t, files.Close())
 		require.Equal(t, r.Copied, back.Same, file)
@@ -88,8 +89,8 @@ func TestMigrateSamples(t *testing.T) {
 		require.Equal(t, []string{"kv_store_" + namespace + ".json", "kv_store_" + namespace + ".lock"}, namesIn(t, dir))
 
 		fresh := t.TempDir()
-		files = closeable(t, Config{WorkingDir: fresh}, namespace)
-		_, err = Migrate(t.Context(), files, there, MigrateOptions{Mirror: true})
+		files = closeable(t, kv.Config{WorkingDir: fresh}, namespace)
+		_, err = kv.Migrate(t.Context(), files, there, kv.MigrateOptions{Mirror: true})
 		require.NoError(t, err, file)
 		require.NoError(t, files.Close())
 		if namespace == "odd" {
@@ -113,9 +114,9 @@ func TestMigrateBack(t *testing.T) {
 	server := redistest.Start(t)
 	dir, namespace, text := sample(t, "dickens/kv_store_text_chunks.json")
 	ids, values := members(t, text)
-	files := closeable(t, Config{WorkingDir: dir}, namespace)
+	files := closeable(t, kv.Config{WorkingDir: dir}, namespace)
 	there := openRedisStore(t, redisCfg(server.URL()), namespace)
-	_, err := Migrate(ctx, there, files, MigrateOptions{})
+	_, err := kv.Migrate(ctx, there, files, kv.MigrateOptions{})
 	require.NoError(t, err)
 	require.NoError(t, files.Close())
 
@@ -131,10 +132,10 @@ func TestMigrateBack(t *testing.T) {
 	_, err = there.Delete(ctx, ids[0])
 	require.NoError(t, err)
 
-	files = closeable(t, Config{WorkingDir: dir}, namespace)
-	r, err := Migrate(ctx, files, there, MigrateOptions{Mirror: true})
+	files = closeable(t, kv.Config{WorkingDir: dir}, namespace)
+	r, err := kv.Migrate(ctx, files, there, kv.MigrateOptions{Mirror: true})
 	require.NoError(t, err)
-	want := MigrateReport{Copied: 3, Overwritten: 2, Removed: 1, Same: len(ids) - 3, Verified: true}
+	want := kv.MigrateReport{Copied: 3, Overwritten: 2, Removed: 1, Same: len(ids) - 3, Verified: true}
 	require.Equal(t, want, counts(r))
 	require.Equal(t, r.Source, r.Destination)
 	require.NoError(t, files.Close())
@@ -150,9 +151,9 @@ func TestMigrateBack(t *testing.T) {
 		}
 	}
 	require.Equal(t, compact(t, values[ids[3]]), compact(t, docs[ids[3]]))
-	files = closeable(t, Config{WorkingDir: dir}, namespace)
+	files = closeable(t, kv.Config{WorkingDir: dir}, namespace)
 	defer files.Close()
-	v, err := Verify(ctx, files, there)
+	v, err := kv.Verify(ctx, files, there)
 	require.NoError(t, err)
 	require.Empty(t, v.Differences)
 }
@@ -166,15 +167,15 @@ type migrateJob struct {
 	Back     bool // from Redis to the files
 }
 
-func (j migrateJob) run(t *testing.T) (MigrateReport, error) {
-	files := closeable(t, Config{WorkingDir: j.Dir}, "docs")
+func (j migrateJob) run(t *testing.T) (kv.MigrateReport, error) {
+	files := closeable(t, kv.Config{WorkingDir: j.Dir}, "docs")
 	defer files.Close()
 	there := closeable(t, redisCfg(j.URL), "docs")
 	defer there.Close()
 	if j.Back {
-		return Migrate(t.Context(), files, there, MigrateOptions{Mirror: true})
+		return kv.Migrate(t.Context(), files, there, kv.MigrateOptions{Mirror: true})
 	}
-	return Migrate(t.Context(), there, files, MigrateOptions{})
+	return kv.Migrate(t.Context(), there, files, kv.MigrateOptions{})
 }
 
 // TestMigrateKillChild migrates once.
@@ -267,11 +268,11 @@ func TestMigrateKill(t *testing.T) {
 }
 
 // filesState sums up what a directory has, without changing it.
-func filesState(t *testing.T, dir string) Contents {
-	s, err := Open(t.Context(), Config{WorkingDir: dir}, "docs", WithReadOnly(), WithLogger(slog.New(slog.DiscardHandler)))
+func filesState(t *testing.T, dir string) kv.Contents {
+	s, err := kv.Open(t.Context(), kv.Config{WorkingDir: dir}, "docs", kv.WithReadOnly(), kv.WithLogger(slog.New(slog.DiscardHandler)))
 	require.NoError(t, err)
 	defer s.Close()
-	r, err := Verify(t.Context(), s, newPlain(nil))
+	r, err := kv.Verify(t.Context(), s, newPlain(nil))
 	require.NoError(t, err)
 	return r.A
 }

@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/testkit"
 )
 
@@ -32,8 +33,8 @@ func (s stutter) Keys(ctx context.Context) iter.Seq2[string, error] {
 
 // A firstCase is a migration into files without documents.
 type firstCase struct {
-	opts    MigrateOptions
-	before  func(page int, dst Store, cancel func()) error // each of the first pages of the source
+	opts    kv.MigrateOptions
+	before  func(page int, dst kv.Store, cancel func()) error // each of the first pages of the source
 	stutter bool
 	fails   error
 	skipped int
@@ -43,8 +44,8 @@ type firstCase struct {
 var errSource = errors.New("the source broke")
 
 var firstCases = map[string]firstCase{
-	"nobody else": {opts: MigrateOptions{TTL: time.Hour}},
-	"another writes meanwhile": {before: func(page int, dst Store, _ func()) error {
+	"nobody else": {opts: kv.MigrateOptions{TTL: time.Hour}},
+	"another writes meanwhile": {before: func(page int, dst kv.Store, _ func()) error {
 		if page != 2 {
 			return nil
 		}
@@ -53,8 +54,8 @@ var firstCases = map[string]firstCase{
 		})
 	}, skipped: 1, extra: 1},
 	"ids are listed twice": {stutter: true},
-	"cancelled":            {before: func(_ int, _ Store, cancel func()) error { cancel(); return nil }, fails: context.Canceled},
-	"the source breaks": {before: func(page int, _ Store, _ func()) error {
+	"cancelled":            {before: func(_ int, _ kv.Store, cancel func()) error { cancel(); return nil }, fails: context.Canceled},
+	"the source breaks": {before: func(page int, _ kv.Store, _ func()) error {
 		if page == 3 {
 			return errSource
 		}
@@ -91,12 +92,12 @@ func (tt firstCase) run(t *testing.T) {
 		}
 		return nil
 	}
-	var src Store = source
+	var src kv.Store = source
 	if tt.stutter {
 		src = stutter{source}
 	}
 	tt.opts.SkipVerify = true
-	r, err := Migrate(ctx, dst, src, tt.opts)
+	r, err := kv.Migrate(ctx, dst, src, tt.opts)
 	want := n + tt.extra
 	if tt.fails != nil {
 		want = 0
@@ -109,7 +110,7 @@ func (tt firstCase) run(t *testing.T) {
 	}
 	require.Len(t, listed(t, dst), want)
 	if tt.opts.TTL > 0 {
-		expirer, _ := As[Expirer](dst)
+		expirer, _ := kv.As[kv.Expirer](dst)
 		left, err := expirer.TTL(t.Context(), "id-7")
 		require.NoError(t, err)
 		require.InDelta(t, tt.opts.TTL, left, float64(time.Minute))

@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"context"
@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,8 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ngraf/kv/internal/engine"
-	"github.com/ngraf/kv/internal/move"
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -43,7 +41,7 @@ func newPlain(docs map[string]string) *plainStore {
 func (s *plainStore) Get(ctx context.Context, id string) (json.RawMessage, error) {
 	values, err := s.GetMany(ctx, []string{id})
 	if err == nil && values[0] == nil {
-		err = ErrNotFound
+		err = kv.ErrNotFound
 	}
 	if err != nil {
 		return nil, err
@@ -123,45 +121,45 @@ func (s *plainStore) Flush(context.Context) error { return nil }
 func (s *plainStore) Close() error                { return nil }
 
 // openFiles opens a namespace of a directory until the test ends.
-func openFiles(t *testing.T, dir, namespace string, opts ...Option) *store {
+func openFiles(t *testing.T, dir, namespace string, opts ...kv.Option) builtin {
 	t.Helper()
-	s, err := Open(t.Context(), Config{WorkingDir: dir}, namespace, append(opts, WithLogger(slog.New(slog.DiscardHandler)))...)
+	s, err := kv.Open(t.Context(), kv.Config{WorkingDir: dir}, namespace, append(opts, kv.WithLogger(slog.New(slog.DiscardHandler)))...)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
-	return s.(*store)
+	return s.(builtin)
 }
 
 // kinds makes an empty store of each kind.
-func kinds(t *testing.T) map[string]func() Store {
+func kinds(t *testing.T) map[string]func() kv.Store {
 	server := redistest.Start(t)
 	var n atomic.Int64
-	return map[string]func() Store{
-		"json":  func() Store { return openFiles(t, t.TempDir(), "docs") },
-		"redis": func() Store { return openRedisStore(t, redisCfg(server.URL()), fmt.Sprint("docs", n.Add(1))) },
-		"plain": func() Store { return newPlain(nil) },
+	return map[string]func() kv.Store{
+		"json":  func() kv.Store { return openFiles(t, t.TempDir(), "docs") },
+		"redis": func() kv.Store { return openRedisStore(t, redisCfg(server.URL()), fmt.Sprint("docs", n.Add(1))) },
+		"plain": func() kv.Store { return newPlain(nil) },
 	}
 }
 
-func have(t *testing.T, s Store, docs map[string]string) {
+func have(t *testing.T, s kv.Store, docs map[string]string) {
 	t.Helper()
 	items := make(map[string]json.RawMessage)
 	for id, value := range docs {
 		items[id] = json.RawMessage(value)
 	}
-	if e, ok := As[Expirer](s); ok {
+	if e, ok := kv.As[kv.Expirer](s); ok {
 		require.NoError(t, e.UpsertTTL(t.Context(), items, 0))
 		return
 	}
 	require.NoError(t, s.Upsert(t.Context(), items))
 }
 
-func holds(t *testing.T, s Store) map[string]string {
+func holds(t *testing.T, s kv.Store) map[string]string {
 	t.Helper()
 	docs := make(map[string]string)
 	for id, err := range s.Keys(t.Context()) {
 		require.NoError(t, err)
 		value, err := s.Get(t.Context(), id)
-		if errors.Is(err, ErrCorrupt) {
+		if errors.Is(err, kv.ErrCorrupt) {
 			docs[id] = "corrupt"
 			continue
 		}
@@ -182,27 +180,27 @@ func TestMigrateRules(t *testing.T) {
 	there := docs{"equal": "\"é \\/\"", "other": `[1, 3]`, "number": `1`, "extra": `true`}
 	for _, tt := range []struct {
 		name   string
-		opts   MigrateOptions
-		report MigrateReport
+		opts   kv.MigrateOptions
+		report kv.MigrateReport
 		want   docs
 		err    string
 	}{
 		{name: "skip",
-			report: MigrateReport{Copied: 1, Same: 1, Skipped: 2, Verified: true},
+			report: kv.MigrateReport{Copied: 1, Same: 1, Skipped: 2, Verified: true},
 			want:   docs{"new": `{"a":1}`, "equal": "\"é \\/\"", "other": `[1,3]`, "number": `1`, "extra": `true`}},
-		{name: "overwrite", opts: MigrateOptions{OnConflict: Overwrite},
-			report: MigrateReport{Copied: 1, Same: 1, Overwritten: 2, Verified: true},
+		{name: "overwrite", opts: kv.MigrateOptions{OnConflict: kv.Overwrite},
+			report: kv.MigrateReport{Copied: 1, Same: 1, Overwritten: 2, Verified: true},
 			want:   docs{"new": `{"a":1}`, "equal": "\"é \\/\"", "other": `[1,2]`, "number": `1.0`, "extra": `true`}},
-		{name: "mirror", opts: MigrateOptions{Mirror: true},
-			report: MigrateReport{Copied: 1, Same: 1, Overwritten: 2, Removed: 1, Verified: true},
+		{name: "mirror", opts: kv.MigrateOptions{Mirror: true},
+			report: kv.MigrateReport{Copied: 1, Same: 1, Overwritten: 2, Removed: 1, Verified: true},
 			want:   docs{"new": `{"a":1}`, "equal": "\"é \\/\"", "other": `[1,2]`, "number": `1.0`}},
-		{name: "fail", opts: MigrateOptions{OnConflict: Fail}, want: nil, err: "another value"},
-		{name: "dry run", opts: MigrateOptions{DryRun: true},
-			report: MigrateReport{DryRun: true, Copied: 1, Same: 1, Skipped: 2}, want: there},
-		{name: "dry mirror", opts: MigrateOptions{DryRun: true, Mirror: true},
-			report: MigrateReport{DryRun: true, Copied: 1, Same: 1, Overwritten: 2, Removed: 1}, want: there},
-		{name: "without verification", opts: MigrateOptions{SkipVerify: true, OnConflict: Overwrite},
-			report: MigrateReport{Copied: 1, Same: 1, Overwritten: 2}},
+		{name: "fail", opts: kv.MigrateOptions{OnConflict: kv.Fail}, want: nil, err: "another value"},
+		{name: "dry run", opts: kv.MigrateOptions{DryRun: true},
+			report: kv.MigrateReport{DryRun: true, Copied: 1, Same: 1, Skipped: 2}, want: there},
+		{name: "dry mirror", opts: kv.MigrateOptions{DryRun: true, Mirror: true},
+			report: kv.MigrateReport{DryRun: true, Copied: 1, Same: 1, Overwritten: 2, Removed: 1}, want: there},
+		{name: "without verification", opts: kv.MigrateOptions{SkipVerify: true, OnConflict: kv.Overwrite},
+			report: kv.MigrateReport{Copied: 1, Same: 1, Overwritten: 2}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for from, makeSource := range open {
@@ -212,7 +210,7 @@ func TestMigrateRules(t *testing.T) {
 					have(t, src, source)
 					have(t, dst, there)
 					before := holds(t, src)
-					r, err := Migrate(t.Context(), dst, src, tt.opts)
+					r, err := kv.Migrate(t.Context(), dst, src, tt.opts)
 					require.Equal(t, before, holds(t, src), name)
 					if tt.err != "" {
 						require.ErrorContains(t, err, tt.err, name)
@@ -239,7 +237,7 @@ func TestMigrateRules(t *testing.T) {
 
 // idIn is the document that an error names.
 func idIn(err error) string {
-	if e := (*Error)(nil); errors.As(err, &e) {
+	if e := (*kv.Error)(nil); errors.As(err, &e) {
 		return e.ID
 	}
 	return ""
@@ -254,8 +252,8 @@ func compacted(t *testing.T, d docs) docs {
 }
 
 // counts is what of a report does not depend on the kind of the stores.
-func counts(r MigrateReport) MigrateReport {
-	return MigrateReport{DryRun: r.DryRun, Copied: r.Copied, Same: r.Same, Skipped: r.Skipped, Overwritten: r.Overwritten,
+func counts(r kv.MigrateReport) kv.MigrateReport {
+	return kv.MigrateReport{DryRun: r.DryRun, Copied: r.Copied, Same: r.Same, Skipped: r.Skipped, Overwritten: r.Overwritten,
 		Removed: r.Removed, Expired: r.Expired, Refused: r.Refused, TTLKept: r.TTLKept, Verified: r.Verified}
 }
 
@@ -268,8 +266,8 @@ func TestMigrateTTL(t *testing.T) {
 		for _, mirror := range []bool{false, true} {
 			src, dst := open[pair[0]](), open[pair[1]]()
 			name := fmt.Sprint(pair, mirror)
-			a, _ := As[Expirer](src)
-			b, _ := As[Expirer](dst)
+			a, _ := kv.As[kv.Expirer](src)
+			b, _ := kv.As[kv.Expirer](dst)
 			ctx := t.Context()
 			one := func(id string) map[string]json.RawMessage {
 				return map[string]json.RawMessage{id: json.RawMessage("1")}
@@ -278,12 +276,12 @@ func TestMigrateTTL(t *testing.T) {
 			require.NoError(t, a.UpsertTTL(ctx, one("ever"), 0), name)
 			require.NoError(t, a.UpsertTTL(ctx, one("longer"), 2*time.Hour), name)
 			require.NoError(t, b.UpsertTTL(ctx, one("longer"), time.Hour), name)
-			r, err := Migrate(ctx, dst, src, MigrateOptions{Mirror: mirror})
+			r, err := kv.Migrate(ctx, dst, src, kv.MigrateOptions{Mirror: mirror})
 			require.NoError(t, err, name)
-			want := MigrateReport{Copied: 2, Same: 1, TTLKept: 1, Verified: true}
+			want := kv.MigrateReport{Copied: 2, Same: 1, TTLKept: 1, Verified: true}
 			longer := time.Hour
 			if mirror {
-				want = MigrateReport{Copied: 2, Overwritten: 1, Verified: true}
+				want = kv.MigrateReport{Copied: 2, Overwritten: 1, Verified: true}
 				longer = 2 * time.Hour
 			}
 			require.Equal(t, want, counts(r), name)
@@ -295,34 +293,16 @@ func TestMigrateTTL(t *testing.T) {
 				require.Less(t, want-ttl, time.Minute, name)
 			}
 			// What was given once is not prolonged.
-			_, err = Migrate(ctx, dst, src, MigrateOptions{OnConflict: Overwrite, TTL: 10 * time.Hour})
+			_, err = kv.Migrate(ctx, dst, src, kv.MigrateOptions{OnConflict: kv.Overwrite, TTL: 10 * time.Hour})
 			require.NoError(t, err, name)
 			ttl, err := b.TTL(ctx, "ever")
 			require.NoError(t, err, name)
 			require.Greater(t, ttl, 9*time.Hour, name)
-			r, err = Migrate(ctx, dst, src, MigrateOptions{OnConflict: Overwrite, TTL: 20 * time.Hour})
+			r, err = kv.Migrate(ctx, dst, src, kv.MigrateOptions{OnConflict: kv.Overwrite, TTL: 20 * time.Hour})
 			require.NoError(t, err, name)
 			require.Equal(t, 3, r.Same, name)
 		}
 	}
-}
-
-// A time to live that has run out since it was read counts as expired, and of
-// the others what has passed is taken off, to no less than a millisecond.
-func TestMigrateExpired(t *testing.T) {
-	t.Parallel()
-	var m move.Migration
-	page := move.PageOf{At: time.Now().Add(-10 * time.Second)}
-	for _, ttl := range []time.Duration{0, time.Second, 20 * time.Second} {
-		page.Docs = append(page.Docs, move.Moved{Item: engine.Item{ID: "a", Value: json.RawMessage("1"), TTL: ttl}})
-	}
-	page.Docs = append(page.Docs, move.Moved{Item: engine.Item{ID: "b"}, Err: ErrNotFound})
-	docs := m.Sound(page)
-	require.Equal(t, 2, m.Report.Expired)
-	require.Len(t, docs, 2)
-	require.Zero(t, docs[0].TTL)
-	require.InDelta(t, 10*time.Second, docs[1].TTL, float64(5*time.Second))
-	require.Equal(t, time.Millisecond, move.Moved{Item: engine.Item{TTL: time.Millisecond}}.After(time.Microsecond).TTL)
 }
 
 // What is corrupt in the source is listed and left behind, and nothing that
@@ -343,7 +323,7 @@ func TestMigrateCorrupt(t *testing.T) {
 		file := filepath.Join(dir, "kv_store_docs.json")
 		require.NoError(t, os.WriteFile(file, []byte(`{"inf": Infinity, "nan": "sound", "a": 3}`), 0o600))
 		dst := openFiles(t, dir, "docs")
-		r, err := Migrate(ctx, dst, src, MigrateOptions{Mirror: mirror})
+		r, err := kv.Migrate(ctx, dst, src, kv.MigrateOptions{Mirror: mirror})
 		require.NoError(t, err)
 		require.Equal(t, 3, r.Refused)
 		require.ElementsMatch(t, []string{"list", "nan", "\xff"}, r.RefusedIDs)
@@ -356,9 +336,9 @@ func TestMigrateCorrupt(t *testing.T) {
 	}
 	from := openFiles(t, t.TempDir(), "docs")
 	have(t, from, docs{"a": "5"})
-	r, err := Migrate(ctx, src, from, MigrateOptions{Mirror: true})
+	r, err := kv.Migrate(ctx, src, from, kv.MigrateOptions{Mirror: true})
 	require.NoError(t, err)
-	require.Equal(t, MigrateReport{Overwritten: 1, Removed: 1, Verified: true}, counts(r))
+	require.Equal(t, kv.MigrateReport{Overwritten: 1, Removed: 1, Verified: true}, counts(r))
 	keys := testkit.AllKeys(t, c)
 	require.Len(t, keys, 4)
 }
@@ -370,25 +350,25 @@ func TestMigrateRefuses(t *testing.T) {
 	full := openFiles(t, dir, "docs")
 	have(t, full, docs{"a": "1"})
 	require.NoError(t, full.Flush(t.Context()))
-	looking := openFiles(t, dir, "docs", WithReadOnly())
+	looking := openFiles(t, dir, "docs", kv.WithReadOnly())
 	other := newPlain(docs{"b": "2"})
 	for name, tt := range map[string]struct {
-		dst, src Store
-		opts     MigrateOptions
+		dst, src kv.Store
+		opts     kv.MigrateOptions
 	}{
-		"itself":             {full, full, MigrateOptions{}},
-		"read-only":          {looking, other, MigrateOptions{}},
-		"policy":             {full, other, MigrateOptions{OnConflict: 7}},
-		"mirror and fail":    {full, other, MigrateOptions{OnConflict: Fail, Mirror: true}},
-		"negative":           {full, other, MigrateOptions{TTL: -1}},
-		"empty":              {full, newPlain(nil), MigrateOptions{Mirror: true}},
-		"empty for a third":  {other, newPlain(nil), MigrateOptions{Mirror: true}},
-		"bad value":          {full, newPlain(docs{"c": "NaN"}), MigrateOptions{}},
-		"bad value mirrored": {full, newPlain(docs{"c": "NaN"}), MigrateOptions{Mirror: true}},
+		"itself":             {full, full, kv.MigrateOptions{}},
+		"read-only":          {looking, other, kv.MigrateOptions{}},
+		"policy":             {full, other, kv.MigrateOptions{OnConflict: 7}},
+		"mirror and fail":    {full, other, kv.MigrateOptions{OnConflict: kv.Fail, Mirror: true}},
+		"negative":           {full, other, kv.MigrateOptions{TTL: -1}},
+		"empty":              {full, newPlain(nil), kv.MigrateOptions{Mirror: true}},
+		"empty for a third":  {other, newPlain(nil), kv.MigrateOptions{Mirror: true}},
+		"bad value":          {full, newPlain(docs{"c": "NaN"}), kv.MigrateOptions{}},
+		"bad value mirrored": {full, newPlain(docs{"c": "NaN"}), kv.MigrateOptions{Mirror: true}},
 	} {
-		_, err := Migrate(t.Context(), tt.dst, tt.src, tt.opts)
-		require.ErrorIs(t, err, ErrInvalid, name)
-		var e *Error
+		_, err := kv.Migrate(t.Context(), tt.dst, tt.src, tt.opts)
+		require.ErrorIs(t, err, kv.ErrInvalid, name)
+		var e *kv.Error
 		require.ErrorAs(t, err, &e)
 		require.Equal(t, "migrate", e.Op)
 	}
@@ -417,7 +397,7 @@ func TestMigrateInterrupted(t *testing.T) {
 					}
 					return nil
 				}
-				first, err := Migrate(ctx, dst, source, MigrateOptions{Mirror: mirror})
+				first, err := kv.Migrate(ctx, dst, source, kv.MigrateOptions{Mirror: mirror})
 				source.gets = nil
 				cancel()
 				if n < k {
@@ -426,21 +406,21 @@ func TestMigrateInterrupted(t *testing.T) {
 				}
 				name := fmt.Sprintf("%s, mirror %v, page %d", to, mirror, k)
 				require.ErrorIs(t, err, context.Canceled, name)
-				_, atOnce := sideOf(dst).Engine.(engine.Replacer)
+				atOnce := to == "json"
 				if mirror && atOnce { // All, when only the comparison was cut short, or none.
 					require.Equal(t, first.Copied, 120*first.Removed, name)
 					require.Len(t, listed(t, dst), 1+119*first.Removed, name)
 				}
-				second, err := Migrate(t.Context(), dst, source, MigrateOptions{Mirror: mirror})
+				second, err := kv.Migrate(t.Context(), dst, source, kv.MigrateOptions{Mirror: mirror})
 				require.NoError(t, err, name)
 				if !mirror || !atOnce {
 					require.GreaterOrEqual(t, second.Same, first.Copied, name) // A cut write may have been applied.
 				}
 				require.Equal(t, 120, second.Same+second.Copied, name)
-				v, err := Verify(t.Context(), source, dst)
+				v, err := kv.Verify(t.Context(), source, dst)
 				require.NoError(t, err, name)
 				if !mirror {
-					require.Equal(t, []Difference{{"extra", OnlyInB}}, v.Differences, name)
+					require.Equal(t, []kv.Difference{{"extra", kv.OnlyInB}}, v.Differences, name)
 					continue
 				}
 				require.Empty(t, v.Differences, name)
@@ -450,40 +430,13 @@ func TestMigrateInterrupted(t *testing.T) {
 	}
 }
 
-// Pages have a bound in bytes: exact where the sizes are known, and learnt
-// from the pages before where not.
-func TestReadIsBounded(t *testing.T) {
-	t.Parallel()
-	big := `"` + strings.Repeat("x", 2<<20) + `"`
-	plain := newPlain(nil)
-	files := openFiles(t, t.TempDir(), "docs")
-	for i := range 8 {
-		for _, s := range []Store{plain, files} {
-			have(t, s, docs{fmt.Sprintf("big-%02d", i): big, fmt.Sprintf("small-%02d", i): "1"})
-		}
-	}
-	for _, s := range []Store{plain, files} {
-		n := 0
-		for p, err := range move.ReadAhead(t.Context(), sideOf(s), sideOf(s).Pages(t.Context())) {
-			require.NoError(t, err)
-			bytes := 0
-			for _, d := range p.Docs {
-				bytes += len(d.Value)
-			}
-			require.LessOrEqual(t, bytes, move.BulkBytes+1<<20)
-			n += len(p.Docs)
-		}
-		require.Equal(t, 16, n)
-	}
-}
-
 // Progress counts every document of the source, copying and verifying.
 func TestMigrateProgress(t *testing.T) {
 	t.Parallel()
 	src, dst := openFiles(t, t.TempDir(), "docs"), newPlain(nil)
 	require.NoError(t, src.Upsert(t.Context(), testkit.Numbered(700)))
-	var last [2]Progress
-	r, err := Migrate(t.Context(), dst, src, MigrateOptions{Progress: func(p Progress) {
+	var last [2]kv.Progress
+	r, err := kv.Migrate(t.Context(), dst, src, kv.MigrateOptions{Progress: func(p kv.Progress) {
 		i := 0
 		if p.Verifying {
 			i = 1
@@ -492,8 +445,8 @@ func TestMigrateProgress(t *testing.T) {
 		last[i] = p
 	}})
 	require.NoError(t, err)
-	require.Equal(t, Progress{Documents: 700, Bytes: r.Bytes, Total: 700}, last[0])
-	require.Equal(t, Progress{Verifying: true, Documents: 700, Total: 700}, last[1])
+	require.Equal(t, kv.Progress{Documents: 700, Bytes: r.Bytes, Total: 700}, last[0])
+	require.Equal(t, kv.Progress{Verifying: true, Documents: 700, Total: 700}, last[1])
 	line, err := json.Marshal(r)
 	require.NoError(t, err)
 	require.Contains(t, string(line), `{"namespace":"docs","copied":700,"same":0,`)

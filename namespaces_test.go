@@ -1,28 +1,30 @@
-package kv
+package kv_test
 
 import (
 	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ngraf/kv/internal/redisstore"
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
 
-func namespacesOf(t *testing.T, cfg Config) []string {
+func namespacesOf(t *testing.T, cfg kv.Config) []string {
 	t.Helper()
-	f, err := NewFactory(cfg)
+	f, err := kv.NewFactory(cfg)
 	require.NoError(t, err)
 	list, err := f.Namespaces(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 	_, err = f.Namespaces(t.Context())
-	require.ErrorIs(t, err, ErrClosed)
+	require.ErrorIs(t, err, kv.ErrClosed)
 	return list
 }
 
@@ -30,7 +32,7 @@ func namespacesOf(t *testing.T, cfg Config) []string {
 // else does. Looking leaves no file.
 func TestNamespacesOfFiles(t *testing.T) {
 	dir := t.TempDir()
-	cfg := Config{WorkingDir: filepath.Join(dir, "none")}
+	cfg := kv.Config{WorkingDir: filepath.Join(dir, "none")}
 	require.Empty(t, namespacesOf(t, cfg))
 	require.NoFileExists(t, cfg.WorkingDir)
 
@@ -52,12 +54,15 @@ func TestNamespacesOfFiles(t *testing.T) {
 // characters it and the ids hold; keys of others are passed over.
 func TestNamespacesOfRedis(t *testing.T) {
 	t.Parallel()
-	servers := map[string]Config{
-		"one":     redisCfg(redistest.Start(t).URL()),
-		"cluster": redisCfg(redistest.StartCluster(t, 3, 0).URL()),
-	}
-	for name, cfg := range servers {
+	one, cluster := redistest.Start(t), redistest.StartCluster(t, 3, 0)
+	for name, server := range map[string]struct {
+		url   string
+		addrs []string
+	}{"one": {one.URL(), []string{one.Addr}}, "cluster": {cluster.URL(), cluster.Addrs()}} {
 		t.Run(name, func(t *testing.T) {
+			cfg := redisCfg(server.url)
+			client := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: server.addrs})
+			defer client.Close()
 			cfg.Redis.KeyPrefix = "p[a]*"
 			require.Empty(t, namespacesOf(t, cfg))
 			for _, prefix := range []string{"p[a]*", "pa", "p[a]*x"} {
@@ -68,20 +73,18 @@ func TestNamespacesOfRedis(t *testing.T) {
 					namespaces = []string{"docs", "docs.x-mine"}
 				}
 				for _, namespace := range namespaces {
-					s, err := Open(t.Context(), other, namespace)
+					s, err := kv.Open(t.Context(), other, namespace)
 					require.NoError(t, err)
 					require.NoError(t, s.Upsert(t.Context(), map[string]json.RawMessage{"": []byte("1"), "a:b": []byte("2"), "c": []byte("3")}))
 					require.NoError(t, s.Close())
 				}
 			}
-			f, err := NewFactory(cfg)
+			f, err := kv.NewFactory(cfg)
 			require.NoError(t, err)
-			s, err := f.Open(t.Context(), "odd")
+			_, err = f.Open(t.Context(), "odd")
 			require.NoError(t, err)
-			built, _ := As[*store](s)
-			e, _ := built.engine.(*redisstore.Engine)
 			for _, key := range []string{"p[a]*:", "p[a]*::x", "p[a]*:no_colon", "p[a]*:-x:y", "p[a]*:a b:y", "p[a]*"} {
-				require.NoError(t, e.Client.Set(t.Context(), key, "1", 0).Err())
+				require.NoError(t, client.Set(t.Context(), key, "1", 0).Err())
 			}
 			list, err := f.Namespaces(t.Context())
 			require.NoError(t, err)
@@ -103,7 +106,7 @@ func TestNamespacesWithoutClusterNodes(t *testing.T) {
 		node.ACL("default", "", "~*", "&*", "+@all", "-cluster|nodes")
 	}
 	book := new(testkit.LogBook)
-	f, err := NewFactory(cfg, WithLogger(book.Logger()))
+	f, err := kv.NewFactory(cfg, kv.WithLogger(book.Logger()))
 	require.NoError(t, err)
 	list, err := f.Namespaces(t.Context())
 	require.NoError(t, err)
@@ -113,20 +116,24 @@ func TestNamespacesWithoutClusterNodes(t *testing.T) {
 	require.NoError(t, f.Close())
 }
 
+// register registers a backend, once for all runs of a test.
+var register = sync.OnceFunc(func() {
+	kv.Register("namespaces-test", func(context.Context, kv.Config, string) (kv.Store, error) { return nil, nil })
+})
+
 // A registered backend is not asked, and a server that is not there is an
 // error, not an empty list.
 func TestNamespacesFail(t *testing.T) {
-	f, err := NewFactory(redisCfg("redis://127.0.0.1:1"))
+	f, err := kv.NewFactory(redisCfg("redis://127.0.0.1:1"))
 	require.NoError(t, err)
 	_, err = f.Namespaces(t.Context())
-	require.ErrorIs(t, err, ErrUnavailable)
+	require.ErrorIs(t, err, kv.ErrUnavailable)
 	require.NoError(t, f.Close())
 
-	Register("namespaces-test", func(context.Context, Config, string) (Store, error) { return nil, nil })
-	t.Cleanup(func() { registry.Lock(); defer registry.Unlock(); delete(registry.open, "namespaces-test") })
-	f, err = NewFactory(Config{Backend: "namespaces-test"})
+	register()
+	f, err = kv.NewFactory(kv.Config{Backend: "namespaces-test"})
 	require.NoError(t, err)
 	_, err = f.Namespaces(t.Context())
-	require.ErrorIs(t, err, ErrInvalid)
+	require.ErrorIs(t, err, kv.ErrInvalid)
 	require.NoError(t, f.Close())
 }

@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"bufio"
@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -82,7 +83,7 @@ const workerTTL = 1000 // Seconds, of every document with an odd number.
 
 // whole checks that a store has documents of somebody, all and unharmed, with
 // their times to live.
-func whole(t *testing.T, s *store, who string, numbers []int) {
+func whole(t *testing.T, s builtin, who string, numbers []int) {
 	t.Helper()
 	for _, n := range numbers {
 		value, err := s.Get(t.Context(), workerID(who, n))
@@ -122,7 +123,7 @@ func TestPythonOnOneRedis(t *testing.T) {
 			require.Equal(t, testkit.Decoded(t, workerDocument("python", i)), testkit.Decoded(t, value))
 			continue
 		}
-		require.ErrorIs(t, err, ErrNotFound)
+		require.ErrorIs(t, err, kv.ErrNotFound)
 	}
 	written := 0
 	require.NoError(t, worker.end(&written))
@@ -174,7 +175,7 @@ func TestPythonDuringAnImport(t *testing.T) {
 		}
 	}})
 	book := new(testkit.LogBook)
-	s := openRedisStore(t, importCfg(server.URL(), dir), "docs", WithRedisClient(client), WithLogger(book.Logger()))
+	s := openRedisStore(t, importCfg(server.URL(), dir), "docs", kv.WithRedisClient(client), kv.WithLogger(book.Logger()))
 	require.NoError(t, failed)
 	require.Greater(t, before, n/100, "some had been imported")
 	require.Less(t, before, n, "some had not")
@@ -210,7 +211,7 @@ func TestPythonOnOneDirectory(t *testing.T) {
 		ids, values := members(t, text)
 		require.Equal(t, workerID("python", round), ids[len(ids)-1])
 
-		s := closeable(t, Config{WorkingDir: dir}, namespace)
+		s := closeable(t, kv.Config{WorkingDir: dir}, namespace)
 		all, err := s.GetMany(t.Context(), ids)
 		require.NoError(t, err)
 		for i, id := range ids {

@@ -1,6 +1,6 @@
 //go:build unix
 
-package kv
+package kv_test
 
 import (
 	"bufio"
@@ -22,9 +22,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/digest"
 	"github.com/ngraf/kv/internal/firstuse"
-	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -64,12 +64,11 @@ func TestImportersChild(t *testing.T) {
 	var job importJob
 	require.NoError(t, json.Unmarshal([]byte(text), &job))
 	book := new(testkit.LogBook)
-	lease := Option(func(o *options) { o.importLease = job.Lease })
 	fmt.Println("ready")
 	_, err := io.Copy(io.Discard, os.Stdin)
 	require.NoError(t, err)
 	began := time.Now()
-	s, err := Open(t.Context(), importCfg(job.URL, job.Dir), "docs", WithLogger(book.Logger()), lease)
+	s, err := kv.Open(firstuse.WithLife(t.Context(), job.Lease), importCfg(job.URL, job.Dir), "docs", kv.WithLogger(book.Logger()))
 	require.NoError(t, err)
 	defer s.Close()
 	sight := importSight{Opened: time.Since(began), Log: book.Text()}
@@ -149,9 +148,9 @@ func (f *importers) halfway() int {
 		n, err := client.DBSize(f.t.Context()).Result()
 		return err == nil && int(n) > f.job.Docs/10
 	}))
-	holder, err := client.Get(f.t.Context(), redisstore.LeaseKey("kv-import:{nano_graphrag:docs}")).Result()
+	holder, err := client.Get(f.t.Context(), importLeaseKey).Result()
 	require.NoError(f.t, err)
-	pid, _ := firstuse.ReadHolder(holder)
+	pid := strings.Fields(holder)[1] // After what makes it unique, and before the host.
 	worker := slices.IndexFunc(f.children, func(c *exec.Cmd) bool { return strconv.Itoa(c.Process.Pid) == pid })
 	require.GreaterOrEqual(f.t, worker, 0)
 	return worker
@@ -242,7 +241,7 @@ func TestImportOfAStoppedProcessResurrectsNothing(t *testing.T) {
 	require.Equal(t, 0, f.halfway())
 	require.NoError(t, f.children[0].Process.Signal(syscall.SIGSTOP))
 	book := new(testkit.LogBook)
-	s := openRedisStore(t, importCfg(f.job.URL, f.job.Dir), "docs", WithLogger(book.Logger()))
+	s := openRedisStore(t, importCfg(f.job.URL, f.job.Dir), "docs", kv.WithLogger(book.Logger()))
 	require.Contains(t, book.Text(), "imported the files")
 	require.Equal(t, docs, len(listed(t, s)))
 	require.NoError(t, s.Drop(t.Context()))
@@ -269,7 +268,7 @@ func TestImportByAFleetOnACluster(t *testing.T) {
 	errs, books := make(chan error, 4), make([]testkit.LogBook, 4)
 	for i := range books {
 		go func() {
-			s, err := Open(t.Context(), importCfg(cluster.URL(), dir), "docs", WithLogger(books[i].Logger()))
+			s, err := kv.Open(t.Context(), importCfg(cluster.URL(), dir), "docs", kv.WithLogger(books[i].Logger()))
 			if err == nil {
 				missing, _ := s.Missing(t.Context(), []string{"id-0", "id-1999"})
 				if len(missing) > 0 {

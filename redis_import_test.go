@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"bytes"
@@ -17,17 +17,16 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/digest"
 	"github.com/ngraf/kv/internal/engine"
 	"github.com/ngraf/kv/internal/firstuse"
-	"github.com/ngraf/kv/internal/jsonstore"
-	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
 
 // importCfg is that of a worker on a server, with files in dir.
-func importCfg(url, dir string) Config {
+func importCfg(url, dir string) kv.Config {
 	cfg := redisCfg(url)
 	cfg.WorkingDir = dir
 	return cfg
@@ -36,7 +35,7 @@ func importCfg(url, dir string) Config {
 // fillFiles writes documents to the files of a namespace.
 func fillFiles(t *testing.T, dir, namespace string, docs map[string]json.RawMessage) {
 	t.Helper()
-	s, err := Open(t.Context(), Config{WorkingDir: dir}, namespace)
+	s, err := kv.Open(t.Context(), kv.Config{WorkingDir: dir}, namespace)
 	require.NoError(t, err)
 	require.NoError(t, s.Upsert(t.Context(), docs))
 	require.NoError(t, s.Close())
@@ -76,9 +75,9 @@ func pendingFiles(t *testing.T, dir string) (docs map[string]json.RawMessage) {
 	t.Helper()
 	docs = testkit.Numbered(1200)
 	fillFiles(t, dir, "docs", docs)
-	alive, err := Open(t.Context(), Config{WorkingDir: dir}, "docs")
+	alive, err := kv.Open(t.Context(), kv.Config{WorkingDir: dir}, "docs")
 	require.NoError(t, err)
-	own := alive.(*store)
+	own := alive.(builtin)
 	brief := map[string]json.RawMessage{"brief": json.RawMessage(`"x"`), "gone": json.RawMessage(`"y"`)}
 	require.NoError(t, own.UpsertTTL(t.Context(), brief, time.Hour))
 	require.NoError(t, alive.Flush(t.Context()))
@@ -98,12 +97,12 @@ func pendingFiles(t *testing.T, dir string) (docs map[string]json.RawMessage) {
 }
 
 // documents returns all documents of a store, in compact form.
-func documents(t *testing.T, s Store) map[string]string {
+func documents(t *testing.T, s kv.Store) map[string]string {
 	t.Helper()
 	docs := make(map[string]string)
 	for _, id := range listed(t, s) {
 		value, err := s.Get(t.Context(), id)
-		if errors.Is(err, ErrCorrupt) {
+		if errors.Is(err, kv.ErrCorrupt) {
 			continue
 		}
 		require.NoError(t, err)
@@ -122,12 +121,31 @@ func texts(docs map[string]json.RawMessage) map[string]string {
 	return all
 }
 
+// The keys of the imports into a namespace, and how many states of files are
+// remembered in the record.
+const (
+	importRecordKey = "kv-import:{nano_graphrag:docs}"
+	importLeaseKey  = "kv-lease:{nano_graphrag:docs}:" + importRecordKey
+	importStates    = 16
+)
+
+// An importRecord is what stands in Redis about imports.
+type importRecord struct {
+	Imports []importedFiles
+	Partial *importedFiles
+}
+
+type importedFiles struct {
+	Imported, Equal, Position int
+	Digest                    digest.Set
+}
+
 // recordOf returns what stands in Redis about imports.
-func recordOf(t *testing.T, c redis.UniversalClient, namespace string) firstuse.ImportRecord {
+func recordOf(t *testing.T, c redis.UniversalClient, namespace string) importRecord {
 	t.Helper()
 	text, err := c.Get(t.Context(), "kv-import:{nano_graphrag:"+namespace+"}").Bytes()
 	require.NoError(t, err)
-	var r firstuse.ImportRecord
+	var r importRecord
 	require.NoError(t, json.Unmarshal(text, &r))
 	return r
 }
@@ -150,7 +168,7 @@ func TestImportBeforeTheFirstRead(t *testing.T) {
 			require.NoError(t, os.Chmod(dir, 0o500))
 			t.Cleanup(func() { _ = os.Chmod(dir, 0o700) })
 			cfg := importCfg(start(t), dir)
-			s := openRedisStore(t, cfg, "docs", WithLogger(book.Logger()))
+			s := openRedisStore(t, cfg, "docs", kv.WithLogger(book.Logger()))
 			require.Equal(t, texts(docs), documents(t, s))
 			left, err := s.TTL(t.Context(), "brief")
 			require.NoError(t, err)
@@ -171,9 +189,9 @@ func TestImportBeforeTheFirstRead(t *testing.T) {
 func TestImportOfChangedFiles(t *testing.T) {
 	server, dir, other := redistest.Start(t), t.TempDir(), t.TempDir()
 	cfg := importCfg(server.URL(), dir)
-	open := func(cfg Config) (*store, *testkit.LogBook) {
+	open := func(cfg kv.Config) (builtin, *testkit.LogBook) {
 		book := new(testkit.LogBook)
-		return openRedisStore(t, cfg, "docs", WithLogger(book.Logger())), book
+		return openRedisStore(t, cfg, "docs", kv.WithLogger(book.Logger())), book
 	}
 	require.NoError(t, server.Client().Set(t.Context(), "nano_graphrag:docs:first", `"redis"`, 0).Err())
 	writeDocument(t, dir, "docs", `{"a": {"n":  1.0}, "b": 2, "first": "redis"}`)
@@ -204,11 +222,11 @@ func TestImportOfChangedFiles(t *testing.T) {
 		_, book = open(importCfg(server.URL(), again))
 		require.Empty(t, book.Text())
 	}
-	for i := range firstuse.ImportStates + 4 {
+	for i := range importStates + 4 {
 		writeDocument(t, other, "docs", strings.Repeat(" ", i)+`{}`)
 		open(importCfg(server.URL(), other))
 	}
-	require.Len(t, recordOf(t, server.Client(), "docs").Imports, firstuse.ImportStates)
+	require.Len(t, recordOf(t, server.Client(), "docs").Imports, importStates)
 }
 
 // Redis's value wins, and what has no time to live gets the namespace's.
@@ -218,7 +236,7 @@ func TestImportKeepsWhatRedisHas(t *testing.T) {
 	require.NoError(t, server.Client().Set(t.Context(), "nano_graphrag:llm_response_cache:broken", `{`, 0).Err())
 	writeDocument(t, dir, "llm_response_cache", `{"a": "file", "b": "file", "broken": 1}`)
 	book := new(testkit.LogBook)
-	s := openRedisStore(t, importCfg(server.URL(), dir), "llm_response_cache", WithLogger(book.Logger()))
+	s := openRedisStore(t, importCfg(server.URL(), dir), "llm_response_cache", kv.WithLogger(book.Logger()))
 	require.Contains(t, book.Text(), "imported=1 equal=0 conflicts=2")
 	value, err := s.Get(t.Context(), "a")
 	require.NoError(t, err)
@@ -238,7 +256,7 @@ func TestImportLeavesWhatIsNotJSON(t *testing.T) {
 	writeDocument(t, dir, "docs", fmt.Sprintf(`{"a": 1, "nan": [NaN], "inf": -Infinity, %q: 1, "big": %q, "z": {"x":     2}}`, long, big))
 	cfg := importCfg(server.URL(), dir)
 	cfg.MaxValueBytes = 50
-	s := openRedisStore(t, cfg, "docs", WithLogger(book.Logger()))
+	s := openRedisStore(t, cfg, "docs", kv.WithLogger(book.Logger()))
 	require.Equal(t, map[string]string{"a": "1", "z": `{"x":2}`}, documents(t, s))
 	value, err := s.Get(t.Context(), "z")
 	require.NoError(t, err)
@@ -270,11 +288,11 @@ func TestImportOfDamagedFiles(t *testing.T) {
 			dir := t.TempDir()
 			do(t, dir)
 			cfg := importCfg(server.URL(), dir)
-			_, err := Open(t.Context(), cfg, "docs")
+			_, err := kv.Open(t.Context(), cfg, "docs")
 			require.ErrorContains(t, err, "STORAGE_KV_MIGRATE=off")
 			require.ErrorContains(t, err, dir)
 			if name != "a directory" {
-				require.ErrorIs(t, err, ErrCorrupt)
+				require.ErrorIs(t, err, kv.ErrCorrupt)
 			}
 			require.Empty(t, testkit.AllKeys(t, server.Client()))
 			cfg.NoMigrate = true
@@ -293,7 +311,7 @@ func TestImportOfNothing(t *testing.T) {
 	off.NoMigrate = true
 	missing := importCfg(server.URL(), filepath.Join(dir, "none"))
 	openRedisStore(t, off, "docs")
-	openRedisStore(t, importCfg(server.URL(), dir), "docs", WithReadOnly())
+	openRedisStore(t, importCfg(server.URL(), dir), "docs", kv.WithReadOnly())
 	openRedisStore(t, missing, "docs")
 	openRedisStore(t, importCfg(server.URL(), dir), "doc")
 	require.Empty(t, testkit.AllKeys(t, server.Client()))
@@ -314,14 +332,14 @@ func TestImportResumes(t *testing.T) {
 	defer client.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	client.AddHook(&afterPipelines{n: 5, do: cancel})
-	_, err = Open(ctx, importCfg(server.URL(), dir), "docs", WithRedisClient(client))
+	_, err = kv.Open(ctx, importCfg(server.URL(), dir), "docs", kv.WithRedisClient(client))
 	require.ErrorIs(t, err, context.Canceled)
 	record := recordOf(t, server.Client(), "docs")
 	require.Empty(t, record.Imports)
 	require.Positive(t, record.Partial.Position)
 	require.Equal(t, 1, strings.Count(strings.Join(testkit.AllKeys(t, server.Client()), "\n"), "kv-"), "the lease was given back")
 
-	s := openRedisStore(t, importCfg(server.URL(), dir), "docs", WithLogger(book.Logger()))
+	s := openRedisStore(t, importCfg(server.URL(), dir), "docs", kv.WithLogger(book.Logger()))
 	require.Equal(t, texts(docs), documents(t, s))
 	require.Contains(t, book.Text(), fmt.Sprintf("total=3000 done=%d", record.Partial.Position))
 	final := recordOf(t, server.Client(), "docs")
@@ -357,63 +375,23 @@ func (h *afterPipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) red
 	}
 }
 
-// A resumed import begins anew if what was imported is not what the files
-// begin with. Both ways of reading the files agree about that, and about all
-// that is in them.
-func TestImportSources(t *testing.T) {
-	dir := t.TempDir()
-	read := func(namespace, text string, done int) (jsonstore.Source, []jsonstore.SourceDoc) {
-		writeDocument(t, dir, namespace, text)
-		src, err := jsonstore.OpenSource(t.Context(), dir, namespace, nil, done)
-		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, src.Close()) })
-		var docs []jsonstore.SourceDoc
-		for part, err := range src.Parts(t.Context(), done) {
-			require.NoError(t, err)
-			docs = append(docs, part...)
-		}
-		return src, docs
-	}
-	text := `{"c": 3, "a": {"x" :1}, "b é": [NaN]}`
-	for done := range 4 {
-		stream, streamed := read("streamed", text, done)
-		require.IsType(t, &jsonstore.StreamSource{}, stream)
-		index, indexed := read("indexed", `{"c": 3,`+text[1:], done)
-		require.IsType(t, jsonstore.IndexSource{}, index)
-		require.Equal(t, indexed, streamed)
-		require.Len(t, streamed, 3-done)
-		require.Equal(t, 3, stream.Places())
-		partial := firstuse.Imported{Position: done, Check: index.Check(done)}
-		require.Equal(t, partial, firstuse.Resume(partial, stream))
-		partial.Check++
-		require.Zero(t, firstuse.Resume(partial, stream).Position)
-		partial.Position = 4
-		require.Zero(t, firstuse.Resume(partial, stream).Position)
-	}
-	repeated, docs := read("streamed", `{"a": 1, "b": 2, "a": 3}`, 0)
-	require.IsType(t, jsonstore.IndexSource{}, repeated)
-	require.Equal(t, "3", string(docs[0].Value), "the last of each id counts, as in Python")
-	require.Len(t, docs, 2)
-}
-
 // The others wait while one imports, within their context, say once for
 // whom, and take over when its lease ends.
 func TestImportWaits(t *testing.T) {
 	server, dir, book := redistest.Start(t), t.TempDir(), new(testkit.LogBook)
 	writeDocument(t, dir, "docs", `{"a": 1}`)
-	lease := redisstore.LeaseKey("kv-import:{nano_graphrag:docs}")
-	require.NoError(t, server.Client().Set(t.Context(), lease, "token 4711 elsewhere", time.Minute).Err())
-	record := firstuse.ImportRecord{Version: firstuse.ImportVersion, Partial: &firstuse.Imported{Position: 3, Total: 9}}
-	require.NoError(t, server.Client().Set(t.Context(), "kv-import:{nano_graphrag:docs}", record.Encode(), 0).Err())
-	brief := Option(func(o *options) { o.importLease = 100 * time.Millisecond })
+	require.NoError(t, server.Client().Set(t.Context(), importLeaseKey, "token 4711 elsewhere", time.Minute).Err())
+	record := `{"version":1,"imports":[],"partial":{"position":3,"total":9}}`
+	require.NoError(t, server.Client().Set(t.Context(), importRecordKey, record, 0).Err())
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	_, err := Open(ctx, importCfg(server.URL(), dir), "docs", WithLogger(book.Logger()), brief)
+	ctx = firstuse.WithLife(ctx, 100*time.Millisecond)
+	_, err := kv.Open(ctx, importCfg(server.URL(), dir), "docs", kv.WithLogger(book.Logger()))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.ErrorContains(t, err, "process 4711 on elsewhere, which has imported 3 of 9 documents")
 	require.Equal(t, 1, strings.Count(book.Text(), "\n"))
 	require.Contains(t, book.Text(), "host=elsewhere pid=4711 done=3 total=9")
-	require.NoError(t, server.Client().PExpire(t.Context(), lease, 50*time.Millisecond).Err())
+	require.NoError(t, server.Client().PExpire(t.Context(), importLeaseKey, 50*time.Millisecond).Err())
 	s := openRedisStore(t, importCfg(server.URL(), dir), "docs")
 	require.Equal(t, map[string]string{"a": "1"}, documents(t, s))
 }
@@ -433,7 +411,7 @@ func TestImportAndBackByTheVariable(t *testing.T) {
 	before := filesIn(t, dir)
 	for _, path := range found {
 		namespace := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), "kv_store_"), ".json")
-		files, err := Open(t.Context(), Config{WorkingDir: dir}, namespace, WithReadOnly())
+		files, err := kv.Open(t.Context(), kv.Config{WorkingDir: dir}, namespace, kv.WithReadOnly())
 		require.NoError(t, err)
 		want := documents(t, files)
 		require.NoError(t, files.Close())
@@ -443,7 +421,7 @@ func TestImportAndBackByTheVariable(t *testing.T) {
 		require.NoError(t, s.Upsert(t.Context(), testkit.Numbered(3)))
 		_, err = s.Delete(t.Context(), listed(t, s)[0])
 		require.NoError(t, err)
-		back, err := Open(t.Context(), Config{WorkingDir: dir}, namespace)
+		back, err := kv.Open(t.Context(), kv.Config{WorkingDir: dir}, namespace)
 		require.NoError(t, err)
 		require.Equal(t, want, documents(t, back), namespace)
 		require.NoError(t, back.Close())

@@ -1,50 +1,20 @@
-package kv
+package kv_test
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
-	"math"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/fault"
 	"github.com/ngraf/kv/internal/move"
 	"github.com/ngraf/kv/internal/testkit"
 )
-
-// A bucket holds what is above the bound of the one before it, up to its own.
-func TestHistogramBuckets(t *testing.T) {
-	for i := firstBucket + 1; i < firstBucket+bucketCount-1; i++ {
-		bound := math.Ldexp(math.Pow(2, float64(i&3)/4), i>>2)
-		assert.Equal(t, i, bucketOf(bound)+firstBucket, "the bound of %d", i)
-		assert.Equal(t, i, bucketOf(bound*0.9)+firstBucket, "below the bound of %d", i)
-		assert.Equal(t, i+1, bucketOf(bound*1.0001)+firstBucket, "above the bound of %d", i)
-	}
-	for _, v := range []float64{0, -1, 1e-12} {
-		assert.Equal(t, 0, bucketOf(v))
-	}
-	for _, v := range []float64{1e12, math.Inf(1)} {
-		assert.Equal(t, bucketCount-1, bucketOf(v))
-	}
-
-	var m meter
-	for i := 1; i <= 1000; i++ {
-		m.time(time.Duration(i) * time.Millisecond)
-	}
-	h := m.read(1e-9)
-	assert.Equal(t, uint64(1000), h.Count)
-	assert.InDelta(t, 500.5, h.Sum, 1e-6)
-	assert.InDelta(t, 0.5005, h.Mean(), 1e-6)
-	for _, q := range []float64{0.01, 0.5, 0.9, 0.99, 1} {
-		assert.InEpsilon(t, q, h.Quantile(q), 0.2, "quantile %v", q)
-	}
-	assert.Zero(t, Histogram{}.Quantile(0.5))
-	assert.Zero(t, Histogram{}.Mean())
-}
 
 // Stats say how often each method was called, how it ended, how long it took,
 // on how many ids, and how many bytes went in and out.
@@ -56,9 +26,9 @@ func TestStatsOfCalls(t *testing.T) {
 	_, err := s.Get(ctx, "a")
 	require.NoError(t, err)
 	_, err = s.Get(ctx, "absent")
-	require.ErrorIs(t, err, ErrNotFound)
+	require.ErrorIs(t, err, kv.ErrNotFound)
 	_, err = s.Get(ctx, "\xff")
-	require.ErrorIs(t, err, ErrInvalid)
+	require.ErrorIs(t, err, kv.ErrInvalid)
 	_, err = s.GetMany(ctx, []string{"a", "b", "c"})
 	require.NoError(t, err)
 	done, cancel := context.WithCancel(ctx)
@@ -68,7 +38,7 @@ func TestStatsOfCalls(t *testing.T) {
 	for range s.Keys(ctx) {
 		break
 	}
-	stats, err := s.(Statser).Stats(ctx)
+	stats, err := s.(kv.Statser).Stats(ctx)
 	require.NoError(t, err)
 	results := make(map[string]map[string]int64)
 	for name, c := range stats.Calls {
@@ -93,28 +63,18 @@ func TestStatsOfCalls(t *testing.T) {
 	assert.Zero(t, stats.LastFlush.At)
 
 	require.NoError(t, s.Flush(ctx))
-	stats, err = s.(Statser).Stats(ctx)
+	stats, err = s.(kv.Statser).Stats(ctx)
 	require.NoError(t, err)
 	assert.WithinDuration(t, time.Now(), stats.LastFlush.At, time.Minute)
 	assert.NoError(t, stats.LastFlush.Err)
 }
 
-// Counting allocates nothing.
-func TestCountersDoNotAllocate(t *testing.T) {
-	c := new(counters)
-	assert.Zero(t, testing.AllocsPerRun(100, func() {
-		c.end(begun(methodGet), nil)
-		c.end(begun(methodUpsert), ErrUnavailable)
-		c.methods[methodUpsert].batch.number(3)
-	}))
-}
-
 // Each call is counted by what Result says of its error.
 func TestResult(t *testing.T) {
-	assert.Equal(t, "ok", Result(nil))
-	assert.Equal(t, "not_found", Result(&Error{Op: "get", Err: fault.WithID("a", ErrNotFound)}))
-	assert.Equal(t, "unavailable", Result(fault.Unavailablef("no answer")))
-	assert.Equal(t, "error", Result(errors.New("else")))
+	assert.Equal(t, "ok", kv.Result(nil))
+	assert.Equal(t, "not_found", kv.Result(&kv.Error{Op: "get", Err: fault.WithID("a", kv.ErrNotFound)}))
+	assert.Equal(t, "unavailable", kv.Result(fault.Unavailablef("no answer")))
+	assert.Equal(t, "error", kv.Result(errors.New("else")))
 }
 
 // Inspect counts what is there, of both backends alike, and names no id
@@ -125,13 +85,13 @@ func TestInspect(t *testing.T) {
 	items := testkit.Numbered(2000)
 	items["the biggest"] = json.RawMessage(`"0123456789012345678901234567890123456789012345678901234567890123456789"`)
 	require.NoError(t, s.Upsert(t.Context(), items))
-	require.NoError(t, s.(Expirer).UpsertTTL(t.Context(), map[string]json.RawMessage{"brief": json.RawMessage(`1`)}, time.Hour))
+	require.NoError(t, s.(kv.Expirer).UpsertTTL(t.Context(), map[string]json.RawMessage{"brief": json.RawMessage(`1`)}, time.Hour))
 
-	all, err := Inspect(t.Context(), s, InspectOptions{Expected: time.Hour, Biggest: 3})
+	all, err := kv.Inspect(t.Context(), s, kv.InspectOptions{Expected: time.Hour, Biggest: 3})
 	require.NoError(t, err)
 	assert.Equal(t, 2002, all.Documents)
 	assert.Equal(t, 2002, all.Sampled)
-	assert.Zero(t, s.(*store).stats().Gets, "nobody asked for these documents")
+	assert.Zero(t, figures(t, s).Gets, "nobody asked for these documents")
 	assert.Equal(t, 2001, all.Unexpected)
 	assert.Equal(t, 2001, all.Permanent)
 	assert.Equal(t, uint64(1), all.TTL.Count)
@@ -140,14 +100,14 @@ func TestInspect(t *testing.T) {
 	assert.Equal(t, 83, all.Biggest[0].Bytes)
 	assert.NotContains(t, all.Biggest[0].ID, "biggest")
 
-	sample, err := Inspect(t.Context(), s, InspectOptions{Sample: 100, ShowIDs: true})
+	sample, err := kv.Inspect(t.Context(), s, kv.InspectOptions{Sample: 100, ShowIDs: true})
 	require.NoError(t, err)
 	assert.Equal(t, 2002, sample.Documents)
 	assert.Equal(t, 100, sample.Sampled)
 	assert.InEpsilon(t, all.Bytes, sample.Bytes, 0.2)
 
 	ctx, cancel := context.WithCancel(t.Context())
-	part, err := Inspect(ctx, s, InspectOptions{Progress: func(int) { cancel() }})
+	part, err := kv.Inspect(ctx, s, kv.InspectOptions{Progress: func(int) { cancel() }})
 	require.ErrorIs(t, err, context.Canceled)
 	assert.Equal(t, move.BulkPage, part.Documents)
 }
@@ -155,7 +115,7 @@ func TestInspect(t *testing.T) {
 // The figures of a factory are by namespace, and no counter goes back when a
 // store is closed.
 func TestFactoryStats(t *testing.T) {
-	f, err := NewFactory(Config{WorkingDir: t.TempDir()})
+	f, err := kv.NewFactory(kv.Config{WorkingDir: t.TempDir()})
 	require.NoError(t, err)
 	defer f.Close()
 	for range 2 {
@@ -165,9 +125,9 @@ func TestFactoryStats(t *testing.T) {
 		require.NoError(t, err)
 		other, err := f.Open(t.Context(), "b")
 		require.NoError(t, err)
-		for _, s := range []Store{one, two, other} {
+		for _, s := range []kv.Store{one, two, other} {
 			_, err = s.Get(t.Context(), "x")
-			require.ErrorIs(t, err, ErrNotFound)
+			require.ErrorIs(t, err, kv.ErrNotFound)
 		}
 		require.NoError(t, one.Close())
 		require.NoError(t, other.Close())
@@ -187,7 +147,7 @@ func TestFactoryStats(t *testing.T) {
 // No figure of a factory goes back while stores are closed and opened: what
 // watches it takes that for a restart.
 func TestFactoryStatsNeverGoBack(t *testing.T) {
-	f, err := NewFactory(Config{WorkingDir: t.TempDir()})
+	f, err := kv.NewFactory(kv.Config{WorkingDir: t.TempDir()})
 	require.NoError(t, err)
 	defer f.Close()
 	keeper, err := f.Open(t.Context(), "a")

@@ -1,9 +1,8 @@
-package kv
+package kv_test
 
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"math"
 	"testing"
 	"time"
@@ -11,9 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ngraf/kv/internal/firstuse"
-	"github.com/ngraf/kv/internal/jsonstore"
-	"github.com/ngraf/kv/internal/move"
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
 )
 
@@ -33,9 +30,9 @@ func TestLivesLongerThanADuration(t *testing.T) {
 	ctx := t.Context()
 	src := openRedisStore(t, redisCfg(server.URL()), "src")
 	setNever(t, server.Client(), "src", "a", `{"a":1}`)
-	long := func(s Store) {
+	long := func(s kv.Store) {
 		t.Helper()
-		x, ok := As[Expirer](s)
+		x, ok := kv.As[kv.Expirer](s)
 		require.True(t, ok)
 		ttl, err := x.TTL(ctx, "a")
 		require.NoError(t, err)
@@ -51,23 +48,23 @@ func TestLivesLongerThanADuration(t *testing.T) {
 
 	files := openFiles(t, t.TempDir(), "files")
 	back := openRedisStore(t, redisCfg(server.URL()), "back")
-	r, err := Migrate(ctx, files, src, MigrateOptions{})
+	r, err := kv.Migrate(ctx, files, src, kv.MigrateOptions{})
 	require.NoError(t, err)
-	require.Equal(t, MigrateReport{Copied: 1, Verified: true}, counts(r))
+	require.Equal(t, kv.MigrateReport{Copied: 1, Verified: true}, counts(r))
 	long(files)
 	require.NoError(t, files.Flush(ctx))
 	long(files)
-	r, err = Migrate(ctx, back, files, MigrateOptions{Mirror: true})
+	r, err = kv.Migrate(ctx, back, files, kv.MigrateOptions{Mirror: true})
 	require.NoError(t, err)
-	require.Equal(t, MigrateReport{Copied: 1, Verified: true}, counts(r))
+	require.Equal(t, kv.MigrateReport{Copied: 1, Verified: true}, counts(r))
 	long(back)
 
-	for from, s := range map[string]*store{"src": src, "files": files} {
+	for from, s := range map[string]builtin{"src": src, "files": files} {
 		var stream bytes.Buffer
-		_, err := Export(ctx, &stream, opening(s), from)
+		_, err := kv.Export(ctx, &stream, opening(s), from)
 		require.NoError(t, err, from)
-		for _, dst := range []*store{openRedisStore(t, redisCfg(server.URL()), "from-"+from), openFiles(t, t.TempDir(), "files")} {
-			reports, err := Import(ctx, bytes.NewReader(stream.Bytes()), opening(dst), ImportMerge)
+		for _, dst := range []builtin{openRedisStore(t, redisCfg(server.URL()), "from-"+from), openFiles(t, t.TempDir(), "files")} {
+			reports, err := kv.Import(ctx, bytes.NewReader(stream.Bytes()), opening(dst), kv.ImportMerge)
 			require.NoError(t, err, from)
 			require.Zero(t, reports[0].Expired, from)
 			long(dst)
@@ -76,35 +73,14 @@ func TestLivesLongerThanADuration(t *testing.T) {
 }
 
 // opening gives out a store that stays open.
-func opening(s Store) Opener {
-	return func(context.Context, string) (Store, error) { return keptOpen{s}, nil }
+func opening(s kv.Store) kv.Opener {
+	return func(context.Context, string) (kv.Store, error) { return keptOpen{s}, nil }
 }
 
-type keptOpen struct{ Store }
+type keptOpen struct{ kv.Store }
 
-func (k keptOpen) Unwrap() Store { return k.Store }
-func (keptOpen) Close() error    { return nil }
-
-// The longest time to live is the longest also when the clock goes back, in
-// files as in what comes from them into Redis, and when a file says more than
-// a time.Duration can hold.
-func TestLongestLifeAndAClockThatGoesBack(t *testing.T) {
-	dir, now := t.TempDir(), time.Now()
-	s := openFiles(t, dir, "docs", WithClock(func() time.Time { return now }))
-	doc := map[string]json.RawMessage{"a": json.RawMessage("1")}
-	require.NoError(t, s.UpsertTTL(t.Context(), doc, math.MaxInt64))
-	now = now.Add(-time.Hour)
-	ttl, err := s.TTL(t.Context(), "a")
-	require.NoError(t, err)
-	require.EqualValues(t, int64(math.MaxInt64), ttl)
-
-	r := &firstuse.ImportRun{Importer: &firstuse.Importer{}}
-	for _, expires := range []int64{now.UnixMilli() + math.MaxInt64/int64(time.Millisecond) + 1000, math.MaxInt64} {
-		items := r.Take([]jsonstore.SourceDoc{{ID: "a", Value: doc["a"], Expires: expires}}, now.UnixMilli(), new(firstuse.Imported))
-		require.Len(t, items, 1)
-		require.Greater(t, items[0].TTL, 290*365*24*time.Hour)
-	}
-}
+func (k keptOpen) Unwrap() kv.Store { return k.Store }
+func (keptOpen) Close() error       { return nil }
 
 // A document with the longest time to live is served from the client-side
 // cache as any other.
@@ -115,17 +91,4 @@ func TestClientCacheKeepsWhatLivesLong(t *testing.T) {
 	s := openRedisStore(t, cfg, "docs")
 	setNever(t, server.Client(), "docs", "a", "1")
 	warm(t, s, "a")
-}
-
-// What lives practically for ever has no other time to live than what lives
-// practically for ever, too, however long ago it was copied.
-func TestVerifyLongLives(t *testing.T) {
-	const year = 365 * 24 * time.Hour
-	require.True(t, move.SameTTL(math.MaxInt64, math.MaxInt64-50*year, 0))
-	require.True(t, move.SameTTL(math.MaxInt64-50*year, math.MaxInt64, 0))
-	require.True(t, move.SameTTL(0, math.MaxInt64-50*year, math.MaxInt64))
-	require.True(t, move.SameTTL(0, time.Hour, math.MaxInt64))
-	require.False(t, move.SameTTL(math.MaxInt64, 100*year, 0))
-	require.False(t, move.SameTTL(math.MaxInt64, 0, 0))
-	require.False(t, move.SameTTL(0, math.MaxInt64, 0))
 }

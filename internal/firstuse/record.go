@@ -13,22 +13,22 @@ import (
 	"github.com/ngraf/kv/internal/redisstore"
 )
 
-// An ImportRecord says which files have been imported into a namespace.
-type ImportRecord struct {
+// An importRecord says which files have been imported into a namespace.
+type importRecord struct {
 	Version int        `json:"version"`
-	Imports []Imported `json:"imports"`           // newest last
-	Partial *Imported  `json:"partial,omitempty"` // one that is under way, or was cut short
+	Imports []imported `json:"imports"`           // newest last
+	Partial *imported  `json:"partial,omitempty"` // one that is under way, or was cut short
 }
 
 const (
-	ImportVersion = 1
-	// ImportStates is how many states of files are remembered. There is more
+	importVersion = 1
+	// importStates is how many states of files are remembered. There is more
 	// than one where workers on several hosts have directories of their own.
-	ImportStates = 16
+	importStates = 16
 )
 
-// An Imported is what became of the documents of a namespace's files.
-type Imported struct {
+// An imported is what became of the documents of a namespace's files.
+type imported struct {
 	State     string     `json:"state"` // of the files, see jsonstore.StateOf
 	Total     int        `json:"total"` // places in the files
 	Imported  int        `json:"imported"`
@@ -45,20 +45,19 @@ type Imported struct {
 	Check    uint64 `json:"check,omitempty"`
 }
 
-func (r ImportRecord) knows(state string) bool {
-	return slices.ContainsFunc(r.Imports, func(i Imported) bool { return i.State == state })
+func (r importRecord) knows(state string) bool {
+	return slices.ContainsFunc(r.Imports, func(i imported) bool { return i.State == state })
 }
 
 // add puts an import that is complete in the place of the partial one.
-func (r ImportRecord) add(i Imported) ImportRecord {
+func (r importRecord) add(i imported) importRecord {
 	r.Imports = append(slices.Clone(r.Imports), i)
-	r.Imports = r.Imports[max(0, len(r.Imports)-ImportStates):]
+	r.Imports = r.Imports[max(0, len(r.Imports)-importStates):]
 	r.Partial = nil
 	return r
 }
 
-// Encode returns what stands in Redis.
-func (r ImportRecord) Encode() []byte {
+func (r importRecord) encode() []byte {
 	text, err := json.Marshal(r)
 	if err != nil {
 		panic(err) // Nothing in it can fail.
@@ -67,8 +66,8 @@ func (r ImportRecord) Encode() []byte {
 }
 
 // read returns the record of the namespace.
-func (im *Importer) read(ctx context.Context) (ImportRecord, error) {
-	r := ImportRecord{Version: ImportVersion}
+func (im *importer) read(ctx context.Context) (importRecord, error) {
+	r := importRecord{Version: importVersion}
 	text, err := im.Record.Read(ctx)
 	if errors.Is(err, fault.ErrNotFound) { // Nothing was ever imported.
 		return r, nil
@@ -76,26 +75,26 @@ func (im *Importer) read(ctx context.Context) (ImportRecord, error) {
 	if err != nil {
 		return r, im.explain(err)
 	}
-	if err = json.Unmarshal(text, &r); err != nil || r.Version < ImportVersion {
+	if err = json.Unmarshal(text, &r); err != nil || r.Version < importVersion {
 		return r, im.refusing(fmt.Errorf("%w: the key %s does not say what was imported; when it is removed, the next start compares the files with Redis anew", fault.ErrCorrupt, im.Record.Key))
 	}
-	if r.Version > ImportVersion {
-		return r, im.refusing(fault.Invalidf("the key %s has version %d, and this version of kv knows %d; use the newer kv", im.Record.Key, r.Version, ImportVersion))
+	if r.Version > importVersion {
+		return r, im.refusing(fault.Invalidf("the key %s has version %d, and this version of kv knows %d; use the newer kv", im.Record.Key, r.Version, importVersion))
 	}
 	return r, nil
 }
 
 // claim takes the lease, or returns who has it.
-func (im *Importer) claim(ctx context.Context) (holder string, err error) {
-	holder, err = im.Record.Claim(ctx, im.Token, im.Life)
+func (im *importer) claim(ctx context.Context) (holder string, err error) {
+	holder, err = im.Record.Claim(ctx, im.token, im.Life)
 	return holder, im.explain(err)
 }
 
 // hold renews the lease for the time life, or gives it back if that is 0. It
 // writes the record in the same step, unless that is nil. The error is
 // errLeaseLost if the lease was not held any more.
-func (im *Importer) hold(ctx context.Context, life time.Duration, text []byte) error {
-	held, err := im.Record.Hold(ctx, im.Token, life, text)
+func (im *importer) hold(ctx context.Context, life time.Duration, text []byte) error {
+	held, err := im.Record.Hold(ctx, im.token, life, text)
 	if err == nil && !held {
 		return errLeaseLost
 	}
@@ -103,7 +102,7 @@ func (im *Importer) hold(ctx context.Context, life time.Duration, text []byte) e
 }
 
 // explain adds what to do where rights are missing.
-func (im *Importer) explain(err error) error {
+func (im *importer) explain(err error) error {
 	if rights := (*redisstore.RightsError)(nil); errors.As(err, &rights) {
 		return im.refusing(err)
 	}

@@ -13,11 +13,11 @@ import (
 	"github.com/ngraf/kv/internal/jsonstore"
 )
 
-// An ImportRun is one process's attempt at an import, while it has the lease.
-type ImportRun struct {
-	*Importer
+// An importRun is one process's attempt at an import, while it has the lease.
+type importRun struct {
+	*importer
 	ctx    context.Context // of the caller of Open
-	known  ImportRecord
+	known  importRecord
 	began  time.Time
 	logged time.Time
 
@@ -28,7 +28,7 @@ type ImportRun struct {
 
 	mu       sync.Mutex
 	until    time.Time // the lease is ours until then, by our clock
-	sum      Imported  // so far
+	sum      imported  // so far
 	finished bool
 }
 
@@ -36,7 +36,7 @@ type ImportRun struct {
 const importLogs = 10 * time.Second
 
 // keepUp renews the lease, and writes down how far the import is.
-func (r *ImportRun) keepUp() {
+func (r *importRun) keepUp() {
 	ctx, stop := context.WithCancel(r.ctx)
 	r.stop = stop
 	r.beat.Go(func() {
@@ -55,14 +55,14 @@ func (r *ImportRun) keepUp() {
 	})
 }
 
-func (r *ImportRun) rest() {
+func (r *importRun) rest() {
 	r.stop()
 	r.beat.Wait()
 }
 
 // renew holds the lease for another life. A failure is no matter as long as
 // the lease lasts.
-func (r *ImportRun) renew(ctx context.Context) error {
+func (r *importRun) renew(ctx context.Context) error {
 	sent := time.Now()
 	err := r.hold(ctx, r.Life, r.partial())
 	r.mu.Lock()
@@ -79,7 +79,7 @@ func (r *ImportRun) renew(ctx context.Context) error {
 // held returns a context that ends with the lease as it is now, so that a
 // process that was stopped for a while writes nothing when it goes on: what
 // it has not written, another has, and may have been deleted since.
-func (r *ImportRun) held() (context.Context, context.CancelFunc, error) {
+func (r *importRun) held() (context.Context, context.CancelFunc, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	// The monotonic clock may stand still while a machine sleeps.
@@ -91,7 +91,7 @@ func (r *ImportRun) held() (context.Context, context.CancelFunc, error) {
 }
 
 // partial is the record with what has been done so far.
-func (r *ImportRun) partial() []byte {
+func (r *importRun) partial() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.sum.Total == 0 {
@@ -99,22 +99,22 @@ func (r *ImportRun) partial() []byte {
 	}
 	record, sum := r.known, r.sum
 	record.Partial = &sum
-	return record.Encode()
+	return record.encode()
 }
 
 // files imports what is in the files.
-func (r *ImportRun) files(state string) error {
+func (r *importRun) files(state string) error {
 	p := r.known.Partial
 	if p == nil {
-		p = &Imported{}
+		p = &imported{}
 	}
 	src, err := r.Open(r.ctx, p.Position)
 	if err != nil {
 		return r.refusing(err)
 	}
 	defer func() { _ = src.Close() }()
-	sum := Resume(*p, src)
-	_, sum.Host = ReadHolder(r.Token)
+	sum := resume(*p, src)
+	_, sum.Host = readHolder(r.token)
 	sum.State, sum.Total = state, src.Places()
 	r.set(sum)
 	first := sum.Position
@@ -135,25 +135,25 @@ func (r *ImportRun) files(state string) error {
 	return r.finish()
 }
 
-// Resume goes on where another has stopped, if the files begin with what it
+// resume goes on where another has stopped, if the files begin with what it
 // has imported.
-func Resume(p Imported, src jsonstore.Source) Imported {
+func resume(p imported, src jsonstore.Source) imported {
 	if p.Position > src.Places() || src.Check(p.Position) != p.Check {
-		return Imported{}
+		return imported{}
 	}
 	return p
 }
 
-func (r *ImportRun) set(sum Imported) {
+func (r *importRun) set(sum imported) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sum = sum
 }
 
 // batch imports some documents.
-func (r *ImportRun) batch(part []jsonstore.SourceDoc, now int64) error {
+func (r *importRun) batch(part []jsonstore.SourceDoc, now int64) error {
 	sum := r.sum // Nobody else changes it.
-	items := r.Take(part, now, &sum)
+	items := r.take(part, now, &sum)
 	if len(items) > 0 {
 		ctx, cancel, err := r.held()
 		if err != nil {
@@ -177,7 +177,7 @@ func (r *ImportRun) batch(part []jsonstore.SourceDoc, now int64) error {
 }
 
 // Take chooses the documents that go.
-func (r *ImportRun) Take(part []jsonstore.SourceDoc, now int64, sum *Imported) []engine.Item {
+func (r *importRun) take(part []jsonstore.SourceDoc, now int64, sum *imported) []engine.Item {
 	items := make([]engine.Item, 0, len(part))
 	for _, d := range part {
 		switch {
@@ -201,7 +201,7 @@ func (r *ImportRun) Take(part []jsonstore.SourceDoc, now int64, sum *Imported) [
 }
 
 // store adds the items that Redis lacks, and compares the others.
-func (r *ImportRun) store(ctx context.Context, items []engine.Item, sum *Imported) error {
+func (r *importRun) store(ctx context.Context, items []engine.Item, sum *imported) error {
 	n, err := r.Redis.Insert(ctx, engine.List(items...))
 	for try := 0; try < 3 && errors.Is(err, fault.ErrOutcomeUnknown); try++ {
 		n, err = r.Redis.Insert(ctx, engine.List(items...)) // What the first has added is then found equal.
@@ -234,7 +234,7 @@ func (r *ImportRun) store(ctx context.Context, items []engine.Item, sum *Importe
 	return nil
 }
 
-func (r *ImportRun) progress(first int) {
+func (r *importRun) progress(first int) {
 	if time.Since(r.logged) < importLogs {
 		return
 	}
@@ -242,12 +242,12 @@ func (r *ImportRun) progress(first int) {
 	r.Logger.Info("kv: importing the files into Redis", "done", r.sum.Position, "total", r.sum.Total, "per_second", r.rate(first))
 }
 
-func (r *ImportRun) rate(first int) int {
+func (r *importRun) rate(first int) int {
 	return int(float64(r.sum.Position-first) / max(time.Since(r.began).Seconds(), 1e-3))
 }
 
 // finish writes down that the import is complete, and gives the lease back.
-func (r *ImportRun) finish() error {
+func (r *importRun) finish() error {
 	r.rest() // What is written now is the last word.
 	sum := r.sum
 	sum.Time = time.Now().UTC().Truncate(time.Millisecond)
@@ -257,7 +257,7 @@ func (r *ImportRun) finish() error {
 		return err
 	}
 	defer cancel()
-	if err := r.hold(ctx, 0, r.known.add(sum).Encode()); err != nil {
+	if err := r.hold(ctx, 0, r.known.add(sum).encode()); err != nil {
 		return err
 	}
 	r.finished = true

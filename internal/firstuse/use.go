@@ -33,9 +33,9 @@ import (
 // such as Python's. Until the import is done, such a worker finds some
 // documents missing; what it writes meanwhile stays; what it deletes may come
 // back from the file, as if it had been deleted before the switch.
-type Importer struct {
+type importer struct {
 	Options
-	Token string // nobody else has it
+	token string // nobody else has it
 }
 
 // Options say which files go where.
@@ -55,6 +55,14 @@ type Options struct {
 // importLease is how long an importer that has died keeps others waiting.
 const importLease = 10 * time.Second
 
+type lifeKey struct{}
+
+// WithLife is for tests: what is imported with such a context has a lease of
+// this life. No setting of kv leads here, and nobody outside of the module can.
+func WithLife(ctx context.Context, life time.Duration) context.Context {
+	return context.WithValue(ctx, lifeKey{}, life)
+}
+
 var errLeaseLost = errors.New("the lease of the import was lost")
 
 // Import returns when the files of the namespace are in Redis, or there are
@@ -67,7 +75,10 @@ func Import(ctx context.Context, u Options) error {
 	if state == "" {
 		return nil
 	}
-	return NewImporter(u).ensure(ctx, state)
+	if life, ok := ctx.Value(lifeKey{}).(time.Duration); ok {
+		u.Life = life
+	}
+	return newImporter(u).ensure(ctx, state)
 }
 
 // refusing says how to do without the files.
@@ -75,9 +86,9 @@ func (u Options) refusing(err error) error {
 	return fmt.Errorf("the files in %s were not imported into Redis; STORAGE_KV_MIGRATE=off leaves them out: %w", u.Dir, err)
 }
 
-func NewImporter(u Options) *Importer {
+func newImporter(u Options) *importer {
 	u.Life = cmp.Or(u.Life, importLease)
-	return &Importer{Options: u, Token: newHolder()}
+	return &importer{Options: u, token: newHolder()}
 }
 
 // newHolder is a token that says who has it.
@@ -86,14 +97,14 @@ func newHolder() string {
 	return strconv.FormatUint(rand.Uint64(), 36) + " " + strconv.Itoa(os.Getpid()) + " " + host
 }
 
-func ReadHolder(token string) (pid, host string) {
+func readHolder(token string) (pid, host string) {
 	_, rest, _ := strings.Cut(token, " ")
 	pid, host, _ = strings.Cut(rest, " ")
 	return pid, host
 }
 
 // ensure returns when somebody has imported the files in this state.
-func (im *Importer) ensure(ctx context.Context, state string) error {
+func (im *importer) ensure(ctx context.Context, state string) error {
 	var other progress
 	err := im.await(ctx, state, &other)
 	if err != nil && other.pid != "" && fault.ContextError(ctx) != nil {
@@ -109,7 +120,7 @@ type progress struct {
 	done, total int
 }
 
-func (im *Importer) await(ctx context.Context, state string, other *progress) error {
+func (im *importer) await(ctx context.Context, state string, other *progress) error {
 	for polls := 1; ; polls++ {
 		known, err := im.read(ctx)
 		if err != nil || known.knows(state) {
@@ -127,7 +138,7 @@ func (im *Importer) await(ctx context.Context, state string, other *progress) er
 			}
 			return err
 		}
-		other.pid, other.host = ReadHolder(holder)
+		other.pid, other.host = readHolder(holder)
 		if p := known.Partial; p != nil {
 			other.done, other.total = p.Position, p.Total
 		}
@@ -142,14 +153,14 @@ func (im *Importer) await(ctx context.Context, state string, other *progress) er
 }
 
 // pause waits for a while, because another process imports.
-func (im *Importer) pause(ctx context.Context) error {
+func (im *importer) pause(ctx context.Context) error {
 	pause := min(im.Life/20, 500*time.Millisecond)
 	return engine.Pause(ctx, pause/2+rand.N(pause))
 }
 
 // lead imports the files, as the holder of the lease, and gives it back.
-func (im *Importer) lead(ctx context.Context, state string) error {
-	r := &ImportRun{Importer: im, ctx: ctx, began: time.Now()}
+func (im *importer) lead(ctx context.Context, state string) error {
+	r := &importRun{importer: im, ctx: ctx, began: time.Now()}
 	r.until = r.began.Add(im.Life)
 	var err error
 	if r.known, err = im.read(ctx); err == nil && !r.known.knows(state) {
@@ -169,7 +180,7 @@ func (im *Importer) lead(ctx context.Context, state string) error {
 }
 
 // giveBack ends the lease. It is no matter if it has ended already.
-func (im *Importer) giveBack(ctx context.Context, record []byte) error {
+func (im *importer) giveBack(ctx context.Context, record []byte) error {
 	err := im.hold(ctx, 0, record)
 	if errors.Is(err, errLeaseLost) {
 		return nil

@@ -87,7 +87,7 @@ type Options struct {
 	Logger    *slog.Logger
 
 	// For tests.
-	Now       func() time.Time // nil: time.Now
+	Now       func() time.Time // nil: that of the context, or time.Now
 	Files     fsys.FS          // in place of Dir, and without a lock; nil: Dir
 	CompactAt int64            // journal bytes that start a compaction; 0: the default
 }
@@ -103,6 +103,9 @@ const (
 
 // Open locks and reads a namespace.
 func Open(ctx context.Context, o Options) (*Engine, error) {
+	if o.Now == nil {
+		o.Now = clockIn(ctx)
+	}
 	e, err := newLocked(o, !o.ReadOnly)
 	if err != nil {
 		return nil, err

@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/ngraf/kv/internal/engine"
 	"github.com/ngraf/kv/internal/fsys"
@@ -59,13 +58,13 @@ const (
 // streamed, in little memory; with journals, times to live or repeated ids
 // the json engine's index is needed. done is the number of places whose check
 // will be asked for.
-func OpenSource(ctx context.Context, path, namespace string, now func() time.Time, done int) (Source, error) {
+func OpenSource(ctx context.Context, path, namespace string, done int) (Source, error) {
 	dir, err := fsys.Open(path, false)
 	if err != nil {
 		return nil, err
 	}
 	e := newEngine(Options{
-		Dir: path, Namespace: namespace, Files: dir, Policy: policyNo, ReadOnly: true, Now: now,
+		Dir: path, Namespace: namespace, Files: dir, Policy: policyNo, ReadOnly: true, Now: clockIn(ctx),
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	stream := &StreamSource{engine: e, done: done}

@@ -74,7 +74,7 @@ func (e *exporter) Namespace(ctx context.Context, namespace string, s *Side) (ex
 	if err := e.Line(`{"namespace":%q`, namespace); err != nil {
 		return r, err
 	}
-	for p, err := range ReadAhead(ctx, s, s.Pages(ctx)) {
+	for p, err := range readAhead(ctx, s, s.Pages(ctx)) {
 		if err != nil {
 			return r, err
 		}

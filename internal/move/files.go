@@ -17,7 +17,7 @@ type fileEngine interface {
 // copyToFile is copy into the json backend, whose engine is e. One without
 // documents gets a document file as a whole, unless somebody else writes to it
 // meanwhile.
-func (m *Migration) copyToFile(ctx context.Context, e fileEngine) error {
+func (m *migration) copyToFile(ctx context.Context, e fileEngine) error {
 	if e.Count() == 0 && !m.opts.DryRun {
 		before := m.Report
 		_, err := e.Replace(ctx, m.additions(ctx))
@@ -34,14 +34,14 @@ func (m *Migration) copyToFile(ctx context.Context, e fileEngine) error {
 }
 
 // additions yields all documents of src, for a destination that has none.
-func (m *Migration) additions(ctx context.Context) iter.Seq2[engine.Change, error] {
+func (m *migration) additions(ctx context.Context) iter.Seq2[engine.Change, error] {
 	return func(yield func(engine.Change, error) bool) {
-		for p, err := range ReadAhead(ctx, m.src, m.src.Pages(ctx)) {
+		for p, err := range readAhead(ctx, m.src, m.src.Pages(ctx)) {
 			if err != nil {
 				yield(engine.Change{}, m.atSource(err))
 				return
 			}
-			for _, d := range m.Sound(p) {
+			for _, d := range m.sound(p) {
 				if d.TTL == 0 {
 					d.TTL = m.opts.TTL
 				}
@@ -62,7 +62,7 @@ func (m *Migration) additions(ctx context.Context) iter.Seq2[engine.Change, erro
 
 // accepts returns why a destination of the json backend cannot take a
 // document. One that comes from a store of this package is JSON.
-func (m *Migration) accepts(it engine.Item) error {
+func (m *migration) accepts(it engine.Item) error {
 	if m.src.Engine != nil && int64(len(it.Value)) <= m.dst.MaxValue {
 		return nil
 	}

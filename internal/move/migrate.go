@@ -70,7 +70,7 @@ const listedIDs = 1000
 // before an error.
 func Migrate(ctx context.Context, dst, src *Side, opts MigrateOptions) (MigrateReport, error) {
 	began := time.Now()
-	m := &Migration{dst: dst, src: src, opts: opts, theirs: NewReader(dst), look: true}
+	m := &migration{dst: dst, src: src, opts: opts, theirs: NewReader(dst), look: true}
 	m.Report.Namespace = cmp.Or(src.Namespace, dst.Namespace)
 	m.Report.DryRun = opts.DryRun
 	err := m.run(ctx)
@@ -79,7 +79,7 @@ func Migrate(ctx context.Context, dst, src *Side, opts MigrateOptions) (MigrateR
 }
 
 // A migration is one call of migrate.
-type Migration struct {
+type migration struct {
 	dst, src *Side
 	opts     MigrateOptions
 	Report   MigrateReport
@@ -89,7 +89,7 @@ type Migration struct {
 	spelling digest.Spelling
 }
 
-func (m *Migration) run(ctx context.Context) error {
+func (m *migration) run(ctx context.Context) error {
 	if err := m.check(); err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (m *Migration) run(ctx context.Context) error {
 }
 
 // transfer makes the changes to dst, in one step where it can.
-func (m *Migration) transfer(ctx context.Context) error {
+func (m *migration) transfer(ctx context.Context) error {
 	switch e, ok := m.dst.Engine.(fileEngine); {
 	case !m.opts.Mirror && ok:
 		return m.copyToFile(ctx, e)
@@ -126,10 +126,10 @@ func (m *Migration) transfer(ctx context.Context) error {
 	return m.mirror(ctx)
 }
 
-func (m *Migration) atSource(err error) error      { return m.src.named("the source", err) }
-func (m *Migration) atDestination(err error) error { return m.dst.named("the destination", err) }
+func (m *migration) atSource(err error) error      { return m.src.named("the source", err) }
+func (m *migration) atDestination(err error) error { return m.dst.named("the destination", err) }
 
-func (m *Migration) check() error {
+func (m *migration) check() error {
 	switch {
 	case m.dst.Engine != nil && m.dst.Engine == m.src.Engine:
 		return fault.Invalidf("the source and the destination are the same namespace")
@@ -148,12 +148,12 @@ func (m *Migration) check() error {
 }
 
 // copy stores what src has, page by page; the next is read meanwhile.
-func (m *Migration) copy(ctx context.Context) error {
-	for p, err := range ReadAhead(ctx, m.src, m.src.Pages(ctx)) {
+func (m *migration) copy(ctx context.Context) error {
+	for p, err := range readAhead(ctx, m.src, m.src.Pages(ctx)) {
 		if err != nil {
 			return m.atSource(err)
 		}
-		if err := m.put(ctx, m.Sound(p)); err != nil {
+		if err := m.put(ctx, m.sound(p)); err != nil {
 			return m.atDestination(err)
 		}
 		m.advance(p)
@@ -162,7 +162,7 @@ func (m *Migration) copy(ctx context.Context) error {
 }
 
 // Sound returns the documents of a page that can be stored, as they are to be.
-func (m *Migration) Sound(p PageOf) []Moved {
+func (m *migration) sound(p PageOf) []Moved {
 	docs := make([]Moved, 0, len(p.Docs))
 	passed := time.Since(p.At)
 	for _, d := range p.Docs {
@@ -193,7 +193,7 @@ func noted(ids []string, id string) []string {
 var errConflict = errors.New("a document with the same id and another value is there; it was left alone, and the copying stopped")
 
 // put stores documents in dst by the rules of conflicts.
-func (m *Migration) put(ctx context.Context, docs []Moved) error {
+func (m *migration) put(ctx context.Context, docs []Moved) error {
 	fresh := docs
 	if m.look || m.opts.DryRun {
 		var err error
@@ -219,7 +219,7 @@ func (m *Migration) put(ctx context.Context, docs []Moved) error {
 // settle compares documents with those that dst has, n of which have just
 // been stored, does what is to be done about conflicts, and returns those
 // that dst lacks.
-func (m *Migration) settle(ctx context.Context, docs []Moved, n int) (fresh []Moved, err error) {
+func (m *migration) settle(ctx context.Context, docs []Moved, n int) (fresh []Moved, err error) {
 	theirs, at, err := m.theirs.alike(ctx, docs)
 	if err != nil {
 		return nil, err
@@ -263,13 +263,13 @@ const (
 	verdictFail
 )
 
-func (m *Migration) verdict(d, theirs Moved) verdict {
+func (m *migration) verdict(d, theirs Moved) verdict {
 	overwrite := m.opts.Conflict == ConflictOverwrite
 	switch {
 	case errors.Is(theirs.Err, fault.ErrNotFound):
 		return verdictFresh
 	case theirs.Err == nil && m.spelling.Same(d.Value, theirs.Value):
-		if SameTTL(d.TTL, theirs.TTL, m.opts.TTL) || m.dst.Expirer == nil {
+		if sameTTL(d.TTL, theirs.TTL, m.opts.TTL) || m.dst.Expirer == nil {
 			return verdictSame
 		}
 		if overwrite {
@@ -288,7 +288,7 @@ func (m *Migration) verdict(d, theirs Moved) verdict {
 // fill stores documents, with the time to live that they are to have. To
 // insert again after a lost reply is safe here: what is there already is
 // compared.
-func (m *Migration) fill(ctx context.Context, docs []Moved, replace bool) (int, error) {
+func (m *migration) fill(ctx context.Context, docs []Moved, replace bool) (int, error) {
 	items := make([]engine.Item, len(docs))
 	bytes := int64(0)
 	for i, d := range docs {
@@ -306,7 +306,7 @@ func (m *Migration) fill(ctx context.Context, docs []Moved, replace bool) (int, 
 }
 
 // advance reports progress.
-func (m *Migration) advance(p PageOf) {
+func (m *migration) advance(p PageOf) {
 	m.progress.Documents += len(p.Docs)
 	for _, d := range p.Docs {
 		m.progress.Bytes += int64(len(d.Value))

@@ -14,14 +14,14 @@ import (
 )
 
 // mirror overwrites, and then removes what src has not.
-func (m *Migration) mirror(ctx context.Context) error {
+func (m *migration) mirror(ctx context.Context) error {
 	if err := m.copy(ctx); err != nil {
 		return err
 	}
 	if err := m.refuseEmpty(ctx, m.progress.Documents == 0); err != nil {
 		return err
 	}
-	for p, err := range ReadAhead(ctx, m.dst, m.dst.beyond(ctx, m.src)) {
+	for p, err := range readAhead(ctx, m.dst, m.dst.beyond(ctx, m.src)) {
 		if err != nil {
 			return m.dst.named("the stores", err)
 		}
@@ -38,7 +38,7 @@ func (m *Migration) mirror(ctx context.Context) error {
 	return nil
 }
 
-func (m *Migration) remove(ctx context.Context, ids []string) error {
+func (m *migration) remove(ctx context.Context, ids []string) error {
 	if m.opts.DryRun || len(ids) == 0 {
 		m.Report.Removed += len(ids)
 		return nil
@@ -54,7 +54,7 @@ func (m *Migration) remove(ctx context.Context, ids []string) error {
 
 // refuseEmpty keeps a misspelt namespace, or a server that has lost its data,
 // from emptying the files.
-func (m *Migration) refuseEmpty(ctx context.Context, empty bool) error {
+func (m *migration) refuseEmpty(ctx context.Context, empty bool) error {
 	if !empty {
 		return nil
 	}
@@ -69,7 +69,7 @@ func (m *Migration) refuseEmpty(ctx context.Context, empty bool) error {
 
 // replace makes dst, whose engine is e, the mirror of src in one step. Memory
 // holds the ids of both.
-func (m *Migration) replace(ctx context.Context, e fileEngine) error {
+func (m *migration) replace(ctx context.Context, e fileEngine) error {
 	ids := make(map[string]struct{})
 	for id, err := range m.src.Store.Keys(ctx) {
 		if err != nil {
@@ -100,7 +100,7 @@ func (m *Migration) replace(ctx context.Context, e fileEngine) error {
 
 // changes yields what makes dst the mirror of src, which has these ids.
 // Documents that dst has keep their place, and new ones follow sorted by id.
-func (m *Migration) changes(ctx context.Context, ids map[string]struct{}) iter.Seq2[engine.Change, error] {
+func (m *migration) changes(ctx context.Context, ids map[string]struct{}) iter.Seq2[engine.Change, error] {
 	return func(yield func(engine.Change, error) bool) {
 		if both, ok := m.removals(ctx, ids, yield); ok {
 			m.updates(ctx, both, slices.Sorted(maps.Keys(ids)), yield)
@@ -110,7 +110,7 @@ func (m *Migration) changes(ctx context.Context, ids map[string]struct{}) iter.S
 
 // removals yields those of dst that are not in ids, takes the others out of
 // ids, and returns them in the order of dst.
-func (m *Migration) removals(ctx context.Context, ids map[string]struct{}, yield func(engine.Change, error) bool) (both []string, ok bool) {
+func (m *migration) removals(ctx context.Context, ids map[string]struct{}, yield func(engine.Change, error) bool) (both []string, ok bool) {
 	for id, err := range m.dst.Store.Keys(ctx) {
 		if err != nil {
 			yield(engine.Change{}, m.atDestination(err))
@@ -134,7 +134,7 @@ func (m *Migration) removals(ctx context.Context, ids map[string]struct{}, yield
 
 // updates yields those of src that dst has otherwise, of those in both, and
 // those that it lacks.
-func (m *Migration) updates(ctx context.Context, both, fresh []string, yield func(engine.Change, error) bool) {
+func (m *migration) updates(ctx context.Context, both, fresh []string, yield func(engine.Change, error) bool) {
 	lists := func(yield func([]string, error) bool) {
 		for _, list := range [][]string{both, fresh} {
 			for page := range slices.Chunk(list, BulkPage) {
@@ -144,7 +144,7 @@ func (m *Migration) updates(ctx context.Context, both, fresh []string, yield fun
 			}
 		}
 	}
-	for p, err := range ReadAhead(ctx, m.src, lists) {
+	for p, err := range readAhead(ctx, m.src, lists) {
 		if err != nil {
 			yield(engine.Change{}, m.atSource(err))
 			return
@@ -157,8 +157,8 @@ func (m *Migration) updates(ctx context.Context, both, fresh []string, yield fun
 }
 
 // changesOf yields those of a page that dst has not, or has otherwise.
-func (m *Migration) changesOf(ctx context.Context, p PageOf, yield func(engine.Change, error) bool) bool {
-	docs := m.Sound(p)
+func (m *migration) changesOf(ctx context.Context, p PageOf, yield func(engine.Change, error) bool) bool {
+	docs := m.sound(p)
 	for _, d := range docs {
 		if err := m.accepts(d.Item); err != nil {
 			yield(engine.Change{}, m.atDestination(err))
@@ -193,7 +193,7 @@ func (m *Migration) changesOf(ctx context.Context, p PageOf, yield func(engine.C
 
 // verify compares dst with src, and finds no differences but those that the
 // report has counted.
-func (m *Migration) verify(ctx context.Context) error {
+func (m *migration) verify(ctx context.Context) error {
 	c := comparison{a: m.src, b: m.dst, ttl: m.opts.TTL}
 	progress := MigrateProgress{Verifying: true, Total: m.progress.Documents}
 	c.seen = func(docs int) {
@@ -206,12 +206,12 @@ func (m *Migration) verify(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("comparing: %w", err)
 	}
-	m.Report.Source, m.Report.Destination = ContentsOf(&c.sumA), ContentsOf(&c.sumB)
+	m.Report.Source, m.Report.Destination = contentsOf(&c.sumA), contentsOf(&c.sumB)
 	return m.judge(&c)
 }
 
 // judge says what the comparison found beyond what the report has counted.
-func (m *Migration) judge(c *comparison) error {
+func (m *migration) judge(c *comparison) error {
 	var wrong []string
 	for _, w := range []struct {
 		n, counted int

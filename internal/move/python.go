@@ -108,7 +108,7 @@ func (p *pythonImport) array(ctx context.Context, in *json.Decoder) error {
 		if string(value) == "null" {
 			continue
 		}
-		id, ok := PythonID(p.loader.report.Namespace, value)
+		id, ok := pythonID(p.loader.report.Namespace, value)
 		if !ok {
 			p.report.Unidentified = append(p.report.Unidentified, place)
 			continue
@@ -123,10 +123,10 @@ func (p *pythonImport) array(ctx context.Context, in *json.Decoder) error {
 	return nil
 }
 
-// PythonID computes the id of a document as nano-graphrag does. A chunk that
+// pythonID computes the id of a document as nano-graphrag does. A chunk that
 // does not name its document by doc_id is from an older version, whose chunk
 // ids came from the content alone.
-func PythonID(namespace string, value json.RawMessage) (string, bool) {
+func pythonID(namespace string, value json.RawMessage) (string, bool) {
 	var v struct {
 		Content *string `json:"content"`
 		DocID   *string `json:"doc_id"`
@@ -137,11 +137,11 @@ func PythonID(namespace string, value json.RawMessage) (string, bool) {
 	}
 	switch {
 	case namespace == "full_docs" && v.Content != nil:
-		return "doc-" + Md5Hex(*v.Content), true
+		return "doc-" + md5Hex(*v.Content), true
 	case namespace == "text_chunks" && v.Content != nil && v.DocID != nil:
-		return "chunk-" + Md5Hex(*v.DocID+"::"+*v.Content), true
+		return "chunk-" + md5Hex(*v.DocID+"::"+*v.Content), true
 	case namespace == "text_chunks" && v.Content != nil:
-		return "chunk-" + Md5Hex(*v.Content), true
+		return "chunk-" + md5Hex(*v.Content), true
 	case namespace == "community_reports":
 		var number uint64
 		_, err := fmt.Sscanf(v.Title, "Cluster %d", &number)
@@ -151,7 +151,7 @@ func PythonID(namespace string, value json.RawMessage) (string, bool) {
 	return "", false
 }
 
-func Md5Hex(s string) string {
+func md5Hex(s string) string {
 	sum := md5.Sum([]byte(s))
 	return hex.EncodeToString(sum[:])
 }

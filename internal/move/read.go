@@ -20,7 +20,7 @@ const (
 	BulkBytes = 8 << 20
 )
 
-// A moved is a document on its way from one store to another, or the reason
+// A Moved is a document on its way from one store to another, or the reason
 // why there is none: an error that matches ErrNotFound, for one that went away
 // since its id was listed, or ErrCorrupt.
 type Moved struct {
@@ -192,9 +192,9 @@ func (r *Reader) adapt(docs []Moved) {
 	r.next = min(max(fit, 1), max(2*r.next, 1), BulkPage)
 }
 
-// ReadAhead reads the documents of ids page by page, ahead of who uses them,
+// readAhead reads the documents of ids page by page, ahead of who uses them,
 // and lists ids ahead of reading.
-func ReadAhead(ctx context.Context, s *Side, ids iter.Seq2[[]string, error]) iter.Seq2[PageOf, error] {
+func readAhead(ctx context.Context, s *Side, ids iter.Seq2[[]string, error]) iter.Seq2[PageOf, error] {
 	return ahead(ctx, func(ctx context.Context) iter.Seq2[PageOf, error] {
 		return func(yield func(PageOf, error) bool) {
 			r := NewReader(s)

@@ -34,14 +34,14 @@ type contents struct {
 	Digest    string
 }
 
-func ContentsOf(d *digest.Set) contents { return contents{Documents: d.Count(), Digest: d.String()} }
+func contentsOf(d *digest.Set) contents { return contents{Documents: d.Count(), Digest: d.String()} }
 
 // Verify compares two stores. It sums up what it saw of both, and notes each
 // difference, before an error, too.
 func Verify(ctx context.Context, a, b *Side, note func(Difference)) (inA, inB contents, err error) {
 	c := comparison{a: a, b: b, note: note}
 	err = c.run(ctx)
-	return ContentsOf(&c.sumA), ContentsOf(&c.sumB), err
+	return contentsOf(&c.sumA), contentsOf(&c.sumB), err
 }
 
 // A comparison of two stores.
@@ -62,7 +62,7 @@ func (c *comparison) run(ctx context.Context) error {
 	c.found = make(map[differenceKind]int)
 	c.timeless = c.a.Expirer == nil || c.b.Expirer == nil
 	other := NewReader(c.b)
-	for p, err := range ReadAhead(ctx, c.a, c.a.Pages(ctx)) {
+	for p, err := range readAhead(ctx, c.a, c.a.Pages(ctx)) {
 		if err != nil {
 			return c.a.named("the first store", err)
 		}
@@ -77,7 +77,7 @@ func (c *comparison) run(ctx context.Context) error {
 			c.seen(len(p.Docs))
 		}
 	}
-	for p, err := range ReadAhead(ctx, c.b, c.b.beyond(ctx, c.a)) {
+	for p, err := range readAhead(ctx, c.b, c.b.beyond(ctx, c.a)) {
 		if err != nil {
 			return c.b.named("the stores", err)
 		}
@@ -133,7 +133,7 @@ func (c *comparison) compare(a, b Moved) {
 		return
 	}
 	c.sumB.Add(sum)
-	if !c.timeless && !SameTTL(a.TTL, b.TTL, c.ttl) {
+	if !c.timeless && !sameTTL(a.TTL, b.TTL, c.ttl) {
 		c.differ(a.ID, OtherTTL)
 	}
 }
@@ -170,9 +170,9 @@ const ttlSlack = time.Second
 // that, in a store that has it and in a copy made years ago.
 const manyYears = 200 * 365 * 24 * time.Hour
 
-// SameTTL compares times to live; what lives for ever in a may have the time
+// sameTTL compares times to live; what lives for ever in a may have the time
 // given in b, or what is left of it.
-func SameTTL(a, b, given time.Duration) bool {
+func sameTTL(a, b, given time.Duration) bool {
 	if a == 0 && given > 0 {
 		return b > 0 && b-given <= ttlSlack
 	}

@@ -126,16 +126,6 @@ func (g *Flights) leave(f *flight) {
 	f.callers--
 }
 
-// CallersOf is how many wait for an id.
-func (g *Flights) CallersOf(id string) int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if f := g.inAir[id]; f != nil {
-		return f.callers
-	}
-	return 0
-}
-
 // land ends a flight. Who asks for its id from now on starts another.
 func (g *Flights) land(f *flight, r Result) {
 	g.mu.Lock()
@@ -293,9 +283,9 @@ func (g *Flights) Answers(ctx context.Context, ids []string, p Plan, most time.D
 	if len(ids) == 0 {
 		return nil
 	}
-	g.misses.Add(int64(len(ids)))
 	results := make([]*Result, len(ids))
 	tickets, err := g.board(ctx, ids, p)
+	g.misses.Add(int64(len(ids))) // Who is counted is aboard.
 	if err != nil {
 		for i := range results {
 			results[i] = &Result{Err: err, Ours: true}

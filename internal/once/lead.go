@@ -64,7 +64,7 @@ func (g *Flights) compute(ctx context.Context, list []*flight, p Plan, shared bo
 
 func (g *Flights) crashed(list []*flight, c *crash) {
 	for _, f := range list {
-		g.land(f, Result{Err: ErrCrashed, Ours: true, crash: c})
+		g.land(f, Result{Err: errCrashed, Ours: true, crash: c})
 	}
 }
 

@@ -59,9 +59,8 @@ func (c *crash) Unwrap() error {
 	return err
 }
 
-// ErrCrashed is for those who waited for a function of another caller, which
-// panicked.
-var ErrCrashed = errors.New("the function that computes the value panicked")
+// errCrashed is for the others who waited for it.
+var errCrashed = errors.New("the function that computes the value panicked")
 
 // outcomeOf makes a result of what fn gave and what became of it.
 func outcomeOf(a Computed, s lease.Settled, p Plan) Result {

@@ -10,7 +10,7 @@ import (
 
 const (
 	dueMost  = 10_000      // ids of which flights remember when to look
-	DueLeast = time.Second // between two looks at one document's time to live
+	dueLeast = time.Second // between two looks at one document's time to live
 )
 
 // Hit counts a document that was there.
@@ -28,14 +28,14 @@ func (g *Flights) IsDue(id string) bool {
 	if len(g.due) >= dueMost {
 		clear(g.due)
 	}
-	g.due[id] = now.Add(DueLeast)
+	g.due[id] = now.Add(dueLeast)
 	return true
 }
 
 func (g *Flights) putOff(id string, d time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.due[id] = time.Now().Add(max(d, DueLeast))
+	g.due[id] = time.Now().Add(max(d, dueLeast))
 }
 
 // Refresh computes a document anew, in the background, if less than a

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// RepeatAfter is how long a warning is not repeated.
-const RepeatAfter = 10 * time.Second
+// repeatAfter is how long a warning is not repeated.
+const repeatAfter = 10 * time.Second
 
-// A RepeatHandler lets the same message about the same namespace through once
+// A repeatHandler lets the same message about the same namespace through once
 // in a while, so that an outage does not fill the disk with what everybody
 // knows. The next that is let through says as "repeated" how many were not.
 // What is of level Info is news each time, and passes. The clock is that of
 // the records.
-type RepeatHandler struct {
+type repeatHandler struct {
 	slog.Handler
 	namespace string
 	*repeats
@@ -25,7 +25,7 @@ type RepeatHandler struct {
 // repeats are what the loggers of a factory have said.
 type repeats struct {
 	mu   sync.Mutex
-	Said map[messageKey]*lastSaid
+	said map[messageKey]*lastSaid
 }
 
 type messageKey struct{ namespace, message string }
@@ -37,20 +37,19 @@ type lastSaid struct {
 
 // WithoutRepeats returns a logger that does not repeat itself.
 func WithoutRepeats(l *slog.Logger) *slog.Logger {
-	return slog.New(&RepeatHandler{l.Handler(), "", &repeats{Said: make(map[messageKey]*lastSaid)}})
+	return slog.New(&repeatHandler{l.Handler(), "", &repeats{said: make(map[messageKey]*lastSaid)}})
 }
 
 // WithRepeats returns the logger that WithoutRepeats was given: for what tells
 // of a state, of which the last line has to be the last word.
 func WithRepeats(l *slog.Logger) *slog.Logger {
-	if h, ok := l.Handler().(*RepeatHandler); ok {
+	if h, ok := l.Handler().(*repeatHandler); ok {
 		return slog.New(h.Handler)
 	}
 	return l
 }
 
-// Handle passes a record on, unless it was said lately.
-func (h *RepeatHandler) Handle(ctx context.Context, r slog.Record) error {
+func (h *repeatHandler) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level == slog.LevelInfo {
 		return h.Handler.Handle(ctx, r)
 	}
@@ -69,15 +68,15 @@ func (h *RepeatHandler) Handle(ctx context.Context, r slog.Record) error {
 func (r *repeats) say(key messageKey, now time.Time) (repeated int, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	last := r.Said[key]
-	if last != nil && now.Sub(last.at) < RepeatAfter {
+	last := r.said[key]
+	if last != nil && now.Sub(last.at) < repeatAfter {
 		last.repeated++
 		return 0, false
 	}
 	if last == nil {
 		r.forget(now)
 		last = new(lastSaid)
-		r.Said[key] = last
+		r.said[key] = last
 	}
 	repeated, *last = last.repeated, lastSaid{at: now}
 	return repeated, true
@@ -86,25 +85,23 @@ func (r *repeats) say(key messageKey, now time.Time) (repeated int, ok bool) {
 // forget drops what was said long ago and not repeated, so that messages with
 // a text of their own do not add up.
 func (r *repeats) forget(now time.Time) {
-	for key, last := range r.Said {
-		if last.repeated == 0 && now.Sub(last.at) >= RepeatAfter {
-			delete(r.Said, key)
+	for key, last := range r.said {
+		if last.repeated == 0 && now.Sub(last.at) >= repeatAfter {
+			delete(r.said, key)
 		}
 	}
 }
 
-// WithAttrs returns a handler that knows its namespace, if attrs have it.
-func (h *RepeatHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+func (h *repeatHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	namespace := h.namespace
 	for _, attr := range attrs {
 		if attr.Key == "namespace" {
 			namespace = attr.Value.String()
 		}
 	}
-	return &RepeatHandler{h.Handler.WithAttrs(attrs), namespace, h.repeats}
+	return &repeatHandler{h.Handler.WithAttrs(attrs), namespace, h.repeats}
 }
 
-// WithGroup returns a handler that shares what was said.
-func (h *RepeatHandler) WithGroup(name string) slog.Handler {
-	return &RepeatHandler{h.Handler.WithGroup(name), h.namespace, h.repeats}
+func (h *repeatHandler) WithGroup(name string) slog.Handler {
+	return &repeatHandler{h.Handler.WithGroup(name), h.namespace, h.repeats}
 }

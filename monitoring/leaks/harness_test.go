@@ -2,6 +2,7 @@ package leaks_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,8 +22,8 @@ import (
 const limit = 1 << 20
 
 // harnessOf opens each namespace by a factory of its own, since a factory has
-// one time to live for it. All that is said of its stores is told to o.
-func harnessOf(t *testing.T, o *telling, cfg kv.Config, opts ...kv.Option) kvtest.Harness {
+// one time to live for it, with a context of the harness. All that is said of its stores is told to o.
+func harnessOf(ctx context.Context, t *testing.T, o *telling, cfg kv.Config, opts ...kv.Option) kvtest.Harness {
 	cfg.MaxValueBytes = limit
 	opts = append(opts, kv.WithLogger(o.Logger()))
 	var mu sync.Mutex
@@ -41,7 +42,7 @@ func harnessOf(t *testing.T, o *telling, cfg kv.Config, opts ...kv.Option) kvtes
 			t.Cleanup(func() { _ = f.Close() })
 			factories[namespace] = f
 		}
-		s, err := f.Open(t.Context(), namespace)
+		s, err := f.Open(ctx, namespace)
 		if err != nil {
 			return nil, err
 		}

@@ -6,7 +6,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/extra/redisotel/v9"
@@ -19,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/ngraf/kv"
+	"github.com/ngraf/kv/internal/jsonstore"
 	"github.com/ngraf/kv/internal/leaktest"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/kvotel"
@@ -126,7 +129,10 @@ func TestNothingLeaksJSON(t *testing.T) {
 	o := newTelling(t)
 	kvtest.Run(t, func(t *testing.T) kvtest.Harness {
 		dir := t.TempDir()
-		h := harnessOf(t, o, kv.Config{WorkingDir: dir})
+		var ahead atomic.Int64
+		ctx := jsonstore.WithClock(t.Context(), func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
+		h := harnessOf(ctx, t, o, kv.Config{WorkingDir: dir})
+		h.Advance = func(d time.Duration) { ahead.Add(int64(d)) }
 		h.Plant = func(namespace string, raw map[string][]byte) error { return plantFile(dir, namespace, raw) }
 		return h
 	})
@@ -148,7 +154,7 @@ func TestNothingLeaksRedis(t *testing.T) {
 			require.NoError(t, redisotel.InstrumentTracing(client, redisotel.WithDBStatement(false), redisotel.WithTracerProvider(o.spans)))
 			opts = append(opts, kv.WithRedisClient(client))
 		}
-		h := harnessOf(t, o, kv.Config{Backend: "redis", Redis: kv.RedisConfig{URL: kv.RedisURL(server.URL())}}, opts...)
+		h := harnessOf(t.Context(), t, o, kv.Config{Backend: "redis", Redis: kv.RedisConfig{URL: kv.RedisURL(server.URL())}}, opts...)
 		h.Plant = func(namespace string, raw map[string][]byte) error { return plantKeys(t, server, namespace, raw) }
 		h.Away = func() error { server.Kill(); return nil }
 		h.Back = func() error { server.Restart(); return nil }
