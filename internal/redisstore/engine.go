@@ -53,6 +53,7 @@ type Engine struct {
 	Save    bool    // Flush asks for BGSAVE
 	logger  *slog.Logger
 	release func() error // gives the client back
+	pace    pace         // of reads of many documents
 	warned  sync.Once    // that a scan cannot be certain
 	plain   atomic.Bool  // the server has no MSETEX for us
 	asked   atomic.Bool  // it has one
@@ -68,6 +69,7 @@ func New(client *Client, o Options, namespace string, release func() error) *Eng
 		Save:    o.SaveOnFlush,
 		logger:  o.Logger.With("namespace", namespace),
 		release: release,
+		pace:    pace{bytes: replyBytes},
 	}
 }
 
