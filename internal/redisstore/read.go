@@ -47,13 +47,11 @@ func (e *Engine) readTogether(ctx context.Context, id string) (ReadResult, fate,
 
 // readAlone reads a document with a GET of its own.
 func (e *Engine) readAlone(ctx context.Context, id string) (json.RawMessage, error) {
-	cmd, _, err := share(ctx, e.Client, repeatable, func() *redis.StringCmd {
-		return redis.NewStringCmd(ctx, "get", e.key(id))
-	})
+	cmd, _, err := share(ctx, e.Client, repeatable, func() *valuesCmd { return newGet(ctx, e.key(id)) })
 	if err != nil {
 		return nil, err
 	}
-	return stored(cmd)
+	return cmd.stored()
 }
 
 // stored returns what a GET was answered with. The bytes are those of a
@@ -221,27 +219,26 @@ func (e *Engine) getNone(ctx context.Context, ids []string, values []json.RawMes
 // getEach reads values with a GET for each.
 func (e *Engine) getEach(ctx context.Context, again []fate, ids []string, values []json.RawMessage) answer {
 	keys := e.keysOf(ids)
-	p, err := pipeline(ctx, e.Client, again, len(ids), func(i int) *redis.StringCmd {
-		return redis.NewStringCmd(ctx, "get", &keys[i])
+	p, err := pipeline(ctx, e.Client, again, len(ids), func(i int) *valuesCmd {
+		return newValuesCmd(ctx, values[i:i+1], "get", &keys[i])
 	})
 	if err != nil {
 		return answer{fate: lost, err: err}
 	}
 	a := answer{came: len(ids)}
 	for i, r := range p {
-		value, err := json.RawMessage(nil), r.err
+		err := r.err
 		if err == nil {
-			value, err = stored(r.cmd)
+			_, err = r.cmd.stored()
 		}
 		switch {
+		case err == nil, errors.Is(err, fault.ErrNotFound):
 		case errors.Is(err, fault.ErrCorrupt):
+			values[i] = nil
 			a.corrupt = errors.Join(a.corrupt, fault.WithID(ids[i], err))
-		case errors.Is(err, fault.ErrNotFound):
-		case err != nil:
+		default:
 			a.came, a.fate, a.err = i, r.fate, err
 			return a
-		default:
-			values[i] = value
 		}
 	}
 	return a
