@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -118,6 +119,11 @@ func hostPort(text string) (string, error) {
 		return "", errors.New("an address must be of the form host:port")
 	}
 	u := url.URL{Host: text}
+	bracketed := strings.HasPrefix(text, "[")
+	_, notIP := netip.ParseAddr(u.Hostname())
+	if bracketed && notIP != nil || !bracketed && strings.Count(text, ":") > 1 {
+		return "", errors.New("an address with several colons must be IPv6 in brackets, as in [::1]:6379")
+	}
 	port := cmp.Or(u.Port(), "6379")
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
 		return "", errors.New("the port must be a number between 1 and 65535")
@@ -181,6 +187,9 @@ func (s *settledRedis) readOptions(query string) error {
 		if !known {
 			return fmt.Errorf("unknown option %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(urlOptions)), ", "))
 		}
+		if err := s.twice(name, len(values[name])); err != nil {
+			return err
+		}
 		if option.read == nil {
 			continue
 		}
@@ -197,6 +206,21 @@ func (s *settledRedis) readOptions(query string) error {
 		if overridden(given, s.RedisConfig) {
 			s.warnings = append(s.warnings, fmt.Sprintf("%s is set, but the option %s of REDIS_URL says otherwise and wins", option.variable, name))
 		}
+	}
+	return nil
+}
+
+// twice refuses what the URL says more than once: redis-py takes the first of
+// several options, and a login before the host rather than in an option, so
+// that workers in Go and in Python might use different databases.
+func (s *settledRedis) twice(name string, times int) error {
+	switch {
+	case name == "addr": // Each of which is a server.
+		return nil
+	case times > 1:
+		return fmt.Errorf("the option %s is given more than once; keep one", name)
+	case name == "username" && s.urlUser != "", name == "password" && s.urlPassword != "":
+		return fmt.Errorf("the option %s is given, and stands before the host, too; keep one", name)
 	}
 	return nil
 }
