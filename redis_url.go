@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/redis/go-redis/v9/maintnotifications"
+
 	"github.com/ngraf/kv/internal/fault"
 	"github.com/ngraf/kv/internal/redisstore"
 )
@@ -313,6 +315,7 @@ func (s *settledRedis) fillDefaults() {
 	s.SocketTimeout = cmp.Or(s.SocketTimeout, defaultTimeout)
 	s.HealthCheckInterval = cmp.Or(s.HealthCheckInterval, defaultHealth)
 	s.CircuitCooldown = cmp.Or(s.CircuitCooldown, defaultCooldown)
+	s.MaintNotifications = cmp.Or(s.MaintNotifications, MaintOff)
 	s.protocol = cmp.Or(s.protocol, 3)
 	if len(s.addrs) > 1 && s.masterName == "" {
 		s.cluster = true
@@ -337,6 +340,10 @@ func (s *settledRedis) checkTogether() error {
 		return fault.Invalidf("REDIS_URL: a Cluster has only database 0")
 	case s.masterName == "" && (s.sentinelUser != "" || s.sentinelPass != ""):
 		return fault.Invalidf("REDIS_URL: sentinel_username and sentinel_password need master_name=")
+	case s.MaintNotifications != MaintOff && s.protocol != 3:
+		return fault.Invalidf("REDIS_MAINT_NOTIFICATIONS need RESP3, but REDIS_URL says protocol=2")
+	case s.MaintNotifications != MaintOff && s.masterName != "":
+		return fault.Invalidf("REDIS_MAINT_NOTIFICATIONS: go-redis knows none behind Sentinels; set it to off")
 	case s.Username != "" && s.Password == "" && s.PasswordFile == "":
 		return fault.Invalidf("REDIS_USERNAME or the user in REDIS_URL needs a password: set REDIS_PASSWORD or REDIS_PASSWORD_FILE")
 	}
@@ -367,6 +374,13 @@ func (s settledRedis) cacheProblem() error {
 	return fault.Invalidf("REDIS_CLIENT_CACHE: go-redis has no client-side cache here: %s", why)
 }
 
+// maintModes are go-redis's words.
+var maintModes = map[MaintNotifications]maintnotifications.Mode{
+	MaintOff:  maintnotifications.ModeDisabled,
+	MaintAuto: maintnotifications.ModeAuto,
+	MaintOn:   maintnotifications.ModeEnabled,
+}
+
 // options are what a client is made from. This is the only place where a
 // setting becomes one.
 func (s settledRedis) options() redisstore.Options {
@@ -395,6 +409,7 @@ func (s settledRedis) options() redisstore.Options {
 		CircuitFailures:     s.CircuitFailures,
 		CircuitCooldown:     s.CircuitCooldown,
 		ClientCache:         s.ClientCache,
+		Maint:               maintModes[s.MaintNotifications],
 		WaitReplicas:        int(s.WaitReplicas),
 		KeyPrefix:           s.KeyPrefix,
 		SaveOnFlush:         s.SaveOnFlush,
