@@ -15,8 +15,8 @@ const mask = "***"
 // is for pointers, and %w, which is for errors, fmt says so and prints the
 // content, without asking the type. go vet finds %w. It also holds within
 // slices, maps and exported fields. fmt does not ask fields that are not
-// exported, nor, under other verbs than %v and %d, what is behind pointers to
-// structs within a slice or map.
+// exported, nor, under verbs that pointers do not have such as %s, what is
+// behind pointers to structs within a slice or map.
 type Secret string
 
 // String returns *** or, for the empty secret, nothing.

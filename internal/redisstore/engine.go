@@ -148,7 +148,12 @@ func (e *Engine) Present(ctx context.Context, ids []string) ([]bool, error) {
 func (e *Engine) Upsert(ctx context.Context, items engine.Items) error {
 	defer e.forgetItems(items)
 	b := &batch{items: items}
+	var large sync.Mutex // Side by side, none might come through in time.
 	engine.EachPart(items.Parts(perChunk), items.Len(), inFlight, func(_ int, part []engine.Item) {
+		if part[0].Size() > perChunk.Bytes {
+			large.Lock()
+			defer large.Unlock()
+		}
 		if err := b.failed(); err != nil {
 			b.note(part, refused, err)
 			return

@@ -256,3 +256,27 @@ func TestSlowLinkSmallBesideLarge(t *testing.T) {
 		})
 	}
 }
+
+// What is written over a slow link goes in parts that are bounded in bytes, and
+// large values one after the other.
+func TestSlowLinkLargeUpsert(t *testing.T) {
+	for name, tc := range map[string]struct {
+		n, size int
+		timeout time.Duration
+	}{
+		"parts of a MiB": {60, 300 << 10, 500 * time.Millisecond},
+		"large values":   {6, 4 << 20, 600 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := redistest.Start(t)
+			link := startSlowLink(t, server.Addr, 12<<20)
+			far := slowStore(t, Options{Addrs: []string{link.addr}, SocketTimeout: tc.timeout})
+			ids, docs := sizedDocs("id", tc.n, tc.size)
+			require.NoError(t, far.Upsert(t.Context(), docs))
+			near := slowStore(t, Options{Addrs: []string{server.Addr}, SocketTimeout: 5 * time.Second})
+			values, err := near.GetMany(t.Context(), ids)
+			require.NoError(t, err)
+			requireDocs(t, ids, docs, values)
+		})
+	}
+}
