@@ -111,7 +111,7 @@ func slowStore(t *testing.T, o Options) *enginetest.Store {
 	o.States = o.Logger
 	client, err := Connect(o)
 	require.NoError(t, err)
-	s := enginetest.Wrap(New(client, o, "docs", client.Shut))
+	s := enginetest.Wrap(New(client, o, "docs", client.Close))
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s
 }
