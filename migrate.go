@@ -118,7 +118,7 @@ type MigrateReport struct {
 // before it. If the comparison finds differences, the error matches none of
 // the kinds of failure.
 func Migrate(ctx context.Context, dst, src Store, opts MigrateOptions) (MigrateReport, error) {
-	o := move.MigrateOptions{
+	o := move.Options{
 		Conflict:   move.ConflictRule(opts.OnConflict),
 		Mirror:     opts.Mirror,
 		DryRun:     opts.DryRun,
@@ -126,14 +126,14 @@ func Migrate(ctx context.Context, dst, src Store, opts MigrateOptions) (MigrateR
 		TTL:        opts.TTL,
 	}
 	if opts.Progress != nil {
-		o.Progress = func(p move.MigrateProgress) { opts.Progress(Progress(p)) }
+		o.Progress = func(p move.Progress) { opts.Progress(Progress(p)) }
 	}
 	r, err := move.Migrate(ctx, sideOf(dst), sideOf(src), o)
 	return migrated(r), failed("migrate", r.Namespace, err)
 }
 
 // migrated is the report of a migration as callers know it.
-func migrated(r move.MigrateReport) MigrateReport {
+func migrated(r move.Report) MigrateReport {
 	return MigrateReport{
 		Namespace:   r.Namespace,
 		DryRun:      r.DryRun,

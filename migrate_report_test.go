@@ -14,10 +14,10 @@ import (
 // by itself, arrives under its own name, and there are no others.
 func TestMigrateReportIsWhole(t *testing.T) {
 	t.Parallel()
-	kind := reflect.TypeFor[move.MigrateReport]()
+	kind := reflect.TypeFor[move.Report]()
 	require.Equal(t, kind.NumField(), reflect.TypeFor[MigrateReport]().NumField())
 	for i := range kind.NumField() {
-		var r move.MigrateReport
+		var r move.Report
 		work := reflect.ValueOf(&r).Elem()
 		distinct(t, work.Field(i), new(int))
 		face := reflect.ValueOf(migrated(r))

@@ -92,7 +92,7 @@ type Options struct {
 	CompactAt int64            // journal bytes that start a compaction; 0: the default
 }
 
-// A policy is when a write reaches the disk, in the words of the setting.
+// A Policy is when a write reaches the disk, in the words of the setting.
 type Policy string
 
 const (

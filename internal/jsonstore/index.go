@@ -51,6 +51,21 @@ type doc struct {
 // An index knows the place of every document, in the order of the document
 // file. A removed document leaves a gap, with no segment, until the index is
 // packed, so that positions hold meanwhile.
+//
+// It is read with Engine.mu held for reading and changed with it held for
+// writing. Whenever it is free:
+//
+//   - position[d.id] is where d stands in docs, for each d that is no gap, and
+//     has no other id. A gap is the zero doc.
+//   - expiring counts the docs with an expiry. While it is 0, nobody needs the
+//     clock.
+//   - A document that is replaced keeps its place; one that was removed and
+//     comes again is the last, as in a dict of Python's. A snapshot is written
+//     in this order, and a journal replayed over it leads to this order again.
+//   - Positions change in pack, which takes the cursors along, and in drop,
+//     after which the epoch of a cursor is none of the index.
+//   - The segment of a doc is the snapshot's or one of Engine.journals, which
+//     the engine holds. Who reads a value without mu holds the segment, too.
 type index struct {
 	position map[string]uint32
 	docs     []doc
@@ -148,7 +163,7 @@ func (x *index) live(to, from int) (n int) {
 	return n
 }
 
-// Sizes returns how much room each value takes; see sized.
+// Sizes returns how much room each value takes; see engine.Sized.
 func (e *Engine) Sizes(ids []string) []int64 {
 	sizes := make([]int64, len(ids))
 	e.mu.RLock()

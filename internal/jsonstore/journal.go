@@ -12,7 +12,18 @@ import (
 	"github.com/ngraf/kv/internal/wal"
 )
 
-// A journal is one file of the log.
+// A journal is one file of the log. Its name has a generation, which grows from
+// one to the next, and only the last is written to.
+//
+//   - synced <= written <= end. What lies below synced is on the disk, what
+//     lies below written is whole, and what is beyond belongs to a group that
+//     nobody has been told about.
+//   - A caller is answered when its records lie below written and, under
+//     always, below synced.
+//   - failed is never taken back: after it, no byte is added here.
+//   - A journal can be removed when a document file that has all of its records
+//     is on the disk under its name, the oldest first.
+//   - Its name is on the disk before its first record is acknowledged.
 type journal struct {
 	*segment
 	generation uint64

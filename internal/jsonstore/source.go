@@ -20,7 +20,7 @@ import (
 	"github.com/ngraf/kv/internal/wal"
 )
 
-// A source has the documents of a namespace's files, in their order. A
+// A Source has the documents of a namespace's files, in their order. A
 // place is that of a document, or of one that is not there any more.
 type Source interface {
 	Places() int

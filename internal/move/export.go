@@ -42,35 +42,36 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// An exportReport is kv.ExportReport.
-type exportReport struct {
+// An ExportReport is kv.ExportReport.
+type ExportReport struct {
 	Namespace string
 	Documents int
 	Bytes     int64
 	Refused   []string
 }
 
-// An exporter writes the lines of a stream.
-type exporter struct {
+// An Exporter writes the lines of a stream.
+type Exporter struct {
 	out       *bufio.Writer
 	sum       hash.Hash
 	Documents int
 	buf       []byte
 }
 
-func NewExporter(w io.Writer) *exporter {
+// NewExporter returns one that writes to w.
+func NewExporter(w io.Writer) *Exporter {
 	sum := sha256.New()
-	return &exporter{out: bufio.NewWriterSize(io.MultiWriter(w, sum), 256<<10), sum: sum}
+	return &Exporter{out: bufio.NewWriterSize(io.MultiWriter(w, sum), 256<<10), sum: sum}
 }
 
 // Begin writes the first line.
-func (e *exporter) Begin() error {
+func (e *Exporter) Begin() error {
 	return e.Line(`{"kv":"export","version":%d,"created":%q`, exportVersion, time.Now().UTC().Format(time.RFC3339))
 }
 
 // Namespace writes all documents of s.
-func (e *exporter) Namespace(ctx context.Context, namespace string, s *Side) (exportReport, error) {
-	r := exportReport{Namespace: namespace, Refused: []string{}}
+func (e *Exporter) Namespace(ctx context.Context, namespace string, s *Side) (ExportReport, error) {
+	r := ExportReport{Namespace: namespace, Refused: []string{}}
 	if err := e.Line(`{"namespace":%q`, namespace); err != nil {
 		return r, err
 	}
@@ -96,7 +97,7 @@ func (e *exporter) Namespace(ctx context.Context, namespace string, s *Side) (ex
 }
 
 // Document writes a document whose time to live counts from the time read.
-func (e *exporter) Document(it engine.Item, read time.Time) error {
+func (e *Exporter) Document(it engine.Item, read time.Time) error {
 	e.buf = append(e.buf[:0], `{"id":`...)
 	e.buf = jsonscan.AppendString(e.buf, it.ID)
 	if it.Expires() {
@@ -110,13 +111,13 @@ func (e *exporter) Document(it engine.Item, read time.Time) error {
 }
 
 // Line writes a line that has no document. Its format leaves the object open.
-func (e *exporter) Line(format string, args ...any) error {
+func (e *Exporter) Line(format string, args ...any) error {
 	e.buf = fmt.Appendf(e.buf[:0], format, args...)
 	return e.finish()
 }
 
 // finish writes the line that has been begun, with its checksum.
-func (e *exporter) finish() error {
+func (e *Exporter) finish() error {
 	sum := crc32.Checksum(e.buf, castagnoli)
 	e.buf = fmt.Appendf(append(e.buf, sumMark...), "%08x%s", sum, sumEnd)
 	_, err := e.out.Write(e.buf)
@@ -124,7 +125,7 @@ func (e *exporter) finish() error {
 }
 
 // End writes the last line.
-func (e *exporter) End() error {
+func (e *Exporter) End() error {
 	if err := e.out.Flush(); err != nil {
 		return err
 	}

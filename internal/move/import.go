@@ -23,6 +23,7 @@ import (
 // is kv.ImportMode.
 type ImportMode int
 
+// The modes, in the order of kv's.
 const (
 	ImportMerge ImportMode = iota
 	ImportOverwrite
@@ -44,35 +45,37 @@ type ImportReport struct {
 // with every byte escaped.
 const maxLine = engine.LimitMaxValueBytes + 6*engine.MaxIDBytes + 1<<10
 
-// An intake reads a stream and has a loader for each of its namespaces.
-type intake struct {
+// An Intake reads a stream and has a loader for each of its namespaces.
+type Intake struct {
 	lines   *exportReader
 	open    func(ctx context.Context, namespace string) (*Side, error) // nil and no error: pass over
 	mode    ImportMode
 	loaders []*loader
 }
 
-func NewIntake(r io.Reader, open func(ctx context.Context, namespace string) (*Side, error), mode ImportMode) *intake {
-	return &intake{lines: newExportReader(r), open: open, mode: mode}
+// NewIntake returns one that reads r and stores in what open opens.
+func NewIntake(r io.Reader, open func(ctx context.Context, namespace string) (*Side, error), mode ImportMode) *Intake {
+	return &Intake{lines: newExportReader(r), open: open, mode: mode}
 }
 
 // now is the loader of the namespace that is being read, or nil.
-func (in *intake) now() *loader {
+func (in *Intake) now() *loader {
 	if len(in.loaders) == 0 {
 		return nil
 	}
 	return in.loaders[len(in.loaders)-1]
 }
 
-// Namespace is the one that is being read, if there is one.
-func (in *intake) Namespace() string {
+// Namespace returns the one that is being read, if there is one.
+func (in *Intake) Namespace() string {
 	if l := in.now(); l != nil {
 		return l.report.Namespace
 	}
 	return ""
 }
 
-func (in *intake) Reports() []ImportReport {
+// Reports returns what became of each namespace so far.
+func (in *Intake) Reports() []ImportReport {
 	var reports []ImportReport
 	for _, l := range in.loaders {
 		reports = append(reports, l.report)
@@ -80,7 +83,8 @@ func (in *intake) Reports() []ImportReport {
 	return reports
 }
 
-func (in *intake) Run(ctx context.Context) error {
+// Run reads the stream to its end.
+func (in *Intake) Run(ctx context.Context) error {
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -106,7 +110,7 @@ func (in *intake) Run(ctx context.Context) error {
 }
 
 // begin goes on to another namespace.
-func (in *intake) begin(ctx context.Context, namespace string) error {
+func (in *Intake) begin(ctx context.Context, namespace string) error {
 	if l := in.now(); l != nil {
 		if err := l.finish(ctx); err != nil {
 			return err
@@ -122,7 +126,7 @@ func (in *intake) begin(ctx context.Context, namespace string) error {
 }
 
 // end comes when the stream is known to be whole.
-func (in *intake) end(ctx context.Context) error {
+func (in *Intake) end(ctx context.Context) error {
 	if l := in.now(); l != nil {
 		if err := l.finish(ctx); err != nil {
 			return err
@@ -148,7 +152,7 @@ func (in *intake) end(ctx context.Context) error {
 }
 
 // Close closes what an error has left open.
-func (in *intake) Close() error {
+func (in *Intake) Close() error {
 	if l := in.now(); l != nil {
 		return l.Close()
 	}

@@ -16,33 +16,34 @@ import (
 // id, but with another value. It is kv.OnConflict.
 type ConflictRule int
 
+// The rules, in the order of kv's.
 const (
 	ConflictSkip ConflictRule = iota
 	ConflictOverwrite
 	ConflictFail
 )
 
-// MigrateOptions are kv.MigrateOptions.
-type MigrateOptions struct {
+// Options are kv.MigrateOptions.
+type Options struct {
 	Conflict   ConflictRule
 	Mirror     bool
 	DryRun     bool
 	SkipVerify bool
 	TTL        time.Duration
-	Progress   func(MigrateProgress) // may be nil
+	Progress   func(Progress) // may be nil
 }
 
-// A MigrateProgress is kv.Progress.
-type MigrateProgress struct {
+// A Progress is kv.Progress.
+type Progress struct {
 	Verifying bool
 	Documents int
 	Bytes     int64
 	Total     int
 }
 
-// A MigrateReport is kv.MigrateReport, which documents it, without what
+// A Report is kv.MigrateReport, which documents it, without what
 // belongs to the whole call.
-type MigrateReport struct {
+type Report struct {
 	Namespace   string
 	DryRun      bool
 	Copied      int
@@ -59,8 +60,8 @@ type MigrateReport struct {
 	Bytes       int64
 	Duration    time.Duration
 	Verified    bool
-	Source      contents
-	Destination contents
+	Source      Contents
+	Destination Contents
 }
 
 // listedIDs bounds the lists of ids in a report.
@@ -68,7 +69,7 @@ const listedIDs = 1000
 
 // Migrate copies the documents of src to dst. The report says what was done
 // before an error.
-func Migrate(ctx context.Context, dst, src *Side, opts MigrateOptions) (MigrateReport, error) {
+func Migrate(ctx context.Context, dst, src *Side, opts Options) (Report, error) {
 	began := time.Now()
 	m := &migration{dst: dst, src: src, opts: opts, theirs: NewReader(dst), look: true}
 	m.Report.Namespace = cmp.Or(src.Namespace, dst.Namespace)
@@ -81,9 +82,9 @@ func Migrate(ctx context.Context, dst, src *Side, opts MigrateOptions) (MigrateR
 // A migration is one call of migrate.
 type migration struct {
 	dst, src *Side
-	opts     MigrateOptions
-	Report   MigrateReport
-	progress MigrateProgress
+	opts     Options
+	Report   Report
+	progress Progress
 	theirs   *Reader // of dst
 	look     bool    // look at what dst has before storing, for it had some of the last page
 	spelling digest.Spelling

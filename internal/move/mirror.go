@@ -195,7 +195,7 @@ func (m *migration) changesOf(ctx context.Context, p PageOf, yield func(engine.C
 // report has counted.
 func (m *migration) verify(ctx context.Context) error {
 	c := comparison{a: m.src, b: m.dst, ttl: m.opts.TTL}
-	progress := MigrateProgress{Verifying: true, Total: m.progress.Documents}
+	progress := Progress{Verifying: true, Total: m.progress.Documents}
 	c.seen = func(docs int) {
 		progress.Documents += docs
 		if m.opts.Progress != nil {

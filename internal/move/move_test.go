@@ -128,7 +128,7 @@ func TestDigestOfDocuments(t *testing.T) {
 	for i := range 50 {
 		list[fmt.Sprint(i)] = fmt.Sprintf(`{"n": %d}`, i)
 	}
-	sum := func(ids []string, change func(id, value string) (string, string)) contents {
+	sum := func(ids []string, change func(id, value string) (string, string)) Contents {
 		var d digest.Set
 		var s digest.Spelling
 		for _, id := range ids {

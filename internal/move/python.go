@@ -16,18 +16,18 @@ import (
 	"github.com/ngraf/kv/internal/jsonscan"
 )
 
-// A pythonReport is kv.PythonReport.
-type pythonReport struct {
+// A PythonReport is kv.PythonReport.
+type PythonReport struct {
 	ImportReport
 	Refused      []string
 	Unidentified []int
 }
 
 // ImportPython stores the documents of an export in dst; nil: nowhere.
-func ImportPython(ctx context.Context, r io.Reader, dst *Side, namespace string, mode ImportMode) (pythonReport, error) {
+func ImportPython(ctx context.Context, r io.Reader, dst *Side, namespace string, mode ImportMode) (PythonReport, error) {
 	p := &pythonImport{
 		loader: newLoader(dst, namespace, mode),
-		report: pythonReport{Refused: []string{}, Unidentified: []int{}},
+		report: PythonReport{Refused: []string{}, Unidentified: []int{}},
 	}
 	if dst != nil {
 		p.ttl = dst.TTL
@@ -49,7 +49,7 @@ func ImportPython(ctx context.Context, r io.Reader, dst *Side, namespace string,
 type pythonImport struct {
 	loader *loader
 	ttl    time.Duration // of what is stored
-	report pythonReport
+	report PythonReport
 }
 
 func (p *pythonImport) run(ctx context.Context, in *bufio.Reader) error {

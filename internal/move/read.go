@@ -28,7 +28,7 @@ type Moved struct {
 	Err error
 }
 
-// After is d when some time has passed.
+// After returns d as it is when some time has passed.
 func (d Moved) After(passed time.Duration) Moved {
 	if d.Err != nil || d.TTL == 0 {
 		return d
@@ -95,18 +95,19 @@ func (s *Side) fetch(ctx context.Context, ids []string) ([]Moved, error) {
 	return docs, nil
 }
 
-// A PageOf documents is what was read of a store at about one time.
+// A PageOf documents has what was read of a store at about one time.
 type PageOf struct {
 	Docs []Moved
 	At   time.Time // when reading began; times to live count from here
 }
 
-// A reader reads documents in pages of a bounded size.
+// A Reader reads documents in pages of a bounded size.
 type Reader struct {
 	Side *Side
 	next int // documents of the next page
 }
 
+// NewReader returns one that has read nothing.
 func NewReader(s *Side) *Reader { return &Reader{Side: s, next: 1} }
 
 // Read returns the documents with these ids, page by page and in order. Ids

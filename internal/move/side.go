@@ -15,12 +15,12 @@ import (
 	"github.com/ngraf/kv/internal/fault"
 )
 
-// A side is one of the two stores between which documents are moved.
+// A Side is one of the two stores between which documents are moved.
 type Side struct {
 	Store   Store
-	Expirer expirer // nil: the store knows no times to live
+	Expirer Expirer // nil: the store knows no times to live
 
-	// What only a built-in store has; engine is nil for another.
+	// What only a built-in store has; Engine is nil for another.
 	Engine   engine.Engine
 	Begin    func(ctx context.Context, write bool) error                                     // why a call cannot start
 	Fill     func(ctx context.Context, items []engine.Item, replace bool) (n int, err error) // checked and counted
@@ -32,7 +32,7 @@ type Side struct {
 	Cause     func(err error) string // the text of an error, without the call that failed
 }
 
-// An Store is what is asked of a store of any kind. See kv.Store.
+// A Store is what is asked of a store of any kind. See kv.Store.
 type Store interface {
 	Get(ctx context.Context, id string) (json.RawMessage, error)
 	GetMany(ctx context.Context, ids []string, fields ...string) ([]json.RawMessage, error)
@@ -44,8 +44,8 @@ type Store interface {
 	Close() error
 }
 
-// An expirer is what is asked of a store with times to live. See kv.Expirer.
-type expirer interface {
+// An Expirer is what is asked of a store with times to live. See kv.Expirer.
+type Expirer interface {
 	TTL(ctx context.Context, id string) (time.Duration, error)
 	UpsertTTL(ctx context.Context, items map[string]json.RawMessage, ttl time.Duration) error
 }
@@ -73,7 +73,7 @@ func (s *Side) values(ctx context.Context, ids []string) ([]json.RawMessage, err
 	return found, s.Fail("getmany", err)
 }
 
-// lives returns the times to live of ids, absent for those that are not there.
+// lives returns the times to live of ids, engine.Absent for those that are not there.
 func (s *Side) lives(ctx context.Context, ids []string) ([]time.Duration, error) {
 	if s.Engine != nil {
 		ttls, err := s.Engine.TTLs(ctx, ids)

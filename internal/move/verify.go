@@ -11,34 +11,35 @@ import (
 	"github.com/ngraf/kv/internal/fault"
 )
 
-// A differenceKind says in what a document differs. It is kv.DifferenceKind.
-type differenceKind int
+// A DifferenceKind says in what a document differs. It is kv.DifferenceKind.
+type DifferenceKind int
 
+// The kinds, in the order of kv's.
 const (
-	OnlyInA differenceKind = iota
+	OnlyInA DifferenceKind = iota
 	OnlyInB
 	OtherValue
 	OtherTTL
 	Unreadable
 )
 
-// A difference is one document that two stores do not have alike.
+// A Difference is one document that two stores do not have alike.
 type Difference struct {
 	ID   string
-	Kind differenceKind
+	Kind DifferenceKind
 }
 
-// contents are kv.Contents: the documents of a store, summed up.
-type contents struct {
+// Contents are kv.Contents: the documents of a store, summed up.
+type Contents struct {
 	Documents int
 	Digest    string
 }
 
-func contentsOf(d *digest.Set) contents { return contents{Documents: d.Count(), Digest: d.String()} }
+func contentsOf(d *digest.Set) Contents { return Contents{Documents: d.Count(), Digest: d.String()} }
 
 // Verify compares two stores. It sums up what it saw of both, and notes each
 // difference, before an error, too.
-func Verify(ctx context.Context, a, b *Side, note func(Difference)) (inA, inB contents, err error) {
+func Verify(ctx context.Context, a, b *Side, note func(Difference)) (inA, inB Contents, err error) {
 	c := comparison{a: a, b: b, note: note}
 	err = c.run(ctx)
 	return contentsOf(&c.sumA), contentsOf(&c.sumB), err
@@ -52,14 +53,14 @@ type comparison struct {
 	seen func(docs int)   // after each page of a; may be nil
 
 	sumA, sumB digest.Set
-	found      map[differenceKind]int
-	spoilt     int  // those of unreadable that are sound in a
+	found      map[DifferenceKind]int
+	spoilt     int  // those of Unreadable that are sound in a
 	timeless   bool // one side knows no times to live
 	spelling   digest.Spelling
 }
 
 func (c *comparison) run(ctx context.Context) error {
-	c.found = make(map[differenceKind]int)
+	c.found = make(map[DifferenceKind]int)
 	c.timeless = c.a.Expirer == nil || c.b.Expirer == nil
 	other := NewReader(c.b)
 	for p, err := range readAhead(ctx, c.a, c.a.Pages(ctx)) {
@@ -148,7 +149,7 @@ func (c *comparison) extra(b Moved) {
 	}
 }
 
-func (c *comparison) only(sum *digest.Set, d Moved, kind differenceKind) {
+func (c *comparison) only(sum *digest.Set, d Moved, kind DifferenceKind) {
 	if d.TTL > 0 && d.TTL <= ttlSlack {
 		return
 	}
@@ -156,7 +157,7 @@ func (c *comparison) only(sum *digest.Set, d Moved, kind differenceKind) {
 	c.differ(d.ID, kind)
 }
 
-func (c *comparison) differ(id string, kind differenceKind) {
+func (c *comparison) differ(id string, kind DifferenceKind) {
 	c.found[kind]++
 	if c.note != nil {
 		c.note(Difference{id, kind})

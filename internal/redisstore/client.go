@@ -18,6 +18,18 @@ import (
 const poolWait = 30 * time.Second
 
 // A Client is the connection pool that the stores of a factory share.
+//
+// It is copied for calls that go another way: to one node, past the circuit,
+// with a wait for replicas. So whatever all must have in common is behind a
+// pointer, and no copy is closed.
+//
+//   - go-redis sends a command once. What is sent again is decided here, by
+//     what is known of the failure (fate), and never if that is nothing and
+//     twice would do harm.
+//   - A call that outlives its caller is counted in Calls, so that Shut waits
+//     for it; none begins after Shut has.
+//   - The lane has one of the connections that the settings allow; the pool has
+//     the others.
 type Client struct {
 	redis.UniversalClient
 	Where    string // host:port, for messages
@@ -41,7 +53,7 @@ type Client struct {
 	confirm *confirmer // waits for replicas; nil: the master's word is enough
 }
 
-// calls counts the calls that run apart from their caller, so that the client
+// Calls counts the calls that run apart from their caller, so that the client
 // can wait for them, and the requests that were sent again.
 type Calls struct {
 	Repeated atomic.Int64

@@ -33,6 +33,20 @@ const (
 // A combiner lets the commands of many callers share round trips: those that
 // come while groups are on their way make the next group. A command leaves the
 // queue with its caller.
+//
+// Mu guards all that is below it, and the groups in the queue. Whenever it is
+// free:
+//
+//   - A group is in the queue as long as it has not departed and has a caller.
+//     Only the last one is joined; one that has departed belongs to its sender.
+//   - A command is in one group, and sent once or not at all: it is withdrawn
+//     under Mu while its group waits, and later asks for its caller (Single).
+//   - A turn is taken for each group on its way, and given back by endTurn,
+//     also after a panic. Fewer than GroupsInFlight of them are young whenever
+//     one is taken, and there are at most most of them.
+//   - While somebody waits in the queue there is a turn that will end, or the
+//     look at overdue groups (watching) is to come: nobody waits for nothing.
+//   - done closes once, when each command of the group has its reply or error.
 type Combiner struct {
 	execute func(ctx context.Context, cmds []Single)
 	Calls   *Calls

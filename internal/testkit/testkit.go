@@ -112,7 +112,7 @@ func TcpClients(t *testing.T, s *redistest.Server) int {
 	return strings.Count(list, " laddr="+s.Addr+" ")
 }
 
-// hook sees every command after its reply.
+// A Hook sees every command after its reply.
 type Hook func(cmd redis.Cmder)
 
 func (h Hook) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -216,7 +216,7 @@ func relay(client, server net.Conn, dropping *atomic.Bool) {
 	}
 }
 
-// slack is what a bound in time may be missed by on a loaded machine. The
+// Slack is what a bound in time may be missed by on a loaded machine. The
 // timeouts that would be waited for by mistake are longer.
 const Slack = 2 * time.Second
 
