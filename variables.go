@@ -3,8 +3,6 @@ package kv
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -174,5 +172,3 @@ func onOff(on bool) string {
 	}
 	return "off"
 }
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/ngraf/kv/internal/digest"
 	"github.com/ngraf/kv/internal/engine"
@@ -22,6 +23,8 @@ import (
 	"github.com/ngraf/kv/internal/fault"
 	"github.com/ngraf/kv/internal/jsonstore"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A time to live that has run out since it was read counts as expired, and of
 // the others what has passed is taken off, to no less than a millisecond.
