@@ -160,5 +160,5 @@ func TestDigestOfDocuments(t *testing.T) {
 		return id, value
 	}
 	require.NotEqual(t, want.Digest, sum(ids, swapped).Digest)
-	require.Equal(t, contents{Digest: fmt.Sprintf("%064d", 0)}, sum(nil, same))
+	require.Equal(t, Contents{Digest: fmt.Sprintf("%064d", 0)}, sum(nil, same))
 }
