@@ -2,64 +2,17 @@ package kv
 
 import (
 	"fmt"
-	"maps"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/ngraf/kv/internal/firstuse"
-	"github.com/ngraf/kv/internal/jsonstore"
 	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
-
-// A state covers the document file, the times to live and every journal:
-// their names, sizes, times and ends.
-func TestImportState(t *testing.T) {
-	dir, at := t.TempDir(), time.Now()
-	names := jsonstore.FileNames("docs")
-	write := func(name, text string) func() {
-		return func() {
-			path := filepath.Join(dir, name)
-			require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
-			require.NoError(t, os.Chtimes(path, at, at))
-		}
-	}
-	middle := strings.Repeat("-", 1<<20)
-	steps := map[string]func(){
-		"0 nothing":        func() {},
-		"1 another's":      write("kv_store_docs.more.json", "{}"),
-		"2 document":       write(names.Document(), "{a"+middle+"}"),
-		"3 head":           write(names.Document(), "{b"+middle+"}"),
-		"4 tail":           write(names.Document(), "{b"+middle+"]"),
-		"5 size":           write(names.Document(), "{b-"+middle+"]"),
-		"6 time":           func() { at = at.Add(time.Second); write(names.Document(), "{b-"+middle+"]")() },
-		"7 journal":        write(names.Journal(7), "x"),
-		"8 second journal": write(names.Journal(8), "x"),
-		"9 its content":    write(names.Journal(8), "y"),
-		"A ttl":            write(names.TTL(), "x"),
-		"B journals only":  func() { require.NoError(t, os.Remove(filepath.Join(dir, names.Document()))) },
-	}
-	seen := make(map[string]string)
-	for _, name := range slices.Sorted(maps.Keys(steps)) {
-		steps[name]()
-		state, err := jsonstore.StateOf(dir, "docs")
-		require.NoError(t, err)
-		if name < "2" {
-			require.Empty(t, state, name)
-			continue
-		}
-		require.NotEmpty(t, state, name)
-		require.Empty(t, seen[state], name)
-		seen[state] = name
-	}
-}
 
 // The variable is on or off, and any other word is an error that says so.
 func TestImportVariable(t *testing.T) {
