@@ -4,12 +4,11 @@ package kv
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,42 +19,16 @@ import (
 	"github.com/ngraf/kv/internal/testkit"
 )
 
-// A smallDisk has as much room as it is told, and may fail to sync.
-type smallDisk struct {
-	fsys.FS
-	free   int64
-	failed atomic.Bool
-}
+// A fullDisk has no room.
+type fullDisk struct{ fsys.FS }
 
-func (d *smallDisk) Free() (int64, error) { return d.free, nil }
-
-func (d *smallDisk) OpenFile(name string, flag int, perm os.FileMode) (fsys.File, error) {
-	f, err := d.FS.OpenFile(name, flag, perm)
-	if err != nil {
-		return nil, err
-	}
-	return &syncFile{f, d}, nil
-}
-
-type syncFile struct {
-	fsys.File
-	disk *smallDisk
-}
-
-func (f *syncFile) Sync() error {
-	if f.disk.failed.Load() {
-		return syscall.EIO
-	}
-	return f.File.Sync()
-}
+func (fullDisk) Free() (int64, error) { return 0, nil }
 
 // A jsonPatient is a namespace of files that something is done to.
 type jsonPatient struct {
-	t      *testing.T
-	dir    string
-	store  *store
-	engine *jsonstore.Engine
-	disk   *smallDisk
+	t     *testing.T
+	dir   string
+	store *store
 }
 
 func newJSONPatient(t *testing.T, cfg Config) *jsonPatient {
@@ -75,11 +48,6 @@ func (p *jsonPatient) open(cfg Config, opts ...Option) {
 	require.NoError(p.t, err)
 	p.t.Cleanup(func() { _ = s.Close() })
 	p.store = s.(*store)
-	p.engine = p.store.engine.(*jsonstore.Engine)
-	p.disk = &smallDisk{FS: p.engine.Files, free: 1 << 40}
-	if p.engine.Lock != nil { // Else the lock is asked for.
-		p.engine.Files = p.disk
-	}
 }
 
 func (p *jsonPatient) write(name, text string, mode os.FileMode) {
@@ -113,13 +81,8 @@ func TestJSONCheck(t *testing.T) {
 			p.write("kv_store_t.x.journal.7.torn", planted, 0o600)
 			p.write("kv_store_t2.json.damaged-20260101T000000.000", planted, 0o600)
 		}, nil},
-		"changed":          {Config{}, func(p *jsonPatient) { p.write("kv_store_t.json", `{}`, 0o600) }, []string{"json-changed"}},
-		"removed":          {Config{}, func(p *jsonPatient) { require.NoError(p.t, os.Remove(filepath.Join(p.dir, "kv_store_t.json"))) }, []string{"json-changed"}},
-		"full":             {Config{}, func(p *jsonPatient) { p.disk.free = 10 << 10 }, []string{"json-disk-full"}},
-		"nearly":           {Config{}, func(p *jsonPatient) { p.disk.free = 30 << 20 }, []string{"json-disk-low"}},
-		"stopped":          {Config{JSON: JSONConfig{Fsync: FsyncAlways}}, (*jsonPatient).stop, []string{"json-stopped"}},
-		"outgrown":         {Config{}, (*jsonPatient).outgrow, []string{"json-journal-outgrown"}},
-		"compaction fails": {Config{}, (*jsonPatient).failCompaction, []string{"json-journal-outgrown"}},
+		"changed": {Config{}, func(p *jsonPatient) { p.write("kv_store_t.json", `{}`, 0o600) }, []string{"json-changed"}},
+		"removed": {Config{}, func(p *jsonPatient) { require.NoError(p.t, os.Remove(filepath.Join(p.dir, "kv_store_t.json"))) }, []string{"json-changed"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -140,29 +103,6 @@ func leftOut(list []Finding, code string) (rest []Finding) {
 	return rest
 }
 
-// stop makes the fsync of a write fail.
-func (p *jsonPatient) stop() {
-	require.NoError(p.t, p.store.Upsert(p.t.Context(), testkit.One(planted, "1")))
-	p.disk.failed.Store(true)
-	require.Error(p.t, p.store.Upsert(p.t.Context(), testkit.One(planted, "2")))
-	p.disk.failed.Store(false)
-}
-
-// outgrow writes while no compaction can start.
-func (p *jsonPatient) outgrow() {
-	p.engine.CompactAt = 100
-	p.engine.CompactBusy.Store(true)
-	require.NoError(p.t, p.store.Upsert(p.t.Context(), testkit.One(planted, `"`+strings.Repeat("x", 1000)+`"`)))
-}
-
-func (p *jsonPatient) failCompaction() {
-	temp := filepath.Join(p.dir, "kv_store_t.json.tmp")
-	require.NoError(p.t, os.Mkdir(temp, 0o700))
-	p.engine.CompactAt = 1000
-	require.NoError(p.t, p.store.Upsert(p.t.Context(), testkit.One(planted, `"`+strings.Repeat("x", 1000)+`"`)))
-	require.NoError(p.t, testkit.Await(func() bool { return p.engine.CompactAfter.Load() > 0 && !p.engine.CompactBusy.Load() }))
-}
-
 // Values that are not JSON are counted, in a document file of many, by one
 // who reads while nobody has the lock.
 func TestJSONCheckForeignValues(t *testing.T) {
@@ -170,7 +110,7 @@ func TestJSONCheckForeignValues(t *testing.T) {
 	p := newJSONPatient(t, Config{})
 	require.NoError(t, p.store.Close())
 	var text strings.Builder
-	for i := range 3 * jsonstore.KeysPage {
+	for i := range 3 * 1024 {
 		value := "1"
 		if i%1000 == 999 {
 			value = "NaN"
@@ -210,19 +150,22 @@ func TestJSONCheckInUse(t *testing.T) {
 
 // A full disk is said when the namespace is opened.
 func TestJSONOpenSaysFullDisk(t *testing.T) {
-	p := newJSONPatient(t, Config{})
-	p.disk.free = 0
+	dir, err := fsys.Open(t.TempDir(), false)
+	require.NoError(t, err)
+	e, err := jsonstore.Open(t.Context(), jsonstore.Options{Namespace: "t", Files: fullDisk{dir}, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
 	book := new(testkit.LogBook)
 	f, err := NewFactory(Config{}, WithLogger(book.Logger()))
 	require.NoError(t, err)
 	for range 2 {
-		f.sayFindings(t.Context(), p.engine, "t")
+		f.sayFindings(t.Context(), e, "t")
 	}
 	require.Equal(t, 1, strings.Count(book.Text(), "level=ERROR"))
 	require.Contains(t, book.Text(), "code=json-disk-full")
-	free, err := p.disk.FS.(*fsys.Dir).Free()
+	free, err := dir.Free()
 	if runtime.GOOS == "linux" {
 		require.NoError(t, err)
 		require.Positive(t, free)
 	}
+	require.NoError(t, e.Close())
 }

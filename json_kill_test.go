@@ -17,7 +17,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ngraf/kv/internal/jsonstore"
 	"github.com/ngraf/kv/internal/testkit"
 )
 
@@ -64,19 +63,17 @@ func TestJSONKillChild(t *testing.T) {
 	require.NoError(t, err)
 	s, err := Open(t.Context(), killConfig(dir, Fsync(os.Getenv(killPolicy))), "t", WithLogger(slog.New(slog.DiscardHandler)))
 	require.NoError(t, err)
-	built, _ := As[*store](s)
-	engine, _ := built.engine.(*jsonstore.Engine)
-	engine.CompactAt = 16 << 10
 	pipe := os.NewFile(3, "pipe")
 	var wg sync.WaitGroup
 	for w := range killWriters {
-		wg.Go(func() { killWrite(built, pipe, w, round*1_000_000) })
+		wg.Go(func() { killWrite(s, pipe, w, round*1_000_000) })
 	}
 	wg.Wait()
 }
 
-// killWrite tells what it begins, and what was acknowledged.
-func killWrite(s *store, pipe *os.File, writer, seq int) {
+// killWrite tells what it begins, and what was acknowledged. Now and then it
+// has the document file written.
+func killWrite(s Store, pipe *os.File, writer, seq int) {
 	ctx := context.Background()
 	rng := rand.New(rand.NewPCG(uint64(writer), uint64(seq)))
 	for {
@@ -100,12 +97,15 @@ func killWrite(s *store, pipe *os.File, writer, seq int) {
 			return err
 		}
 		err := tell("begun")
+		if err == nil && rng.IntN(20) == 0 {
+			err = s.Flush(ctx)
+		}
 		switch {
 		case err != nil:
 		case kind == "del":
 			_, err = s.Delete(ctx, ids...)
 		case rng.IntN(50) == 0:
-			err = s.UpsertTTL(ctx, items, time.Hour)
+			err = s.(Expirer).UpsertTTL(ctx, items, time.Hour)
 		default:
 			err = s.Upsert(ctx, items)
 		}

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ngraf/kv/internal/jsonstore"
 	"github.com/ngraf/kv/internal/redistest"
 )
 
@@ -79,8 +79,24 @@ func (op registerOp) call(t *testing.T, s Store) (string, error) {
 // each takes effect at one moment between its call and its return.
 func TestLinearizableJSON(t *testing.T) {
 	s := openDir(t, t.TempDir(), "docs")
-	s.(*store).engine.(*jsonstore.Engine).CompactAt = 16 << 10
+	var flushing sync.WaitGroup
+	over := make(chan struct{})
+	flushing.Go(func() { // The files change under the clients.
+		for {
+			select {
+			case <-over:
+				return
+			default:
+				assert.NoError(t, s.Flush(t.Context()))
+			}
+		}
+	})
 	testLinearizable(t, s)
+	close(over)
+	flushing.Wait()
+	stats, err := s.(Statser).Stats(t.Context())
+	require.NoError(t, err)
+	require.Positive(t, stats.JSON.Compactions)
 }
 
 func TestLinearizableRedis(t *testing.T) {

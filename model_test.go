@@ -12,7 +12,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ngraf/kv/internal/jsonstore"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -36,9 +35,7 @@ func TestModelJSON(t *testing.T) {
 	for seed := range uint64(200 / testkit.Stride) {
 		dir := t.TempDir()
 		open := func() Store {
-			s := openDir(t, dir, "docs")
-			s.(*store).engine.(*jsonstore.Engine).CompactAt = 8 << 10
-			return s
+			return openDir(t, dir, "docs")
 		}
 		runModel(t, seed, open(), func(s Store) Store {
 			require.NoError(t, s.Close())
@@ -86,9 +83,9 @@ func runModel(t *testing.T, seed uint64, s Store, reopen func(Store) Store) {
 			clear(r.model)
 		case n < 3:
 			r.store = r.reopen(r.store)
-		case n < 6:
+		case n < 20:
 			r.no(r.store.Flush(t.Context()))
-		case n < 10:
+		case n < 24:
 			r.keys()
 		default:
 			steps[r.rng.IntN(len(steps))]()

@@ -5,25 +5,48 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 
 	"github.com/ngraf/kv/internal/fault"
 )
 
+// autoCompaction is about compactions that start by themselves, when the
+// journals have outgrown the document file. There is one at a time.
+type autoCompaction struct {
+	at      int64          // journal bytes that start one; 0: the default
+	busy    atomic.Bool    // one is under way
+	held    atomic.Bool    // none may start
+	failed  atomic.Int64   // none starts below this, because one failed; 0: none has
+	running sync.WaitGroup // for the one that is under way
+}
+
+// journalMost is what the journals grow to before a compaction starts.
+func (e *Engine) journalMost() int64 {
+	return cmp.Or(e.auto.at, max(e.snapshotBytes.Load(), 16<<20))
+}
+
 // maybeCompact starts a compaction when the journals have outgrown the
 // document file.
 func (e *Engine) maybeCompact() {
-	limit := max(cmp.Or(e.CompactAt, max(e.snapshotBytes.Load(), 16<<20)), e.CompactAfter.Load())
-	if e.journalBytes.Load() < limit || e.CompactBusy.Swap(true) {
+	a := &e.auto
+	if e.journalBytes.Load() < max(e.journalMost(), a.failed.Load()) || a.held.Load() || a.busy.Swap(true) {
 		return
 	}
-	e.background.Go(func() {
-		defer e.CompactBusy.Store(false)
-		e.CompactAfter.Store(0)
+	a.running.Go(func() {
+		defer a.busy.Store(false)
+		a.failed.Store(0)
 		if err := e.compact(context.Background(), true); err != nil && !errors.Is(err, fault.ErrClosed) {
-			e.CompactAfter.Store(2 * e.journalBytes.Load()) // What fails is not tried at every write.
+			a.failed.Store(2 * e.journalBytes.Load()) // What fails is not tried at every write.
 			e.logger.Error("kv: compaction failed, the journal is kept", "error", err)
 		}
 	})
+}
+
+// HoldCompaction keeps compactions from starting by themselves.
+func (e *Engine) HoldCompaction() (resume func()) {
+	e.auto.held.Store(true)
+	return func() { e.auto.held.Store(false) }
 }
 
 // compact writes the document file anew, if anything has been written since
@@ -104,7 +127,7 @@ func (e *Engine) rewrite(ctx context.Context, rotate bool) error {
 		return errors.Join(e.kept(err), w.discard())
 	}
 	e.adopt(w)
-	if err := e.Files.Sync(); err != nil {
+	if err := e.files.Sync(); err != nil {
 		return fault.Unavailablef("%w", err) // The journals stay, and with them everything.
 	}
 	e.owed = false

@@ -71,7 +71,7 @@ func TestJSONGroupCommit(t *testing.T) {
 	t.Parallel()
 	files := crashfs.New()
 	e, s := memStore(t, files, policyAlways)
-	e.CompactAt = 32 << 10
+	e.auto.at = 32 << 10
 	var sum tally
 	var wg sync.WaitGroup
 	for worker := range 64 {
@@ -289,7 +289,7 @@ func TestJSONFailedCompactionIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	files := crashfs.New()
 	e, s := memStore(t, files, policyNo)
-	e.CompactAt = 1 << 10
+	e.auto.at = 1 << 10
 	tries := atomic.Int64{}
 	files.SetHook(func(op crashfs.Op) error {
 		if op.Kind == "create" && op.Name == documentName+".tmp" {
@@ -301,7 +301,7 @@ func TestJSONFailedCompactionIsNotRepeated(t *testing.T) {
 	for i := range 2000 {
 		require.NoError(t, s.Upsert(t.Context(), testkit.One(idOf(i), `"some text that fills the journal"`)))
 	}
-	e.background.Wait()
+	e.auto.running.Wait()
 	require.Positive(t, tries.Load())
 	require.Less(t, len(files.Names()), 20)
 	files.SetHook(nil)

@@ -33,19 +33,12 @@ import (
 	"github.com/ngraf/kv/internal/wal"
 )
 
-// A Engine keeps a namespace in a document file and a journal.
-//
-// The document file is a JSON object as Python's json.dump writes it. Writes
-// are appended to a journal (json_commit.go), and the index says for every id
-// where its value stands in one of the two (json_index.go). A compaction
-// (json_snapshot.go) writes a new document file and starts a new journal.
-// Opening reads the document file and then the journals (json_recover.go).
-// docs/reliability.md says what survives what, and why.
+// An Engine keeps a namespace in a document file and a journal.
 type Engine struct {
 	dir      string
-	names    FileNames
-	Files    fsys.FS
-	Lock     io.Closer // nil if read-only
+	names    fileNames
+	files    fsys.FS
+	lock     io.Closer // nil if read-only
 	policy   Policy
 	logger   *slog.Logger
 	now      func() time.Time
@@ -59,18 +52,15 @@ type Engine struct {
 	state   atomic.Pointer[life]
 	commits commits // the write path
 
-	compacting   chan struct{} // holds a token while nobody compacts; who has it owns what follows
-	snapshot     snapshot
-	owed         bool          // the document file must be written anew, though no journal says so
-	ttlFile      bool          // there is a file of times to live
-	obsolete     []*journal    // those that could not be removed
-	unused       string        // one that was not begun, and could not be removed either
-	covered      uint64        // the last compaction that succeeded
-	begun        atomic.Uint64 // compactions that have begun
-	CompactAt    int64         // journal bytes that start a compaction; 0: the default
-	CompactBusy  atomic.Bool
-	CompactAfter atomic.Int64 // no compaction starts by itself below this, after one that failed
-	background   sync.WaitGroup
+	compacting chan struct{} // holds a token while nobody compacts; who has it owns what follows
+	snapshot   snapshot
+	owed       bool          // the document file must be written anew, though no journal says so
+	ttlFile    bool          // there is a file of times to live
+	obsolete   []*journal    // those that could not be removed
+	unused     string        // one that was not begun, and could not be removed either
+	covered    uint64        // the last compaction that succeeded
+	begun      atomic.Uint64 // compactions that have begun
+	auto       autoCompaction
 
 	snapshotBytes atomic.Int64
 	journalBytes  atomic.Int64
@@ -132,7 +122,7 @@ func newLocked(o Options, create bool) (*Engine, error) {
 	o.Files = dir
 	e := newEngine(o)
 	if !e.readonly {
-		if e.Lock, err = lockNamespace(dir, e.names.lock()); err != nil {
+		if e.lock, err = lockNamespace(dir, e.names.lock()); err != nil {
 			return nil, errors.Join(err, dir.Close())
 		}
 	}
@@ -142,8 +132,8 @@ func newLocked(o Options, create bool) (*Engine, error) {
 func newEngine(o Options) *Engine {
 	e := &Engine{
 		dir:        o.Dir,
-		names:      FileNames(o.Namespace),
-		Files:      o.Files,
+		names:      fileNames(o.Namespace),
+		files:      o.Files,
 		policy:     o.Policy,
 		logger:     o.Logger.With("namespace", o.Namespace),
 		now:        o.Now,
@@ -151,7 +141,7 @@ func newEngine(o Options) *Engine {
 		index:      newIndex(),
 		cursors:    make(map[*cursor]struct{}),
 		compacting: make(chan struct{}, 1),
-		CompactAt:  o.CompactAt,
+		auto:       autoCompaction{at: o.CompactAt},
 	}
 	if e.now == nil {
 		e.now = time.Now
@@ -276,8 +266,8 @@ func (e *Engine) Present(_ context.Context, ids []string) ([]bool, error) {
 	return present, nil
 }
 
-// KeysPage is how many ids are copied out of the index at a time.
-const KeysPage = 1024
+// keysPage is how many ids are copied out of the index at a time.
+const keysPage = 1024
 
 // A cursor is an iteration under way, over the positions that there were when
 // it began. It moves along when the index is packed.
@@ -299,7 +289,7 @@ func (e *Engine) Keys(context.Context) iter.Seq2[string, error] {
 			delete(e.cursors, c)
 			e.mu.Unlock()
 		}()
-		page := make([]string, 0, min(KeysPage, c.end))
+		page := make([]string, 0, min(keysPage, c.end))
 		for more := true; more; {
 			page, more = e.keysFrom(page[:0], c)
 			for _, id := range page {
@@ -319,7 +309,7 @@ func (e *Engine) keysFrom(page []string, c *cursor) ([]string, bool) {
 		return page, false
 	}
 	now := e.clock()
-	to := min(c.at+KeysPage, c.end)
+	to := min(c.at+keysPage, c.end)
 	for _, d := range e.index.docs[c.at:to] {
 		if d.segment != nil && !d.expired(now) {
 			page = append(page, d.id)
@@ -386,7 +376,7 @@ func (e *Engine) Flush(ctx context.Context) error {
 // Ping reports whether writes are accepted.
 func (e *Engine) Ping(context.Context) error {
 	if e.readonly {
-		_, err := e.Files.Stat(".")
+		_, err := e.files.Stat(".")
 		return err
 	}
 	if _, last := e.lastJournal(); last != nil && e.health() == nil {

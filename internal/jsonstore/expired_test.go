@@ -83,7 +83,7 @@ func TestJSONKeysWhilePacked(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	e, s := memStore(t, crashfs.New(), policyNo)
-	const n = 8 * KeysPage
+	const n = 8 * keysPage
 	items := make(map[string]json.RawMessage)
 	for i := range n {
 		items[idOf(i)] = raw("1")
@@ -92,7 +92,7 @@ func TestJSONKeysWhilePacked(t *testing.T) {
 	seen := make(map[string]int)
 	for id, err := range s.Keys(ctx) {
 		require.NoError(t, err)
-		if seen[id]++; len(seen) != 2*KeysPage {
+		if seen[id]++; len(seen) != 2*keysPage {
 			continue
 		}
 		for i := range n {

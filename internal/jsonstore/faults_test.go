@@ -277,9 +277,9 @@ func inPlaceFS(d fsys.FS) fsys.FS {
 func hastyFS(d fsys.FS) fsys.FS {
 	return &changedFS{FS: d, rename: func(oldname, newname string) error {
 		names, err := d.List()
-		generations := FileNames("t").journals(names)
+		generations := fileNames("t").journals(names)
 		for i := 0; newname == "kv_store_t.json" && i < len(generations)-1; i++ {
-			err = errors.Join(err, d.Remove(FileNames("t").Journal(generations[i])))
+			err = errors.Join(err, d.Remove(fileNames("t").journal(generations[i])))
 		}
 		return errors.Join(err, d.Rename(oldname, newname))
 	}}

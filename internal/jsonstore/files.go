@@ -24,31 +24,31 @@ import (
 //
 // Only the document file ends in .json, and no name of ours can be that of
 // another namespace's.
-type FileNames string
+type fileNames string
 
-func (n FileNames) Document() string { return "kv_store_" + string(n) + ".json" }
-func (n FileNames) lock() string     { return "kv_store_" + string(n) + ".lock" }
-func (n FileNames) TTL() string      { return "kv_store_" + string(n) + ".ttl" }
-func (n FileNames) temp(name string) string {
+func (n fileNames) document() string { return "kv_store_" + string(n) + ".json" }
+func (n fileNames) lock() string     { return "kv_store_" + string(n) + ".lock" }
+func (n fileNames) ttl() string      { return "kv_store_" + string(n) + ".ttl" }
+func (n fileNames) temp(name string) string {
 	return name + ".tmp"
 }
 
 // replacement is what a journal that replaces documents is called, with the
 // ending of a temporary file, until it takes effect.
-func (n FileNames) replacement() string { return "kv_store_" + string(n) + ".journal" }
-func (n FileNames) Journal(generation uint64) string {
+func (n fileNames) replacement() string { return "kv_store_" + string(n) + ".journal" }
+func (n fileNames) journal(generation uint64) string {
 	return "kv_store_" + string(n) + ".journal." + strconv.FormatUint(generation, 10)
 }
 
 // journals returns the generations among names, in order.
-func (n FileNames) journals(names []string) []uint64 {
+func (n fileNames) journals(names []string) []uint64 {
 	var generations []uint64
 	for _, name := range names {
 		number, ok := strings.CutPrefix(name, "kv_store_"+string(n)+".journal.")
 		if !ok {
 			continue
 		}
-		if g, err := strconv.ParseUint(number, 10, 64); err == nil && n.Journal(g) == name {
+		if g, err := strconv.ParseUint(number, 10, 64); err == nil && n.journal(g) == name {
 			generations = append(generations, g)
 		}
 	}

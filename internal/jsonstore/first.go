@@ -98,8 +98,8 @@ func (w *firstWriter) commit() (switched bool, err error) {
 	if err := w.announced(); err != nil {
 		return false, err
 	}
-	document := e.names.Document()
-	if err := e.Files.Rename(e.names.temp(document), document); err != nil {
+	document := e.names.document()
+	if err := e.files.Rename(e.names.temp(document), document); err != nil {
 		return false, fault.Unavailablef("%w", err)
 	}
 	segment := newSegment(w.file, document)
@@ -115,7 +115,7 @@ func (w *firstWriter) commit() (switched bool, err error) {
 	}
 	e.snapshot = snapshot{segment, w.info, w.identity()}
 	e.snapshotBytes.Store(w.at)
-	if err := e.Files.Sync(); err != nil {
+	if err := e.files.Sync(); err != nil {
 		return true, fault.Unavailablef("%w", err) // The next compaction writes it again.
 	}
 	return true, nil

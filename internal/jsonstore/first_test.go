@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
-	"math"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -25,7 +24,7 @@ import (
 func TestJSONSyncWhileWriting(t *testing.T) {
 	files := crashfs.New()
 	e, s := memStore(t, files, policyNo)
-	e.CompactAfter.Store(math.MaxInt64) // Only Flush writes the file.
+	defer e.HoldCompaction()() // Only Flush writes the file.
 	items := make(map[string]json.RawMessage)
 	for i := range syncBytes>>20 + 4 {
 		items[fmt.Sprint(i)] = json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`)

@@ -1,7 +1,6 @@
 package jsonstore
 
 import (
-	"cmp"
 	"context"
 	"io/fs"
 	"os"
@@ -22,7 +21,7 @@ func (e *Engine) Check(ctx context.Context, all *health.Report) {
 	if r.Opening {
 		return
 	}
-	if _, err := e.Files.Stat("."); err != nil {
+	if _, err := e.files.Stat("."); err != nil {
 		r.Reach(ctx, err)
 		return
 	}
@@ -34,15 +33,10 @@ func (e *Engine) Check(ctx context.Context, all *health.Report) {
 	}
 }
 
-// journalMost is what the journals grow to before a compaction starts.
-func (e *Engine) journalMost() int64 {
-	return cmp.Or(e.CompactAt, max(e.snapshotBytes.Load(), 16<<20))
-}
-
 // checkSpace compares what is free with what a compaction writes beside the
 // old document file: a new one, which has what is in the journals, too.
 func (e *Engine) checkSpace(r *health.Report) {
-	disk, ok := e.Files.(interface{ Free() (int64, error) })
+	disk, ok := e.files.(interface{ Free() (int64, error) })
 	if !ok {
 		return
 	}
@@ -68,7 +62,7 @@ func (e *Engine) checkWrites(r *health.Report) {
 		r.Add(health.JSONChanged, "Another program has changed, replaced or removed the document file while it was open")
 	}
 	switch journals := e.journalBytes.Load(); {
-	case e.CompactAfter.Load() > 0:
+	case e.auto.failed.Load() > 0:
 		r.Add(health.JSONJournal, "The last compaction failed, and the journals have %d bytes", journals)
 	case journals > 2*e.journalMost():
 		r.Add(health.JSONJournal, "The journals have %d bytes, the document file %d", journals, e.snapshotBytes.Load())
@@ -99,9 +93,9 @@ func (e *Engine) changedByOthers() bool {
 
 func (e *Engine) checkForeign(ctx context.Context, r *health.Report) {
 	foreign := 0
-	for from := 0; ctx.Err() == nil; from += KeysPage {
+	for from := 0; ctx.Err() == nil; from += keysPage {
 		e.mu.RLock()
-		docs := e.index.docs[min(from, len(e.index.docs)):min(from+KeysPage, len(e.index.docs))]
+		docs := e.index.docs[min(from, len(e.index.docs)):min(from+keysPage, len(e.index.docs))]
 		for i := range docs {
 			if docs[i].foreign {
 				foreign++
@@ -121,10 +115,10 @@ func (e *Engine) checkForeign(ctx context.Context, r *health.Report) {
 func (e *Engine) checkFiles(ctx context.Context, r *health.Report) {
 	const others = 0o077
 	hasModes := runtime.GOOS != "windows"
-	if info, err := e.Files.Stat("."); err == nil && hasModes && info.Mode()&others != 0 {
+	if info, err := e.files.Stat("."); err == nil && hasModes && info.Mode()&others != 0 {
 		r.Add(health.JSONOpenDirectory, "The directory has mode %04o, so that other users can look into it", info.Mode().Perm())
 	}
-	names, err := e.Files.List()
+	names, err := e.files.List()
 	if err != nil {
 		r.Reach(ctx, err)
 		return
@@ -134,7 +128,7 @@ func (e *Engine) checkFiles(ctx context.Context, r *health.Report) {
 	widest := fs.FileMode(0)
 	for _, name := range names {
 		match := file.FindStringSubmatch(name)
-		info, err := e.Files.Stat(name)
+		info, err := e.files.Stat(name)
 		if match == nil || err != nil { // Not ours, or gone since.
 			continue
 		}
@@ -158,7 +152,7 @@ func (e *Engine) checkFiles(ctx context.Context, r *health.Report) {
 // checkLock asks who has the lock without taking it, not even for a moment: a
 // service may be starting.
 func (e *Engine) checkLock(r *health.Report) {
-	dir, ok := e.Files.(*fsys.Dir)
+	dir, ok := e.files.(*fsys.Dir)
 	if !ok {
 		return
 	}

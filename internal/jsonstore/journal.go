@@ -73,11 +73,11 @@ func (j *journal) resumeAt(end int64) {
 // createJournal makes a journal that survives a crash before anything is
 // acknowledged in it.
 func (e *Engine) createJournal(generation uint64, h journalHeader) (*journal, error) {
-	name, flag := e.names.Journal(generation), os.O_EXCL
+	name, flag := e.names.journal(generation), os.O_EXCL
 	if e.unused == name { // The one that failed before could not be removed, either.
 		flag = os.O_TRUNC
 	}
-	f, err := e.Files.OpenFile(name, os.O_RDWR|os.O_CREATE|flag, 0o600)
+	f, err := e.files.OpenFile(name, os.O_RDWR|os.O_CREATE|flag, 0o600)
 	if err != nil {
 		return nil, fault.Unavailablef("%w", err)
 	}
@@ -88,7 +88,7 @@ func (e *Engine) createJournal(generation uint64, h journalHeader) (*journal, er
 		err = f.Sync()
 	}
 	if err == nil {
-		err = e.Files.Sync()
+		err = e.files.Sync()
 	}
 	j := &journal{segment: newSegment(f, name), generation: generation, salt: h.salt}
 	if err == nil {
@@ -105,7 +105,7 @@ func (e *Engine) createJournal(generation uint64, h journalHeader) (*journal, er
 // removeUnused removes a journal that nobody has written to. If that fails,
 // the next one takes its place.
 func (e *Engine) removeUnused(name string) error {
-	err := ignoreMissing(e.Files.Remove(name))
+	err := ignoreMissing(e.files.Remove(name))
 	if err != nil {
 		e.unused = name
 	}
@@ -169,19 +169,19 @@ func (e *Engine) removeJournals(last uint64) error {
 	for _, j := range gone { // Not before: a file that is open keeps its inode.
 		_ = j.release()
 	}
-	return fault.Unavailable(e.Files.Sync())
+	return fault.Unavailable(e.files.Sync())
 }
 
 // removeJournal removes a journal, unless another program has put a file in
 // its place, which stays.
 func (e *Engine) removeJournal(j *journal) (stays bool, err error) {
-	info, err := e.Files.Stat(j.name)
+	info, err := e.files.Stat(j.name)
 	if err == nil && !fsys.SameFile(info, j.info) {
 		e.logger.Warn("kv: a file that another program has put in the place of a journal was left as it is", "file", e.path(j.name))
 		return true, nil
 	}
 	if err == nil {
-		err = e.Files.Remove(j.name)
+		err = e.files.Remove(j.name)
 	}
 	return false, ignoreMissing(err)
 }

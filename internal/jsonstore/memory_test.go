@@ -55,7 +55,7 @@ func BenchmarkJSONMemory(b *testing.B) {
 					}
 					require.NoError(b, s.UpsertTTL(b.Context(), items, ttl))
 				}
-				e.background.Wait()
+				e.auto.running.Wait()
 				during = 0
 				require.NoError(b, s.Upsert(b.Context(), map[string]json.RawMessage{"more": json.RawMessage("1")}))
 				idle := heap()

@@ -43,5 +43,5 @@ func namespaceOfFile(name string) (string, bool) {
 	if at < 0 || engine.CheckNamespace(rest[:at]) != nil {
 		return "", false
 	}
-	return rest[:at], len(FileNames(rest[:at]).journals([]string{name})) == 1
+	return rest[:at], len(fileNames(rest[:at]).journals([]string{name})) == 1
 }

@@ -41,13 +41,13 @@ func (e *Engine) reset() {
 }
 
 func (e *Engine) load(ctx context.Context) error {
-	names, err := e.Files.List()
+	names, err := e.files.List()
 	if err != nil {
 		return fmt.Errorf("STORAGE_WORKING_DIR: %w", err)
 	}
 	if !e.readonly {
-		for _, name := range []string{e.names.Document(), e.names.TTL(), e.names.replacement()} {
-			if err := ignoreMissing(e.Files.Remove(e.names.temp(name))); err != nil {
+		for _, name := range []string{e.names.document(), e.names.ttl(), e.names.replacement()} {
+			if err := ignoreMissing(e.files.Remove(e.names.temp(name))); err != nil {
 				return err
 			}
 		}
@@ -69,8 +69,8 @@ func (e *Engine) load(ctx context.Context) error {
 
 // openDocument makes the document file the snapshot, if there is one.
 func (e *Engine) openDocument() (exists bool, err error) {
-	name := e.names.Document()
-	file, err := e.Files.OpenFile(name, os.O_RDONLY, 0)
+	name := e.names.document()
+	file, err := e.files.OpenFile(name, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -87,7 +87,7 @@ func (e *Engine) readDocument(ctx context.Context) error {
 	if exists, err := e.openDocument(); err != nil || !exists {
 		return err
 	}
-	name, segment := e.names.Document(), e.snapshot.segment
+	name, segment := e.names.document(), e.snapshot.segment
 	src := &summing{src: io.NewSectionReader(segment.file, 0, 1<<62)}
 	members := jsonscan.NewSizedReader(src, engine.MaxDepth, e.snapshot.info.Size())
 	repeats, foreign := 0, 0
@@ -139,7 +139,7 @@ func (e *Engine) badDocument(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %s is not a JSON object of documents: %w; the file was not touched: "+
-		"mend it, restore a copy, or salvage what is sound with kv repair %s", fault.ErrCorrupt, e.path(e.names.Document()), syntax, string(e.names))
+		"mend it, restore a copy, or salvage what is sound with kv repair %s", fault.ErrCorrupt, e.path(e.names.document()), syntax, string(e.names))
 }
 
 // A summing reader takes the identity of what passes through it.

@@ -59,7 +59,7 @@ func (r *repairer) lost(file string, offset, bytes int64, reason string) {
 
 func (r *repairer) run(ctx context.Context) error {
 	e := r.engine
-	names, err := e.Files.List()
+	names, err := e.files.List()
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (r *repairer) run(ctx context.Context) error {
 		if !errors.Is(err, fault.ErrCorrupt) {
 			return err
 		}
-		r.lost(e.names.TTL(), 0, 0, "times to live from here on: "+err.Error())
+		r.lost(e.names.ttl(), 0, 0, "times to live from here on: "+err.Error())
 	}
 	next := uint64(1)
 	for _, g := range journals {
@@ -99,13 +99,13 @@ func (r *repairer) run(ctx context.Context) error {
 // copyAside copies all files of the namespace.
 func (r *repairer) copyAside(journals []uint64) error {
 	e := r.engine
-	names := []string{e.names.Document(), e.names.TTL()}
+	names := []string{e.names.document(), e.names.ttl()}
 	for _, g := range journals {
-		names = append(names, e.names.Journal(g))
+		names = append(names, e.names.journal(g))
 	}
 	suffix := ".damaged-" + e.now().UTC().Format("20060102T150405.000")
 	for _, name := range names {
-		err := copyFile(e.Files, name, name+suffix, os.O_EXCL)
+		err := copyFile(e.files, name, name+suffix, os.O_EXCL)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -114,7 +114,7 @@ func (r *repairer) copyAside(journals []uint64) error {
 		}
 		r.report.Copies = append(r.report.Copies, e.path(name+suffix))
 	}
-	return e.Files.Sync()
+	return e.files.Sync()
 }
 
 func copyFile(files fsys.FS, from, to string, flag int) error {
@@ -166,7 +166,7 @@ func (r *repairer) document(ctx context.Context) error {
 		case err != nil:
 			return err
 		}
-		r.lost(e.names.Document(), bad.Offset, next-bad.Offset, bad.Msg)
+		r.lost(e.names.document(), bad.Offset, next-bad.Offset, bad.Msg)
 		if end {
 			return nil
 		}
@@ -194,8 +194,8 @@ func (r *repairer) members(ctx context.Context, members *jsonscan.Reader) (bad *
 // journal applies every record with a right checksum.
 func (r *repairer) journal(ctx context.Context, generation uint64) error {
 	e := r.engine
-	name := e.names.Journal(generation)
-	file, err := e.Files.OpenFile(name, os.O_RDWR, 0)
+	name := e.names.journal(generation)
+	file, err := e.files.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}

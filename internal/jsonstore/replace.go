@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"iter"
-	"math"
 	"os"
 	"time"
 
@@ -70,7 +69,7 @@ func (e *Engine) Replace(ctx context.Context, changes iter.Seq2[engine.Change, e
 	case !switched:
 		err = errors.Join(err, w.discard(), e.dropPrevious(suffix))
 	case suffix != "":
-		previous = e.names.Document() + suffix
+		previous = e.names.document() + suffix
 	}
 	return previous, err
 }
@@ -103,7 +102,7 @@ func (w *replacementWriter) temp() string {
 
 func (w *replacementWriter) write(changes iter.Seq2[engine.Change, error]) error {
 	e := w.engine
-	file, err := e.Files.OpenFile(w.temp(), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	file, err := e.files.OpenFile(w.temp(), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fault.Unavailablef("%w", err)
 	}
@@ -111,7 +110,7 @@ func (w *replacementWriter) write(changes iter.Seq2[engine.Change, error]) error
 	if w.generation == 1 {
 		h.compacts, h.continues = false, e.snapshot.identity
 	}
-	w.journal = &journal{segment: newSegment(file, e.names.Journal(w.generation)), generation: w.generation, salt: h.salt}
+	w.journal = &journal{segment: newSegment(file, e.names.journal(w.generation)), generation: w.generation, salt: h.salt}
 	enc := wal.NewEncoder(h.salt)
 	enc.Header(h.encode(journalKind))
 	for c, err := range changes {
@@ -172,10 +171,10 @@ func (w *replacementWriter) commit() (switched bool, err error) {
 	if err := e.replaceable(); err != nil {
 		return false, err
 	}
-	if err := e.Files.Rename(w.temp(), w.journal.name); err != nil {
+	if err := e.files.Rename(w.temp(), w.journal.name); err != nil {
 		return false, fault.Unavailablef("%w", err)
 	}
-	synced := e.Files.Sync()
+	synced := e.files.Sync()
 	w.journal.pending.Store(int64(len(w.changes)))
 	e.use(w.journal)
 	e.mu.Lock()
@@ -194,7 +193,7 @@ func (w *replacementWriter) discard() error {
 	if w.journal == nil {
 		return nil
 	}
-	return errors.Join(w.journal.release(), ignoreMissing(w.engine.Files.Remove(w.temp())))
+	return errors.Join(w.journal.release(), ignoreMissing(w.engine.files.Remove(w.temp())))
 }
 
 // previousMark stands in the names of the files of before.
@@ -213,7 +212,7 @@ func (e *Engine) keepPrevious() (string, error) {
 	at := e.now().UTC()
 	suffix := func() string { return previousMark + at.Format("20060102T150405.000") }
 	for {
-		_, err := e.Files.Stat(e.names.Document() + suffix())
+		_, err := e.files.Stat(e.names.document() + suffix())
 		if errors.Is(err, fs.ErrNotExist) {
 			break
 		}
@@ -222,13 +221,13 @@ func (e *Engine) keepPrevious() (string, error) {
 		}
 		at = at.Add(time.Millisecond)
 	}
-	err := ignoreMissing(keepFile(e.Files, e.names.TTL(), e.names.temp(e.names.TTL()), e.names.TTL()+suffix()))
+	err := ignoreMissing(keepFile(e.files, e.names.ttl(), e.names.temp(e.names.ttl()), e.names.ttl()+suffix()))
 	if err == nil {
-		document := e.names.Document()
-		err = keepFile(e.Files, document, e.names.temp(document), document+suffix())
+		document := e.names.document()
+		err = keepFile(e.files, document, e.names.temp(document), document+suffix())
 	}
 	if err == nil {
-		err = e.Files.Sync()
+		err = e.files.Sync()
 	}
 	if err != nil {
 		err = fault.Unavailablef("the documents of before could not be kept, and nothing was changed: %w", err)
@@ -243,8 +242,8 @@ func (e *Engine) dropPrevious(suffix string) error {
 		return nil
 	}
 	return errors.Join(
-		ignoreMissing(e.Files.Remove(e.names.Document()+suffix)),
-		ignoreMissing(e.Files.Remove(e.names.TTL()+suffix)))
+		ignoreMissing(e.files.Remove(e.names.document()+suffix)),
+		ignoreMissing(e.files.Remove(e.names.ttl()+suffix)))
 }
 
 func keepFile(files fsys.FS, from, temp, to string) error {
@@ -256,10 +255,4 @@ func keepFile(files fsys.FS, from, temp, to string) error {
 		return errors.Join(err, ignoreMissing(files.Remove(temp)))
 	}
 	return nil
-}
-
-// HoldCompaction keeps compactions from starting by themselves.
-func (e *Engine) HoldCompaction() (resume func()) {
-	e.CompactAfter.Store(math.MaxInt64)
-	return func() { e.CompactAfter.Store(0) }
 }

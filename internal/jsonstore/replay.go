@@ -31,8 +31,8 @@ func (e *Engine) openJournals(generations []uint64) ([]*journalLog, error) {
 		if e.readonly {
 			flag = os.O_RDONLY
 		}
-		name := e.names.Journal(g)
-		file, err := e.Files.OpenFile(name, flag, 0)
+		name := e.names.journal(g)
+		file, err := e.files.OpenFile(name, flag, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -56,7 +56,7 @@ func (e *Engine) removeUnlessReadonly(name string) error {
 	if e.readonly {
 		return nil
 	}
-	return errors.Join(e.Files.Remove(name), e.Files.Sync())
+	return errors.Join(e.files.Remove(name), e.files.Sync())
 }
 
 // scanJournal reads a journal once, to learn what is in it and where it is
@@ -179,7 +179,7 @@ func (e *Engine) firstToReplay(logs []*journalLog) (int, error) {
 	}
 	return 0, fmt.Errorf("%w: %s has %s, but the writes in %s continue %s: another program changed the file while they were pending. "+
 		"Put the file back as it was, or move the journal away and lose the writes in it, or put them on top of the file with kv repair %s",
-		fault.ErrCorrupt, e.path(e.names.Document()), have, e.path(logs[0].name), strings.Join(wants, " or "), string(e.names))
+		fault.ErrCorrupt, e.path(e.names.document()), have, e.path(logs[0].name), strings.Join(wants, " or "), string(e.names))
 }
 
 // checkDamage accepts a torn end with nothing behind it, which is what a
@@ -219,10 +219,10 @@ func (e *Engine) cut(l *journalLog) error {
 // copyAside copies what is about to be cut off. Unless every write was
 // synced, there may be some in it that were acknowledged.
 func (e *Engine) copyAside(name string, src io.ReaderAt, d *wal.Damage) error {
-	if err := copyPart(e.Files, src, d.Offset, d.Cut, name, os.O_TRUNC); err != nil {
+	if err := copyPart(e.files, src, d.Offset, d.Cut, name, os.O_TRUNC); err != nil {
 		return err
 	}
-	return e.Files.Sync()
+	return e.files.Sync()
 }
 
 func (e *Engine) applyJournal(ctx context.Context, l *journalLog) error {

@@ -55,8 +55,8 @@ const snapshotPage = 512
 // begin makes the temporary file.
 func (w *snapshotWriter) begin() (err error) {
 	e := w.engine
-	name := e.names.temp(e.names.Document())
-	w.file, err = e.Files.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	name := e.names.temp(e.names.document())
+	w.file, err = e.files.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fault.Unavailablef("%w", err)
 	}
@@ -232,8 +232,8 @@ func (w *snapshotWriter) commit() error {
 	if err := e.checkUnchanged(); err != nil {
 		return err
 	}
-	document := e.names.Document()
-	if err := e.Files.Rename(e.names.temp(document), document); err != nil {
+	document := e.names.document()
+	if err := e.files.Rename(e.names.temp(document), document); err != nil {
 		return fault.Unavailablef("%w", err)
 	}
 	return nil
@@ -273,13 +273,13 @@ func (e *Engine) checkUnchanged() error {
 	}
 	return fmt.Errorf("%w: another program changed, replaced or removed %s while it was open; "+
 		"it is left as it is, and the writes since are in %s: close the store, and put the file back or move the journal away",
-		fault.ErrCorrupt, e.path(e.names.Document()), e.path(e.newest().name))
+		fault.ErrCorrupt, e.path(e.names.document()), e.path(e.newest().name))
 }
 
 // unchanged reports whether the document file is the one that was read or
 // written last.
 func (e *Engine) unchanged() (bool, error) {
-	info, err := e.Files.Stat(e.names.Document())
+	info, err := e.files.Stat(e.names.document())
 	if err != nil {
 		return e.snapshot.segment == nil && errors.Is(err, fs.ErrNotExist), ignoreMissing(err)
 	}
@@ -290,7 +290,7 @@ func (e *Engine) unchanged() (bool, error) {
 // adopt makes the new document file the place of every value that was not
 // written meanwhile.
 func (e *Engine) adopt(w *snapshotWriter) {
-	segment := newSegment(w.file, e.names.Document())
+	segment := newSegment(w.file, e.names.document())
 	newest := e.newest()
 	for from := 0; from < len(w.places); from += snapshotPage {
 		e.mu.Lock()
@@ -327,8 +327,8 @@ func (w *snapshotWriter) discard() error {
 		return nil
 	}
 	w.syncing.Wait()
-	temp := w.engine.names.temp(w.engine.names.Document())
-	return errors.Join(w.file.Close(), ignoreMissing(w.engine.Files.Remove(temp)))
+	temp := w.engine.names.temp(w.engine.names.document())
+	return errors.Join(w.file.Close(), ignoreMissing(w.engine.files.Remove(temp)))
 }
 
 func ignoreMissing(err error) error {

@@ -171,8 +171,8 @@ func (s *StreamSource) members(ctx context.Context) iter.Seq2[jsonscan.Member, e
 // survey reads the file once, and reports whether it can be streamed.
 func (s *StreamSource) survey(ctx context.Context) (bool, error) {
 	e := s.engine
-	there, err := e.Files.List()
-	if err != nil || len(e.names.journals(there)) > 0 || slices.Contains(there, e.names.TTL()) {
+	there, err := e.files.List()
+	if err != nil || len(e.names.journals(there)) > 0 || slices.Contains(there, e.names.ttl()) {
 		return false, err
 	}
 	if exists, err := e.openDocument(); err != nil || !exists {
@@ -228,7 +228,7 @@ func (s *StreamSource) Parts(ctx context.Context, first int) iter.Seq2[[]SourceD
 // StateOf tells one state of a namespace's files from another, at the cost of
 // reading the ends of each. It is empty if there is nothing to import.
 func StateOf(path, namespace string) (string, error) {
-	names := FileNames(namespace)
+	names := fileNames(namespace)
 	dir, err := fsys.Open(path, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
@@ -243,16 +243,16 @@ func StateOf(path, namespace string) (string, error) {
 	}
 	var mine []string
 	for _, generation := range names.journals(there) {
-		mine = append(mine, names.Journal(generation))
+		mine = append(mine, names.journal(generation))
 	}
-	if slices.Contains(there, names.Document()) {
-		mine = append(mine, names.Document())
+	if slices.Contains(there, names.document()) {
+		mine = append(mine, names.document())
 	}
 	if len(mine) == 0 {
 		return "", nil
 	}
 	sum := sha256.New()
-	for _, name := range append(mine, names.TTL()) {
+	for _, name := range append(mine, names.ttl()) {
 		if err := addState(sum, dir, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", err
 		}

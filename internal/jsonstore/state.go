@@ -97,7 +97,7 @@ func (e *Engine) Close() error {
 	e.advance(stageClosing, nil)
 	_ = e.alone(func() error { return nil }) // The last writes are under way.
 	e.commits.pulse.stop()
-	e.background.Wait()
+	e.auto.running.Wait()
 	<-e.compacting
 	defer close(e.compacting) // Those who wait for it learn that it will not come.
 	e.removeExpired()
@@ -149,9 +149,9 @@ func (e *Engine) discard() error {
 	for _, j := range e.journals {
 		errs = append(errs, j.release())
 	}
-	errs = append(errs, e.Files.Close())
-	if e.Lock != nil {
-		errs = append(errs, e.Lock.Close())
+	errs = append(errs, e.files.Close())
+	if e.lock != nil {
+		errs = append(errs, e.lock.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -21,7 +21,7 @@ import (
 // their names, sizes, times and ends.
 func TestStateOf(t *testing.T) {
 	dir, at := t.TempDir(), time.Now()
-	names := FileNames("docs")
+	names := fileNames("docs")
 	write := func(name, text string) func() {
 		return func() {
 			path := filepath.Join(dir, name)

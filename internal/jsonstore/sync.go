@@ -170,7 +170,7 @@ var errTaken = errors.New("another program has removed, renamed or replaced it, 
 // checkNamed makes sure that a journal can be found under its name. Whoever
 // takes it away takes acknowledged writes with it.
 func (e *Engine) checkNamed(j *journal) error {
-	info, err := e.Files.Stat(j.name)
+	info, err := e.files.Stat(j.name)
 	if err == nil && fsys.SameFile(info, j.info) || err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -32,8 +32,8 @@ func decodeTTL(b []byte) (id string, expires int64, sum uint32, ok bool) {
 // readTTLs gives documents of the snapshot their expiry. An entry whose value
 // another program has replaced no longer counts.
 func (e *Engine) readTTLs() error {
-	name := e.names.TTL()
-	file, err := e.Files.OpenFile(name, os.O_RDONLY, 0)
+	name := e.names.ttl()
+	file, err := e.files.OpenFile(name, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -110,10 +110,10 @@ func (w *snapshotWriter) commitTTLs() error {
 		return err
 	}
 	if len(w.ttls.Buf) == 0 {
-		if err := ignoreMissing(e.Files.Remove(e.names.TTL())); err != nil {
+		if err := ignoreMissing(e.files.Remove(e.names.ttl())); err != nil {
 			return err
 		}
-		if err := e.Files.Sync(); err != nil {
+		if err := e.files.Sync(); err != nil {
 			return err // It may come back, so that the next compaction removes it again.
 		}
 		e.ttlFile = false
@@ -123,13 +123,13 @@ func (w *snapshotWriter) commitTTLs() error {
 		return err
 	}
 	e.ttlFile = true
-	return e.Files.Sync()
+	return e.files.Sync()
 }
 
 func (w *snapshotWriter) writeTTLs() error {
 	e := w.engine
-	temp := e.names.temp(e.names.TTL())
-	f, err := e.Files.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	temp := e.names.temp(e.names.ttl())
+	f, err := e.files.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -137,10 +137,10 @@ func (w *snapshotWriter) writeTTLs() error {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = e.Files.Rename(temp, e.names.TTL())
+		err = e.files.Rename(temp, e.names.ttl())
 	}
 	if err != nil {
-		return errors.Join(err, ignoreMissing(e.Files.Remove(temp)))
+		return errors.Join(err, ignoreMissing(e.files.Remove(temp)))
 	}
 	return nil
 }
