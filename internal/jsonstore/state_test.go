@@ -33,16 +33,16 @@ func TestStateOf(t *testing.T) {
 	steps := map[string]func(){
 		"0 nothing":        func() {},
 		"1 another's":      write("kv_store_docs.more.json", "{}"),
-		"2 document":       write(names.Document(), "{a"+middle+"}"),
-		"3 head":           write(names.Document(), "{b"+middle+"}"),
-		"4 tail":           write(names.Document(), "{b"+middle+"]"),
-		"5 size":           write(names.Document(), "{b-"+middle+"]"),
-		"6 time":           func() { at = at.Add(time.Second); write(names.Document(), "{b-"+middle+"]")() },
-		"7 journal":        write(names.Journal(7), "x"),
-		"8 second journal": write(names.Journal(8), "x"),
-		"9 its content":    write(names.Journal(8), "y"),
-		"A ttl":            write(names.TTL(), "x"),
-		"B journals only":  func() { require.NoError(t, os.Remove(filepath.Join(dir, names.Document()))) },
+		"2 document":       write(names.document(), "{a"+middle+"}"),
+		"3 head":           write(names.document(), "{b"+middle+"}"),
+		"4 tail":           write(names.document(), "{b"+middle+"]"),
+		"5 size":           write(names.document(), "{b-"+middle+"]"),
+		"6 time":           func() { at = at.Add(time.Second); write(names.document(), "{b-"+middle+"]")() },
+		"7 journal":        write(names.journal(7), "x"),
+		"8 second journal": write(names.journal(8), "x"),
+		"9 its content":    write(names.journal(8), "y"),
+		"A ttl":            write(names.ttl(), "x"),
+		"B journals only":  func() { require.NoError(t, os.Remove(filepath.Join(dir, names.document()))) },
 	}
 	seen := make(map[string]string)
 	for _, name := range slices.Sorted(maps.Keys(steps)) {
