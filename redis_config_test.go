@@ -37,7 +37,7 @@ func undialled(t *testing.T, vars map[string]string, book *testkit.LogBook) (Con
 	require.NoError(t, err)
 	c, err := redisstore.Connect(settledOptions(t, cfg, WithLogger(book.Logger())))
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = c.Shut() })
+	t.Cleanup(func() { _ = c.Close() })
 	return cfg, c.UniversalClient
 }
 

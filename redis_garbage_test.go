@@ -190,7 +190,7 @@ func TestRedisNoServerToSendTo(t *testing.T) {
 		require.ErrorIs(t, err, ErrUnavailable, url)
 		require.NotErrorIs(t, err, ErrOutcomeUnknown, url)
 		require.Zero(t, n)
-		require.NoError(t, client.Shut())
+		require.NoError(t, client.Close())
 	}
 }
 

@@ -451,3 +451,15 @@ func TestRedisLeastPrivilege(t *testing.T) {
 		}
 	}
 }
+
+// A given client is its owner's: it works on after the store and its factory
+// were closed.
+func TestRedisGivenClientOutlivesTheStore(t *testing.T) {
+	server := redistest.Start(t)
+	client := redis.NewClient(&redis.Options{Addr: server.Addr, MaxRetries: -1})
+	defer client.Close()
+	s, err := Open(t.Context(), redisCfg(""), "docs", WithRedisClient(client))
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	require.NoError(t, client.Ping(t.Context()).Err())
+}

@@ -192,12 +192,13 @@ func (c *Client) unguarded() *Client {
 	return &direct
 }
 
-// Shut waits for the calls whose callers did not.
-func (c *Client) Shut() error {
+// Close waits for the calls whose callers did not. A client that was given is
+// its owner's.
+func (c *Client) Close() error {
 	c.Calls.end()
 	err := c.Lane.Close()
 	if !c.borrow {
-		err = errors.Join(err, c.Close())
+		err = errors.Join(err, c.UniversalClient.Close())
 	}
 	c.Calls.Running.Wait()
 	err = errors.Join(err, c.Lane.Close()) // A call may have opened it meanwhile.
