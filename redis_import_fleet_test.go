@@ -24,7 +24,6 @@ import (
 
 	"github.com/ngraf/kv/internal/digest"
 	"github.com/ngraf/kv/internal/firstuse"
-	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -149,7 +148,7 @@ func (f *importers) halfway() int {
 		n, err := client.DBSize(f.t.Context()).Result()
 		return err == nil && int(n) > f.job.Docs/10
 	}))
-	holder, err := client.Get(f.t.Context(), redisstore.LeaseKey("kv-import:{nano_graphrag:docs}")).Result()
+	holder, err := client.Get(f.t.Context(), "kv-lease:{nano_graphrag:docs}:kv-import:{nano_graphrag:docs}").Result()
 	require.NoError(f.t, err)
 	pid, _ := firstuse.ReadHolder(holder)
 	worker := slices.IndexFunc(f.children, func(c *exec.Cmd) bool { return strconv.Itoa(c.Process.Pid) == pid })

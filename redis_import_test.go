@@ -21,7 +21,6 @@ import (
 	"github.com/ngraf/kv/internal/engine"
 	"github.com/ngraf/kv/internal/firstuse"
 	"github.com/ngraf/kv/internal/jsonstore"
-	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -401,7 +400,7 @@ func TestImportSources(t *testing.T) {
 func TestImportWaits(t *testing.T) {
 	server, dir, book := redistest.Start(t), t.TempDir(), new(testkit.LogBook)
 	writeDocument(t, dir, "docs", `{"a": 1}`)
-	lease := redisstore.LeaseKey("kv-import:{nano_graphrag:docs}")
+	lease := "kv-lease:{nano_graphrag:docs}:kv-import:{nano_graphrag:docs}"
 	require.NoError(t, server.Client().Set(t.Context(), lease, "token 4711 elsewhere", time.Minute).Err())
 	record := firstuse.ImportRecord{Version: firstuse.ImportVersion, Partial: &firstuse.Imported{Position: 3, Total: 9}}
 	require.NoError(t, server.Client().Set(t.Context(), "kv-import:{nano_graphrag:docs}", record.Encode(), 0).Err())

@@ -20,7 +20,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -202,31 +201,6 @@ func TestRedisKeysOfALargeSharedDatabase(t *testing.T) {
 	require.Equal(t, 7000, n)
 	require.NoError(t, s.Drop(ctx))
 	require.Zero(t, c.DBSize(ctx).Val())
-}
-
-// Whatever SCAN is answered with, repeats and strangers are dropped.
-func TestRedisScanRepeatsAreSuppressed(t *testing.T) {
-	server := redistest.Start(t)
-	client := redis.NewClient(&redis.Options{Network: "unix", Addr: server.Socket, DisableIdentity: true, MaxRetries: -1})
-	defer client.Close()
-	scans := 0
-	client.AddHook(testkit.Hook(func(cmd redis.Cmder) {
-		if own, ok := cmd.(redisstore.Single); ok {
-			cmd = own.Cmder
-		}
-		if scan, ok := cmd.(*redis.ScanCmd); ok {
-			scans++
-			keys, cursor := scan.Val()
-			scan.SetVal(append(slices.Concat(keys, keys), "nano_graphrag:docsx:1", "stranger"), cursor)
-		}
-	}))
-	require.NoError(t, server.Client().Set(t.Context(), "stranger", "1", 0).Err())
-	s := openRedisStore(t, Config{Backend: "redis"}, "docs", WithRedisClient(client))
-	require.NoError(t, s.Upsert(t.Context(), testkit.Numbered(3)))
-	require.Equal(t, []string{"id-0", "id-1", "id-2"}, listed(t, s))
-	require.NoError(t, s.Drop(t.Context()))
-	require.Equal(t, []string{"stranger"}, testkit.AllKeys(t, server.Client()))
-	require.Equal(t, 2, scans)
 }
 
 // WRONGTYPE, or bytes that are not JSON, under our prefix: ErrCorrupt for that

@@ -106,17 +106,6 @@ func TestLongestLifeAndAClockThatGoesBack(t *testing.T) {
 	}
 }
 
-// A document with the longest time to live is served from the client-side
-// cache as any other.
-func TestClientCacheKeepsWhatLivesLong(t *testing.T) {
-	server := redistest.Start(t)
-	cfg := redisCfg(server.URL())
-	cfg.Redis.ClientCache = 1 << 20
-	s := openRedisStore(t, cfg, "docs")
-	setNever(t, server.Client(), "docs", "a", "1")
-	warm(t, s, "a")
-}
-
 // What lives practically for ever has no other time to live than what lives
 // practically for ever, too, however long ago it was copied.
 func TestVerifyLongLives(t *testing.T) {
