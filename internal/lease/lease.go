@@ -39,13 +39,13 @@ type Leases interface {
 // that keeps them.
 const PollMost = 250 * time.Millisecond
 
-// A lender is an engine that keeps leases for all who share it.
-type lender interface{ leases() Leases }
+// A Lender is an engine that keeps leases for all who share it.
+type Lender interface{ Leases() Leases }
 
 // LeasesIn returns those of an engine, which else has one process to itself.
 func LeasesIn(e engine.Engine) Leases {
-	if l, ok := e.(lender); ok {
-		return l.leases()
+	if l, ok := e.(Lender); ok {
+		return l.Leases()
 	}
 	return localLeasesOf(e)
 }

@@ -37,7 +37,8 @@ func NewLeases(e *Engine) *leases {
 	return &leases{engine: e, notes: newNotifier(e.Client, channel)}
 }
 
-func (e *Engine) leases() lease.Leases { return NewLeases(e) }
+// Leases are those that all share who use the server.
+func (e *Engine) Leases() lease.Leases { return NewLeases(e) }
 
 // LeaseKey is a key in the Cluster slot of the document, whose script may then
 // use both. A key has the slot of what stands between its first brace and the
