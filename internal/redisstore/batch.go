@@ -14,11 +14,11 @@ import (
 
 // perChunk bounds one pipeline. Larger ones are hardly faster, and the commands
 // and replies of one are in memory together.
-var perChunk = engine.Limits{Count: ChunkCommands, Bytes: 1 << 20}
+var perChunk = engine.Limits{Count: chunkCommands, Bytes: 1 << 20}
 
 const (
-	ChunkCommands = 500
-	ScanCount     = 1000
+	chunkCommands = 500
+	scanCount     = 1000
 )
 
 // chunks cuts a list into parts for a pipeline each.
@@ -30,17 +30,17 @@ func chunks[T any](list []T, size func(T) int) iter.Seq2[int, []T] {
 // works on one, the next is on its way, and the last one's replies are read.
 const inFlight = 3
 
-// SharedBytes is the size up to which an item travels with the commands of
+// sharedBytes is the size up to which an item travels with the commands of
 // other callers, who have to wait for all of it.
-const SharedBytes = 32 << 10
+const sharedBytes = 32 << 10
 
 // carrying returns the client for sending items.
 func (c *Client) carrying(items []engine.Item) *Client {
-	if len(items) == 1 && items[0].Size() <= SharedBytes {
+	if len(items) == 1 && items[0].Size() <= sharedBytes {
 		return c
 	}
 	alone := *c
-	alone.Together = nil
+	alone.together = nil
 	return &alone
 }
 
@@ -61,7 +61,7 @@ func run[C redis.Cmder](ctx context.Context, c *Client, again []fate, build func
 	err := c.await(ctx, func(by *caller) (err error) {
 		last, err = retry(ctx, c, again, func() (C, fate, error) {
 			cmd := build()
-			f, err := c.attempt(ctx, func() error { return c.do(ctx, Single{cmd, by}) })
+			f, err := c.attempt(ctx, func() error { return c.do(ctx, single{cmd, by}) })
 			worst = max(worst, f) // Once lost, it may have been executed.
 			return cmd, f, err
 		})
@@ -78,13 +78,13 @@ func run[C redis.Cmder](ctx context.Context, c *Client, again []fate, build func
 // callers where the client can do that. A caller that gives up leaves a
 // command behind that ends with its fellows.
 func share[C redis.Cmder](ctx context.Context, c *Client, again []fate, build func() C) (C, fate, error) {
-	if c.Together == nil {
+	if c.together == nil {
 		return run(ctx, c, again, build)
 	}
 	worst := refused
 	cmd, err := retry(ctx, c, again, func() (C, fate, error) {
 		cmd := build()
-		f, err := c.attempt(ctx, func() error { return c.Together(ctx, cmd) })
+		f, err := c.attempt(ctx, func() error { return c.together(ctx, cmd) })
 		worst = max(worst, f)
 		return cmd, f, err
 	})
@@ -93,7 +93,7 @@ func share[C redis.Cmder](ctx context.Context, c *Client, again []fate, build fu
 
 // attempt sends one command, unless the circuit is open.
 func (c *Client) attempt(ctx context.Context, send func() error) (fate, error) {
-	turn, err := c.circuit.Enter()
+	turn, err := c.circuit.enter()
 	if err != nil {
 		return refused, err
 	}
@@ -101,10 +101,10 @@ func (c *Client) attempt(ctx context.Context, send func() error) (fate, error) {
 }
 
 // attempted says what came of an attempt.
-func (c *Client) attempted(ctx context.Context, turn Pass, err error) (fate, error) {
-	f, err := c.Classify(ctx, notNil(err))
+func (c *Client) attempted(ctx context.Context, turn pass, err error) (fate, error) {
+	f, err := c.classify(ctx, notNil(err))
 	if c.circuit != nil {
-		c.circuit.Leave(turn, Judge(ctx, f, err), err)
+		c.circuit.leave(turn, judge(ctx, f, err), err)
 	}
 	c.refresh(ctx, f)
 	return f, err
@@ -149,7 +149,7 @@ func pipeline[C redis.Cmder](ctx context.Context, c *Client, again []fate, n int
 	err := c.await(ctx, func(by *caller) error {
 		defer close(finished)
 		_, err := retry(ctx, c, again, func() (struct{}, fate, error) {
-			turn, err := c.circuit.Enter()
+			turn, err := c.circuit.enter()
 			if err != nil {
 				for _, i := range todo {
 					replies[i].err = err
@@ -157,17 +157,17 @@ func pipeline[C redis.Cmder](ctx context.Context, c *Client, again []fate, n int
 				return struct{}{}, refused, err
 			}
 			pipe := c.pipe()
-			cmds := make([]Single, len(todo))
+			cmds := make([]single, len(todo))
 			for at, i := range todo {
 				replies[i].cmd = build(i)
-				cmds[at] = Single{replies[i].cmd, by}
+				cmds[at] = single{replies[i].cmd, by}
 				_ = pipe.Process(ctx, &cmds[at]) // Only queues it.
 			}
 			sendAll(ctx, pipe)
 			first := &replies[todo[0]]
 			failed, f, v, err := settle(ctx, c, again, replies, todo)
 			todo = failed
-			c.circuit.Leave(turn, v, first.err)
+			c.circuit.leave(turn, v, first.err)
 			c.refresh(ctx, f)
 			return struct{}{}, f, err
 		})
@@ -184,14 +184,14 @@ func pipeline[C redis.Cmder](ctx context.Context, c *Client, again []fate, n int
 // settle reads the errors of the commands todo, and returns those that the
 // rule lets be sent again, with the fate and error of the first of them, and
 // what all tell of the server: one that answers some answers.
-func settle[C redis.Cmder](ctx context.Context, c *Client, again []fate, replies []reply[C], todo []int) ([]int, fate, Evidence, error) {
+func settle[C redis.Cmder](ctx context.Context, c *Client, again []fate, replies []reply[C], todo []int) ([]int, fate, evidence, error) {
 	var failed []int
 	var first error
-	firstFate, v := refused, Nothing
+	firstFate, v := refused, nothing
 	for _, i := range todo {
 		r := &replies[i]
-		f, err := c.Classify(ctx, notNil(r.cmd.Err()))
-		v = max(v, Judge(ctx, f, err))
+		f, err := c.classify(ctx, notNil(r.cmd.Err()))
+		v = max(v, judge(ctx, f, err))
 		if r.err = err; err == nil {
 			continue
 		}

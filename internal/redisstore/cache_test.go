@@ -149,7 +149,7 @@ func TestClientCacheReadsItsWrites(t *testing.T) {
 			return `1`, err
 		},
 		"settle": func() (string, error) {
-			leases := engineOf(o).leases()
+			leases := engineOf(o).Leases()
 			defer leases.Close()
 			a := lease.Answer{Lease: lease.Lease{ID: "a", Token: "me", Seen: lease.Digest(json.RawMessage(`0`))}, Value: json.RawMessage(`1`)}
 			claims, err := leases.Claim(t.Context(), []lease.Lease{a.Lease}, time.Minute)
@@ -274,7 +274,7 @@ func TestClientCacheHasDocumentsOnly(t *testing.T) {
 	}
 	stats := figures(s)
 	require.Zero(t, stats.CacheHits)
-	require.Zero(t, reservations(engineOf(s).Client.Cache.DocCache))
+	require.Zero(t, reservations(engineOf(s).client.cache.docCache))
 }
 
 // A user without CLIENT TRACKING is told at Open. One who loses it later has
@@ -329,10 +329,10 @@ func TestClientCacheTransports(t *testing.T) {
 }
 
 // reservations counts what go-redis has neither fulfilled nor cancelled.
-func reservations(c *DocCache) int {
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
-	return len(c.Reserved)
+func reservations(c *docCache) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.reserved)
 }
 
 // A document with the longest time to live is served from the client-side

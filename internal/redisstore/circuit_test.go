@@ -33,50 +33,50 @@ import (
 func TestCircuit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		book, cause := new(testkit.LogBook), fault.Unavailablef("gone")
-		c := NewCircuit(3, time.Second, book.Logger())
-		attempt := func(v Evidence) {
+		c := newCircuit(3, time.Second, book.Logger())
+		attempt := func(v evidence) {
 			t.Helper()
-			p, err := c.Enter()
+			p, err := c.enter()
 			require.NoError(t, err)
-			c.Leave(p, v, cause)
+			c.leave(p, v, cause)
 		}
-		for _, v := range []Evidence{Failing, Failing, Answered, Failing, Nothing, Failing} {
+		for _, v := range []evidence{failing, failing, answered, failing, nothing, failing} {
 			attempt(v)
 			require.Equal(t, "closed", c.String())
 		}
-		attempt(Answered)
-		together := make([]Pass, 5)
+		attempt(answered)
+		together := make([]pass, 5)
 		for i := range together {
-			together[i], _ = c.Enter()
+			together[i], _ = c.enter()
 		}
 		for _, p := range together {
-			c.Leave(p, Failing, cause)
+			c.leave(p, failing, cause)
 		}
-		attempt(Failing)
+		attempt(failing)
 		require.Equal(t, "closed", c.String())
 		require.Empty(t, book.Text())
-		attempt(Failing)
+		attempt(failing)
 		require.Equal(t, "open", c.String())
 
 		time.Sleep(400 * time.Millisecond)
-		_, err := c.Enter()
+		_, err := c.enter()
 		require.ErrorIs(t, err, cause)
 		require.EqualError(t, err, "the circuit is open, the next trial is in 600ms; it opened after: backend unavailable: gone")
 		time.Sleep(601 * time.Millisecond)
-		for _, v := range []Evidence{Nothing, Nothing, Failing} { // A trial that is given up leaves its place.
+		for _, v := range []evidence{nothing, nothing, failing} { // A trial that is given up leaves its place.
 			require.Equal(t, "half-open", c.String())
-			trial, err := c.Enter()
+			trial, err := c.enter()
 			require.NoError(t, err)
-			_, err = c.Enter()
+			_, err = c.enter()
 			require.ErrorIs(t, err, cause)
 			require.ErrorContains(t, err, "a trial is under way")
-			c.Leave(trial, v, cause)
+			c.leave(trial, v, cause)
 		}
 		require.Equal(t, "open", c.String())
-		_, err = c.Enter()
+		_, err = c.enter()
 		require.ErrorIs(t, err, fault.ErrUnavailable)
 		time.Sleep(1001 * time.Millisecond)
-		attempt(Answered)
+		attempt(answered)
 		require.Equal(t, "closed", c.String())
 		require.Len(t, book.Warnings(), 1)
 		require.Equal(t, 1, strings.Count(book.Text(), "level=INFO"))
@@ -88,26 +88,26 @@ func TestCircuit(t *testing.T) {
 func TestCircuitVerdicts(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	c := &Client{Where: "here", Calls: new(Calls)}
+	c := &Client{where: "here", calls: new(calls)}
 	for _, tt := range []struct {
 		ctx  context.Context
 		err  error
-		want Evidence
+		want evidence
 	}{
-		{t.Context(), nil, Answered},
-		{t.Context(), redisReply("WRONGTYPE"), Answered},
-		{t.Context(), redisReply("OOM"), Answered},
-		{t.Context(), redisReply("NOPERM"), Answered},
-		{t.Context(), redisReply("LOADING"), Failing},
-		{t.Context(), &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, Failing},
-		{t.Context(), &net.OpError{Op: "read", Err: syscall.ECONNRESET}, Failing},
-		{t.Context(), redis.ErrPoolTimeout, Nothing},
-		{t.Context(), &LoginError{Cause: errors.New("no file")}, Nothing},
-		{ended, context.Canceled, Nothing},
-		{ended, &net.OpError{Op: "read", Err: syscall.ECONNRESET}, Nothing},
+		{t.Context(), nil, answered},
+		{t.Context(), redisReply("WRONGTYPE"), answered},
+		{t.Context(), redisReply("OOM"), answered},
+		{t.Context(), redisReply("NOPERM"), answered},
+		{t.Context(), redisReply("LOADING"), failing},
+		{t.Context(), &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, failing},
+		{t.Context(), &net.OpError{Op: "read", Err: syscall.ECONNRESET}, failing},
+		{t.Context(), redis.ErrPoolTimeout, nothing},
+		{t.Context(), &loginError{cause: errors.New("no file")}, nothing},
+		{ended, context.Canceled, nothing},
+		{ended, &net.OpError{Op: "read", Err: syscall.ECONNRESET}, nothing},
 	} {
-		f, err := c.Classify(tt.ctx, tt.err)
-		require.Equal(t, tt.want, Judge(tt.ctx, f, err), "%v", tt.err)
+		f, err := c.classify(tt.ctx, tt.err)
+		require.Equal(t, tt.want, judge(tt.ctx, f, err), "%v", tt.err)
 	}
 }
 
@@ -136,13 +136,13 @@ func (n *traffic) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 
 // of returns what was counted.
 func (n *traffic) of(s *enginetest.Store) [3]int64 {
-	client := engineOf(s).Client
-	return [3]int64{n.dials.Load(), n.commands.Load(), client.Calls.Repeated.Load()}
+	client := engineOf(s).client
+	return [3]int64{n.dials.Load(), n.commands.Load(), client.calls.repeated.Load()}
 }
 
 // listen counts from now on.
 func (n *traffic) listen(t *testing.T, s *enginetest.Store) {
-	client := engineOf(s).Client
+	client := engineOf(s).client
 	client.AddHook(n)
 	if cluster := client.Cluster(); cluster != nil {
 		require.NoError(t, cluster.ForEachShard(t.Context(), func(_ context.Context, node *redis.Client) error {
@@ -209,7 +209,7 @@ func TestRedisCircuitOpens(t *testing.T) {
 				require.ErrorContains(t, err, "the circuit is open, the next trial is in ", op)
 				require.NotErrorIs(t, err, fault.ErrOutcomeUnknown, op)
 			}
-			leases := engineOf(s).leases()
+			leases := engineOf(s).Leases()
 			defer leases.Close()
 			_, err = leases.Claim(ctx, []lease.Lease{{ID: "x", Token: "me"}}, time.Hour)
 			require.ErrorIs(t, err, fault.ErrUnavailable)
@@ -265,7 +265,7 @@ func TestRedisCircuitCloses(t *testing.T) {
 				if !errors.Is(err, fault.ErrUnavailable) {
 					t.Error(err)
 				}
-				if refused := (*CircuitError)(nil); errors.As(err, &refused) {
+				if refused := (*circuitError)(nil); errors.As(err, &refused) {
 					refusals.Add(1)
 					time.Sleep(time.Millisecond) // A refusal costs nothing; leave the others room.
 				}

@@ -20,22 +20,22 @@ const poolWait = 30 * time.Second
 // A Client is the connection pool that the stores of a factory share.
 type Client struct {
 	redis.UniversalClient
-	Where    string // host:port, for messages
+	where    string // host:port, for messages
 	wait     time.Duration
 	pool     int        // most connections to a server; 0: not known
 	sentinel bool       // Sentinels say which server it is
 	borrow   bool       // the caller of WithRedisClient closes it
-	Calls    *Calls     // shared by the clients of all nodes
-	Lane     *lane      // nil: none
-	Cache    *docFiller // nil: there is none
+	calls    *calls     // shared by the clients of all nodes
+	lane     *lane      // nil: none
+	cache    *docFiller // nil: there is none
 
 	circuit *circuit // shared by the clients of all nodes, too; nil: there is none
 
 	// together executes a command along with those of other callers, and
 	// returns its error. nil: every command goes by itself. The combiner is
 	// what does it; in a Cluster each master has one.
-	Together func(ctx context.Context, cmd redis.Cmder) error
-	Combiner *Combiner
+	together func(ctx context.Context, cmd redis.Cmder) error
+	combiner *combiner
 
 	writes  *Client    // the one to write with; nil: this one
 	confirm *confirmer // waits for replicas; nil: the master's word is enough
@@ -43,32 +43,32 @@ type Client struct {
 
 // calls counts the calls that run apart from their caller, so that the client
 // can wait for them, and the requests that were sent again.
-type Calls struct {
-	Repeated atomic.Int64
+type calls struct {
+	repeated atomic.Int64
 
 	mu      sync.Mutex
 	closed  bool
-	Running sync.WaitGroup
+	running sync.WaitGroup
 }
 
-func (c *Calls) begin() bool {
+func (c *calls) begin() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return false
 	}
-	c.Running.Add(1)
+	c.running.Add(1)
 	return true
 }
 
 // end lets no more calls begin.
-func (c *Calls) end() {
+func (c *calls) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
 }
 
-func (c *Calls) ended() bool {
+func (c *calls) ended() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.closed
@@ -76,43 +76,43 @@ func (c *Calls) ended() bool {
 
 // Connect makes the client. Nothing is dialled yet.
 func Connect(o Options) (*Client, error) {
-	breaker := NewCircuit(o.CircuitFailures, o.CircuitCooldown, o.States)
+	breaker := newCircuit(o.CircuitFailures, o.CircuitCooldown, o.States)
 	if o.Given != nil {
 		c := &Client{
 			UniversalClient: o.Given,
-			Where:           "the given client's server",
+			where:           "the given client's server",
 			wait:            o.ConnectionTimeout,
 			pool:            poolSize(o.Given),
 			borrow:          true,
-			Calls:           new(Calls),
+			calls:           new(calls),
 			circuit:         breaker,
 		}
 		return c, c.confirmed(o)
 	}
-	u, err := o.Universal()
+	u, err := o.universal()
 	if err != nil {
 		return nil, err
 	}
 	cache := o.cache(u)
 	c := &Client{
-		Where:    strings.Join(o.Addrs, ", "),
+		where:    strings.Join(o.Addrs, ", "),
 		wait:     o.ConnectionTimeout,
 		pool:     o.MaxConnections,
 		sentinel: o.MasterName != "",
-		Calls:    new(Calls),
+		calls:    new(calls),
 		circuit:  breaker,
 	}
 	if !o.Unshared && !o.Cluster && o.MasterName == "" && u.PoolSize > 1 {
-		c.Lane = newLane(*u, c.Calls)
+		c.lane = newLane(*u, c.calls)
 		u.PoolSize-- // Which leaves that of the lane.
 		u.MaxActiveConns--
 	}
 	c.UniversalClient = redis.NewUniversalClient(u)
 	if cache != nil {
-		c.Cache = newDocFiller(cache, c, o.Logger)
+		c.cache = newDocFiller(cache, c, o.Logger)
 	}
 	if !o.Unshared {
-		c.share(SendTo(c.UniversalClient))
+		c.share(sendTo(c.UniversalClient))
 	}
 	return c, c.confirmed(o)
 }
@@ -128,18 +128,18 @@ func poolSize(client redis.UniversalClient) int {
 }
 
 // share lets single commands share round trips.
-func (c *Client) share(execute func(context.Context, []Single)) {
+func (c *Client) share(execute func(context.Context, []single)) {
 	if cluster := c.Cluster(); cluster != nil {
-		queues := newNodeQueues(cluster, func() *Combiner { return NewCombiner(execute, c.Calls, nil, c.pool) })
-		c.Together = queues.do
+		queues := newNodeQueues(cluster, func() *combiner { return newCombiner(execute, c.calls, nil, c.pool) })
+		c.together = queues.do
 		return
 	}
-	c.Combiner = NewCombiner(execute, c.Calls, c.Lane, c.pool)
-	c.Together = c.Combiner.Do
+	c.combiner = newCombiner(execute, c.calls, c.lane, c.pool)
+	c.together = c.combiner.do
 }
 
 // newLane returns a lane to the server of o.
-func newLane(o redis.UniversalOptions, calls *Calls) *lane {
+func newLane(o redis.UniversalOptions, calls *calls) *lane {
 	o.PoolSize, o.MaxActiveConns, o.ClientSideCache = 1, 1, nil
 	return &lane{calls: calls, open: func() *redis.Client { return redis.NewClient(o.Simple()) }}
 }
@@ -176,13 +176,13 @@ func (c *Client) masters(ctx context.Context) ([]redis.UniversalClient, error) {
 		nodes = append(nodes, node)
 		return nil
 	})
-	_, err = c.Classify(ctx, err)
+	_, err = c.classify(ctx, err)
 	return nodes, err
 }
 
 // on returns a client for one of the masters.
 func (c *Client) on(node redis.UniversalClient) *Client {
-	return &Client{UniversalClient: node, Where: c.Where, wait: c.wait, Calls: c.Calls, circuit: c.circuit}
+	return &Client{UniversalClient: node, where: c.where, wait: c.wait, calls: c.calls, circuit: c.circuit}
 }
 
 // unguarded returns a client that asks the server even if the circuit is open.
@@ -195,13 +195,13 @@ func (c *Client) unguarded() *Client {
 // Close waits for the calls whose callers did not. A client that was given is
 // its owner's.
 func (c *Client) Close() error {
-	c.Calls.end()
-	err := c.Lane.Close()
+	c.calls.end()
+	err := c.lane.close()
 	if !c.borrow {
 		err = errors.Join(err, c.UniversalClient.Close())
 	}
-	c.Calls.Running.Wait()
-	err = errors.Join(err, c.Lane.Close()) // A call may have opened it meanwhile.
+	c.calls.running.Wait()
+	err = errors.Join(err, c.lane.close()) // A call may have opened it meanwhile.
 	if errors.Is(err, redis.ErrClosed) {
 		return nil
 	}
@@ -220,11 +220,11 @@ func (c *Client) await(ctx context.Context, call func(by *caller) error) error {
 		return call(nil)
 	}
 	done := make(chan error, 1)
-	if !c.Calls.begin() {
+	if !c.calls.begin() {
 		return fault.ErrClosed
 	}
 	go func() {
-		defer c.Calls.Running.Done()
+		defer c.calls.running.Done()
 		err := call(by)
 		by.end()
 		done <- err

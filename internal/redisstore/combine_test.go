@@ -51,7 +51,7 @@ func (g *gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 
 // gatedCombiner returns a combiner whose groups are all on their way, until
 // the gate opens.
-func gatedCombiner(t *testing.T, most int) (*Combiner, *gate, *sync.WaitGroup) {
+func gatedCombiner(t *testing.T, most int) (*combiner, *gate, *sync.WaitGroup) {
 	server := miniredis.RunT(t)
 	for i := range 100 {
 		require.NoError(t, server.Set(fmt.Sprint(i), fmt.Sprint("value ", i)))
@@ -60,44 +60,44 @@ func gatedCombiner(t *testing.T, most int) (*Combiner, *gate, *sync.WaitGroup) {
 	t.Cleanup(func() { _ = client.Close() })
 	g := &gate{make(chan struct{}), make(chan struct{}), make(chan int, 100)}
 	client.AddHook(g)
-	c := NewCombiner(SendTo(client), new(Calls), nil, most)
+	c := newCombiner(sendTo(client), new(calls), nil, most)
 	running := new(sync.WaitGroup)
-	for range GroupsInFlight {
-		running.Go(func() { _ = c.Do(t.Context(), redis.NewStringCmd(t.Context(), "get", "0")) })
+	for range groupsInFlight {
+		running.Go(func() { _ = c.do(t.Context(), redis.NewStringCmd(t.Context(), "get", "0")) })
 		<-g.held
 	}
 	return c, g, running
 }
 
 // joined waits until that many commands are in the next group.
-func joined(t *testing.T, c *Combiner, n int) {
+func joined(t *testing.T, c *combiner, n int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		c.Mu.Lock()
-		defer c.Mu.Unlock()
-		return len(c.Queue) == 1 && c.Queue[0].Callers == n
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.queue) == 1 && c.queue[0].callers == n
 	}, testkit.Slack, 100*time.Microsecond)
 }
 
 // Nobody waits behind groups that are stuck, as long as there are connections.
 func TestCombinerStuckGroups(t *testing.T) {
-	c, g, running := gatedCombiner(t, GroupsInFlight+2)
+	c, g, running := gatedCombiner(t, groupsInFlight+2)
 	set := func(ctx context.Context, id string) error {
-		return c.Do(ctx, redis.NewStatusCmd(t.Context(), "set", id, id))
+		return c.do(ctx, redis.NewStatusCmd(t.Context(), "set", id, id))
 	}
 	require.NoError(t, set(t.Context(), "1"))
 	require.NoError(t, set(context.Background(), "2"))
 	for range 2 { // Now all connections have a stuck group.
-		running.Go(func() { _ = c.Do(t.Context(), redis.NewStringCmd(t.Context(), "get", "0")) })
+		running.Go(func() { _ = c.do(t.Context(), redis.NewStringCmd(t.Context(), "get", "0")) })
 		<-g.held
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*Overdue)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*overdue)
 	defer cancel()
 	require.ErrorIs(t, set(ctx, "3"), context.DeadlineExceeded)
 	close(g.open)
 	running.Wait()
-	c.Calls.Running.Wait()
-	require.True(t, c.Idle())
+	c.calls.running.Wait()
+	require.True(t, c.idle())
 }
 
 // Callers without an end to their patience are back when the socket's timeout
@@ -115,7 +115,7 @@ func TestRedisHungServerHoldsNobodyLonger(t *testing.T) {
 			t.Errorf("%d: %v", worker, err)
 		}
 	})
-	require.Less(t, time.Since(began), RetryAttempts*(cfg.SocketTimeout+RetryMost)+testkit.Slack)
+	require.Less(t, time.Since(began), retryAttempts*(cfg.SocketTimeout+retryMost)+testkit.Slack)
 }
 
 // Commands that come while groups are on their way go together, and each
@@ -125,17 +125,17 @@ func TestRedisHungServerHoldsNobodyLonger(t *testing.T) {
 func TestCombinerGroups(t *testing.T) {
 	for name, quits := range map[string]int{"nobody quits": -1, "the sender quits": 0, "another quits": 5} {
 		t.Run(name, func(t *testing.T) {
-			c, g, running := gatedCombiner(t, GroupsInFlight)
+			c, g, running := gatedCombiner(t, groupsInFlight)
 			quit := make(chan error, 1)
 			ctx, cancel := context.WithCancel(t.Context())
 			for i := range 20 {
 				cmd := redis.NewStringCmd(t.Context(), "get", fmt.Sprint(i))
 				running.Go(func() {
 					if i == quits {
-						quit <- c.Do(ctx, cmd)
+						quit <- c.do(ctx, cmd)
 						return
 					}
-					err := c.Do([]context.Context{t.Context(), context.Background()}[i%2], cmd)
+					err := c.do([]context.Context{t.Context(), context.Background()}[i%2], cmd)
 					if err != nil || cmd.Val() != fmt.Sprint("value ", i) {
 						t.Errorf("%d is %q, %v", i, cmd.Val(), err)
 					}
@@ -150,7 +150,7 @@ func TestCombinerGroups(t *testing.T) {
 			running.Wait()
 			require.Equal(t, 20-min(quits+1, 1), <-g.sizes, "who quit has taken his command along")
 			require.Empty(t, g.sizes)
-			c.Calls.Running.Wait()
+			c.calls.running.Wait()
 		})
 	}
 }
@@ -159,25 +159,25 @@ func TestCombinerGroups(t *testing.T) {
 // caller gets his own value. Of one that MGET has no value for, it is not said
 // that it is not there.
 func TestCombinerReads(t *testing.T) {
-	c, g, running := gatedCombiner(t, GroupsInFlight)
+	c, g, running := gatedCombiner(t, groupsInFlight)
 	ids := []string{"1", "absent", "2", "3", "1"}
 	ctx, cancel := context.WithCancel(t.Context())
 	quit := make(chan error, 1)
 	for i, id := range ids {
 		running.Go(func() {
-			got, err := c.Read([]context.Context{t.Context(), context.Background()}[i%2], "", id)
-			want := ReadResult{Value: json.RawMessage("value " + id), Sure: true}
+			got, err := c.read([]context.Context{t.Context(), context.Background()}[i%2], "", id)
+			want := readResult{value: json.RawMessage("value " + id), sure: true}
 			if id == "absent" {
-				want = ReadResult{}
+				want = readResult{}
 			}
-			if err != nil || got.Sure != want.Sure || string(got.Value) != string(want.Value) {
-				t.Errorf("%s is %q, %v, %v", id, got.Value, got.Sure, err)
+			if err != nil || got.sure != want.sure || string(got.value) != string(want.value) {
+				t.Errorf("%s is %q, %v, %v", id, got.value, got.sure, err)
 			}
 		})
 		joined(t, c, i+1)
 	}
 	running.Go(func() {
-		_, err := c.Read(ctx, "", "4")
+		_, err := c.read(ctx, "", "4")
 		quit <- err
 	})
 	joined(t, c, len(ids)+1)
@@ -186,7 +186,7 @@ func TestCombinerReads(t *testing.T) {
 	close(g.open)
 	running.Wait()
 	require.Empty(t, g.sizes, "a pipeline was sent, not an MGET alone")
-	c.Calls.Running.Wait()
+	c.calls.running.Wait()
 }
 
 // Get finds out what is no document by itself, in whatever company: what is
@@ -233,18 +233,18 @@ func TestRedisReadsInCompany(t *testing.T) {
 
 // A panic in the goroutine of one caller is no acknowledgement for the others.
 func TestCombinerPanic(t *testing.T) {
-	c, g, running := gatedCombiner(t, GroupsInFlight)
+	c, g, running := gatedCombiner(t, groupsInFlight)
 	running.Go(func() {
 		defer func() {
 			if recover() == nil {
 				t.Error("the panic was lost")
 			}
 		}()
-		_ = c.Do(context.Background(), redis.NewStringCmd(t.Context(), "get", "panic"))
+		_ = c.do(context.Background(), redis.NewStringCmd(t.Context(), "get", "panic"))
 	})
 	joined(t, c, 1)
 	running.Go(func() {
-		if err := c.Do(context.Background(), redis.NewStatusCmd(t.Context(), "set", "1", "2")); !errors.Is(err, ErrNoAnswer) {
+		if err := c.do(context.Background(), redis.NewStatusCmd(t.Context(), "set", "1", "2")); !errors.Is(err, errNoAnswer) {
 			t.Errorf("the other one got %v", err)
 		}
 	})
@@ -278,7 +278,7 @@ func TestRedisLaneIsCut(t *testing.T) {
 	cfg := settled(server.URL())
 	cfg.MaxConnections, cfg.SocketTimeout = 2, time.Minute
 	s := openEngine(t, cfg, "docs")
-	lane := engineOf(s).Client.Lane
+	lane := engineOf(s).client.lane
 	stuck := func(ctx context.Context) chan error {
 		got := make(chan error, 1)
 		go func() {
@@ -286,8 +286,8 @@ func TestRedisLaneIsCut(t *testing.T) {
 			got <- err
 		}()
 		require.Eventually(t, func() bool {
-			if lane.Busy.TryLock() {
-				lane.Busy.Unlock()
+			if lane.busy.TryLock() {
+				lane.busy.Unlock()
 				return false
 			}
 			return true
@@ -299,7 +299,7 @@ func TestRedisLaneIsCut(t *testing.T) {
 		require.NoError(t, testkit.Await(func() bool {
 			_, err := s.Get(t.Context(), "0")
 			require.ErrorIs(t, err, fault.ErrNotFound)
-			return lane.Client.Load() != nil
+			return lane.client.Load() != nil
 		}), "the lane is not used")
 	}
 	for range 2 {
@@ -313,7 +313,7 @@ func TestRedisLaneIsCut(t *testing.T) {
 		err := <-got
 		require.ErrorIs(t, err, context.Canceled)
 		require.NotErrorIs(t, err, fault.ErrUnavailable)
-		require.Nil(t, lane.Client.Load(), "the lane was not cut")
+		require.Nil(t, lane.client.Load(), "the lane was not cut")
 		server.Resume()
 	}
 	rested()

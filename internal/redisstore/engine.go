@@ -43,14 +43,14 @@ type Figures struct {
 	CacheInvalidations int64
 }
 
-// A Engine keeps each document as a string under
+// An Engine keeps each document as a string under
 // <prefix>:<namespace>:<id>, as nano-graphrag does. Nothing else is kept
 // under that prefix.
 type Engine struct {
-	Client  *Client
+	client  *Client
 	writer  *Client // the client, or one whose writes wait for replicas
-	Prefix  string  // with the last colon
-	Save    bool    // Flush asks for BGSAVE
+	prefix  string  // with the last colon
+	save    bool    // Flush asks for BGSAVE
 	logger  *slog.Logger
 	release func() error // gives the client back
 	warned  sync.Once    // that a scan cannot be certain
@@ -62,10 +62,10 @@ type Engine struct {
 // back with.
 func New(client *Client, o Options, namespace string, release func() error) *Engine {
 	return &Engine{
-		Client:  client,
+		client:  client,
 		writer:  client.writer(),
-		Prefix:  o.KeyPrefix + ":" + namespace + ":",
-		Save:    o.SaveOnFlush,
+		prefix:  o.KeyPrefix + ":" + namespace + ":",
+		save:    o.SaveOnFlush,
 		logger:  o.Logger.With("namespace", namespace),
 		release: release,
 	}
@@ -82,10 +82,10 @@ func (e *Engine) Begin(ctx context.Context) error {
 	if e.writer.confirm == nil {
 		return nil
 	}
-	return e.writer.confirm.probe(ctx, e.Client)
+	return e.writer.confirm.probe(ctx, e.client)
 }
 
-func (e *Engine) key(id string) string { return e.Prefix + id }
+func (e *Engine) key(id string) string { return e.prefix + id }
 
 // keysOf returns the keys of ids, all in one string. They are the engine's own,
 // so that a pipeline that outlives its caller never has other ids than those
@@ -99,7 +99,7 @@ func (e *Engine) keysOfItems(items []engine.Item) []string {
 }
 
 func (e *Engine) keysBy(n int, id func(i int) string) []string {
-	size := n * len(e.Prefix)
+	size := n * len(e.prefix)
 	for i := range n {
 		size += len(id(i))
 	}
@@ -108,7 +108,7 @@ func (e *Engine) keysBy(n int, id func(i int) string) []string {
 	keys := make([]string, n)
 	for i := range keys {
 		at := all.Len()
-		all.WriteString(e.Prefix)
+		all.WriteString(e.prefix)
 		all.WriteString(id(i))
 		keys[i] = all.String()[at:]
 	}
@@ -129,7 +129,7 @@ func (e *Engine) Present(ctx context.Context, ids []string) ([]bool, error) {
 	present := make([]bool, 0, len(ids))
 	for _, part := range chunks(ids, nil) {
 		keys := e.keysOf(part)
-		p, err := pipeline(ctx, e.Client, repeatable, len(part), e.Client.onKeys(ctx, "exists", keys))
+		p, err := pipeline(ctx, e.client, repeatable, len(part), e.client.onKeys(ctx, "exists", keys))
 		if err != nil {
 			return nil, err
 		}
@@ -161,7 +161,7 @@ func (e *Engine) way(items []engine.Item) func(context.Context, *batch, []engine
 	life := items[0].TTL
 	other := func(it engine.Item) bool { return it.TTL != life }
 	switch {
-	case len(items) == 1 || e.Client.Cluster() != nil || slices.ContainsFunc(items, other):
+	case len(items) == 1 || e.client.Cluster() != nil || slices.ContainsFunc(items, other):
 		return e.setEach
 	case life == 0:
 		return e.setTogether
@@ -188,7 +188,7 @@ func (e *Engine) setTogether(ctx context.Context, b *batch, items []engine.Item)
 func (e *Engine) setEach(ctx context.Context, b *batch, items []engine.Item) {
 	by := lend(ctx, items)
 	set := e.set(items, by)
-	p, err := pipeline(by, e.writer.carrying(items), repeatable, len(items), e.Client.sets(by, len(items), set))
+	p, err := pipeline(by, e.writer.carrying(items), repeatable, len(items), e.client.sets(by, len(items), set))
 	if err != nil {
 		b.note(items, lost, err)
 		return
@@ -211,7 +211,7 @@ func (e *Engine) Insert(ctx context.Context, items engine.Items) (int, error) {
 		}
 		by := lend(ctx, part)
 		set := e.set(part, by, "nx")
-		p, err := pipeline(by, e.writer.carrying(part), once, len(part), e.Client.sets(by, len(part), set))
+		p, err := pipeline(by, e.writer.carrying(part), once, len(part), e.client.sets(by, len(part), set))
 		if err != nil {
 			b.note(part, lost, err)
 		}
@@ -255,7 +255,7 @@ func (e *Engine) Delete(ctx context.Context, ids []string) (int, error) {
 	n := 0
 	for _, part := range chunks(ids, nil) {
 		keys := e.keysOf(part)
-		p, err := pipeline(ctx, e.writer, once, len(part), e.Client.onKeys(ctx, "unlink", keys))
+		p, err := pipeline(ctx, e.writer, once, len(part), e.client.onKeys(ctx, "unlink", keys))
 		if err != nil {
 			return n, fault.Unknown(err)
 		}
@@ -281,7 +281,7 @@ func (e *Engine) TTLs(ctx context.Context, ids []string) ([]time.Duration, error
 	ttls := make([]time.Duration, 0, len(ids))
 	for _, part := range chunks(ids, nil) {
 		keys := e.keysOf(part)
-		p, err := pipeline(ctx, e.Client, repeatable, len(part), e.Client.onKeys(ctx, "pttl", keys))
+		p, err := pipeline(ctx, e.client, repeatable, len(part), e.client.onKeys(ctx, "pttl", keys))
 		if err != nil {
 			return nil, err
 		}
@@ -305,15 +305,15 @@ func (e *Engine) TTLs(ctx context.Context, ids []string) ([]time.Duration, error
 // Flush asks for a BGSAVE where that is wanted. A server that is saving
 // already, or does not let us ask, is worth a warning and no more.
 func (e *Engine) Flush(ctx context.Context) error {
-	if !e.Save {
+	if !e.save {
 		return nil
 	}
-	nodes, err := e.Client.masters(ctx)
+	nodes, err := e.client.masters(ctx)
 	if err != nil {
 		return err
 	}
 	for _, node := range nodes {
-		_, _, err := run(ctx, e.Client.on(node), once, func() *redis.StatusCmd { return redis.NewStatusCmd(ctx, "bgsave") })
+		_, _, err := run(ctx, e.client.on(node), once, func() *redis.StatusCmd { return redis.NewStatusCmd(ctx, "bgsave") })
 		if fault.ContextError(ctx) != nil {
 			return err
 		}
@@ -328,36 +328,36 @@ func (e *Engine) Flush(ctx context.Context) error {
 // deadline fails in time. It asks the server whatever the circuit says, which
 // it does not change.
 func (e *Engine) Ping(ctx context.Context) error {
-	bounded, cancel := context.WithTimeout(ctx, e.Client.wait)
+	bounded, cancel := context.WithTimeout(ctx, e.client.wait)
 	defer cancel()
-	_, _, err := run(bounded, e.Client.unguarded(), never, func() *redis.StatusCmd { return redis.NewStatusCmd(bounded, "ping") })
+	_, _, err := run(bounded, e.client.unguarded(), never, func() *redis.StatusCmd { return redis.NewStatusCmd(bounded, "ping") })
 	if err != nil && fault.ContextError(bounded) != nil && fault.ContextError(ctx) == nil {
-		return fault.Unavailablef("no answer from %s within %v", e.Client.Where, e.Client.wait)
+		return fault.Unavailablef("no answer from %s within %v", e.client.where, e.client.wait)
 	}
 	return err
 }
 
 // Figures returns the figures of the client.
 func (e *Engine) Figures() *Figures {
-	pool := e.Client.PoolStats()
+	pool := e.client.PoolStats()
 	f := &Figures{
 		Connections:      int(pool.TotalConns),
 		IdleConnections:  int(pool.IdleConns),
-		ConnectionLimit:  e.Client.pool,
+		ConnectionLimit:  e.client.pool,
 		PoolTimeouts:     int64(pool.Timeouts),
 		PoolWaits:        int64(pool.WaitCount),
 		PoolWaited:       time.Duration(pool.WaitDurationNs),
 		StaleConnections: int64(pool.StaleConns),
-		Retries:          e.Client.Calls.Repeated.Load(),
-		Circuit:          e.Client.circuit.String(),
+		Retries:          e.client.calls.repeated.Load(),
+		Circuit:          e.client.circuit.String(),
 	}
-	e.Client.Cache.stats(f)
-	e.Client.Lane.count(f)
+	e.client.cache.stats(f)
+	e.client.lane.count(f)
 	return f
 }
 
 func (e *Engine) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), e.Client.wait)
+	ctx, cancel := context.WithTimeout(context.Background(), e.client.wait)
 	defer cancel()
 	return errors.Join(e.Flush(ctx), e.release())
 }

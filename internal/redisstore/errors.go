@@ -56,9 +56,9 @@ var loginCodes = []struct{ prefix, remedy string }{
 	{"ERR invalid password", "wrong password: check REDIS_URL and REDIS_PASSWORD"},
 }
 
-// Classify translates an error of go-redis and says what is known of the
+// classify translates an error of go-redis and says what is known of the
 // command. It returns nil for nil.
-func (c *Client) Classify(ctx context.Context, err error) (fate, error) {
+func (c *Client) classify(ctx context.Context, err error) (fate, error) {
 	if err == nil {
 		return refused, nil
 	}
@@ -69,45 +69,45 @@ func (c *Client) Classify(ctx context.Context, err error) (fate, error) {
 		return wait.fate, wait.error
 	}
 	if errors.Is(err, redis.Nil) { // Not the reply, which notNil has dropped, but that of a Sentinel.
-		return passing, fmt.Errorf("%w: no Sentinel of %s knows the master_name of REDIS_URL: %w", fault.ErrUnavailable, c.Where, err)
+		return passing, fmt.Errorf("%w: no Sentinel of %s knows the master_name of REDIS_URL: %w", fault.ErrUnavailable, c.where, err)
 	}
 	if server := redis.Error(nil); errors.As(err, &server) {
 		return classifyReply(err, server.Error())
 	}
 	var op *net.OpError
-	var login *LoginError
+	var login *loginError
 	var unready *unreadyError
 	switch {
-	case errors.Is(err, redis.ErrClosed) && c.Cluster() != nil && !c.Calls.ended():
-		return passing, fault.Unavailablef("a node has left the cluster of %s: %w", c.Where, err)
+	case errors.Is(err, redis.ErrClosed) && c.Cluster() != nil && !c.calls.ended():
+		return passing, fault.Unavailablef("a node has left the cluster of %s: %w", c.where, err)
 	case errors.Is(err, redis.ErrClosed):
 		return refused, fmt.Errorf("%w: %w", fault.ErrClosed, err)
-	case errors.Is(err, net.ErrClosed) && c.Calls.ended(): // In flight when it was closed.
+	case errors.Is(err, net.ErrClosed) && c.calls.ended(): // In flight when it was closed.
 		return lost, fmt.Errorf("%w: %w", fault.ErrClosed, err)
 	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted):
-		return refused, fmt.Errorf("%w: all connections to %s are busy; raise REDIS_MAX_CONNECTIONS: %w", fault.ErrUnavailable, c.Where, err)
-	case errors.As(err, &unready) && c.Calls.ended():
+		return refused, fmt.Errorf("%w: all connections to %s are busy; raise REDIS_MAX_CONNECTIONS: %w", fault.ErrUnavailable, c.where, err)
+	case errors.As(err, &unready) && c.calls.ended():
 		return refused, fmt.Errorf("%w: %w", fault.ErrClosed, unready.cause)
 	case errors.As(err, &unready):
-		return passing, fmt.Errorf("%w: %s broke the connection before it was ready: %w", fault.ErrUnavailable, c.Where, unready.cause)
+		return passing, fmt.Errorf("%w: %s broke the connection before it was ready: %w", fault.ErrUnavailable, c.where, unready.cause)
 	case errors.Is(err, errMaxClients):
 		return classifyReply(err, maxClients)
 	case errors.As(err, &login):
-		return refused, login.Cause
+		return refused, login.cause
 	case errors.As(err, &op) && op.Op == "dial":
-		where := c.Where
+		where := c.where
 		if op.Addr != nil { // The one of several that failed.
 			where = op.Addr.String()
 		}
 		return passing, fmt.Errorf("%w: cannot connect to %s: %w", fault.ErrUnavailable, where, op.Err)
 	case precedesCommand(err):
-		return passing, fmt.Errorf("%w: cannot use %s: %w", fault.ErrUnavailable, c.Where, err)
+		return passing, fmt.Errorf("%w: cannot use %s: %w", fault.ErrUnavailable, c.where, err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isNetwork(err):
-		return lost, fmt.Errorf("%w: the connection to %s broke: %w", fault.ErrUnavailable, c.Where, err)
+		return lost, fmt.Errorf("%w: the connection to %s broke: %w", fault.ErrUnavailable, c.where, err)
 	}
 	// What is left is most likely a reply that cannot be read, and go-redis
 	// quotes it.
-	return lost, fmt.Errorf("%w: %w", fault.ErrUnavailable, fault.Veil("the reply of "+c.Where+" is not one that Redis gives", err))
+	return lost, fmt.Errorf("%w: %w", fault.ErrUnavailable, fault.Veil("the reply of "+c.where+" is not one that Redis gives", err))
 }
 
 // precedesCommand reports whether an error is known to come from the making of
@@ -163,9 +163,9 @@ func firstClause(text string) string {
 }
 
 const (
-	RetryAttempts = 4
+	retryAttempts = 4
 	retryFirst    = 10 * time.Millisecond
-	RetryMost     = 500 * time.Millisecond
+	retryMost     = 500 * time.Millisecond
 )
 
 // retry repeats call, with growing and jittered pauses, while it fails with a
@@ -183,20 +183,20 @@ func retry[T any](ctx context.Context, c *Client, again []fate, call func() (T, 
 // onceMore waits after a failed attempt, and reports whether there is to be
 // another. If ctx ends the wait, err becomes its error.
 func (c *Client) onceMore(ctx context.Context, again []fate, attempt int, f fate, err *error) bool {
-	if attempt == RetryAttempts || !slices.Contains(again, f) || fault.ContextError(ctx) != nil || c.circuit.open() {
+	if attempt == retryAttempts || !slices.Contains(again, f) || fault.ContextError(ctx) != nil || c.circuit.open() {
 		return false
 	}
 	if ended := pause(ctx, attempt); ended != nil {
 		*err = ended
 		return false
 	}
-	c.Calls.Repeated.Add(1)
+	c.calls.repeated.Add(1)
 	return true
 }
 
 // pause waits after a failed attempt, the first being 1.
 func pause(ctx context.Context, attempt int) error {
-	most := min(retryFirst<<(2*attempt-2), RetryMost)
+	most := min(retryFirst<<(2*attempt-2), retryMost)
 	timer := time.NewTimer(most/2 + rand.N(most/2))
 	defer timer.Stop()
 	select {

@@ -98,9 +98,9 @@ func (p retryingPipeline) Process(ctx context.Context, cmd redis.Cmder) error {
 
 func bare(cmd redis.Cmder) redis.Cmder {
 	switch s := cmd.(type) {
-	case Single:
+	case single:
 		return s.Cmder
-	case *Single:
+	case *single:
 		return s.Cmder
 	}
 	return cmd
@@ -130,11 +130,11 @@ func TestRedisGateGoneCallers(t *testing.T) {
 
 // hoard gives a store go-redis's own queue, which a command cannot leave.
 func hoard(t *testing.T, s *enginetest.Store) {
-	client := engineOf(s).Client
+	client := engineOf(s).client
 	queue, err := client.UniversalClient.(*redis.Client).AsyncAutoPipeline()
 	require.NoError(t, err)
-	client.Combiner = nil
-	client.Together = func(ctx context.Context, cmd redis.Cmder) error {
+	client.combiner = nil
+	client.together = func(ctx context.Context, cmd redis.Cmder) error {
 		return queue.Submit(ctx, cmd).WaitContext(ctx)
 	}
 }

@@ -27,15 +27,15 @@ func TestRedisCheckInfo(t *testing.T) {
 		"server_time_usec:1":              {"redis-clock-skew"},
 		"role:slave":                      {"redis-replica"},
 	} {
-		n := &NodeCheck{Report: &health.Report{Namespace: "docs", Now: time.Now}, Info: ParseInfo(text)}
-		n.CheckVersion()
-		n.CheckEviction()
-		n.CheckMemory()
-		n.CheckPersistence(t.Context())
-		n.CheckReplication(t.Context())
-		n.CheckClients()
-		n.CheckClock(time.Now(), time.Now())
-		require.Equal(t, want, sound(t, n.Report), text)
+		n := &nodeCheck{report: &health.Report{Namespace: "docs", Now: time.Now}, info: parseInfo(text)}
+		n.checkVersion()
+		n.checkEviction()
+		n.checkMemory()
+		n.checkPersistence(t.Context())
+		n.checkReplication(t.Context())
+		n.checkClients()
+		n.checkClock(time.Now(), time.Now())
+		require.Equal(t, want, sound(t, n.report), text)
 	}
 }
 

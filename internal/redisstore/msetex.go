@@ -45,7 +45,7 @@ func (e *Engine) knowsMSETEX(ctx context.Context) bool {
 	if e.asked.Load() {
 		return true
 	}
-	_, f, err := run(ctx, e.Client, never, func() *redis.IntCmd { return redis.NewIntCmd(ctx, "msetex") })
+	_, f, err := run(ctx, e.client, never, func() *redis.IntCmd { return redis.NewIntCmd(ctx, "msetex") })
 	if err == nil || !declined(f, err) {
 		return true // The batch will meet what this has met.
 	}

@@ -56,8 +56,8 @@ func TestOptionsReachTheClient(t *testing.T) {
 	require.Len(t, o.TLSConfig.Certificates, 1)
 	require.True(t, certs.Config(false).RootCAs.Equal(o.TLSConfig.RootCAs))
 	e := New(&Client{}, given, "docs", nil)
-	require.Equal(t, "pre:docs:", e.Prefix)
-	require.True(t, e.Save)
+	require.Equal(t, "pre:docs:", e.prefix)
+	require.True(t, e.save)
 }
 
 // What is not asked for is off.
@@ -70,8 +70,8 @@ func TestOptionsLeftOut(t *testing.T) {
 	require.LessOrEqual(t, o.ConnMaxIdleTime, time.Duration(0), "for ever")
 	require.Nil(t, o.TLSConfig)
 	e := New(&Client{}, given, "docs", nil)
-	require.Equal(t, "nano_graphrag:docs:", e.Prefix)
-	require.False(t, e.Save)
+	require.Equal(t, "nano_graphrag:docs:", e.prefix)
+	require.False(t, e.save)
 }
 
 // A Cluster and Sentinels get the same options as one server.
@@ -89,7 +89,7 @@ func TestOptionsReachEveryKind(t *testing.T) {
 	o := undialled(t, given).(*redis.Client).Options()
 	requireFixedOptions(t, o)
 	require.Equal(t, []any{"FailoverClient", 5, "pw", 3, 2 * time.Second}, []any{o.Addr, o.DB, o.Password, o.PoolSize, o.ReadTimeout})
-	u, err := given.Universal()
+	u, err := given.universal()
 	require.NoError(t, err)
 	require.Equal(t, []any{"mymaster", "su", "sp"}, []any{u.MasterName, u.SentinelUsername, u.SentinelPassword})
 	require.Equal(t, []string{"a:1", "b:2"}, u.Addrs)

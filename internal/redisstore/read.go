@@ -15,7 +15,7 @@ import (
 
 // read returns a document. Single reads of many callers share round trips.
 func (e *Engine) read(ctx context.Context, id string) (json.RawMessage, error) {
-	if e.Client.Combiner == nil {
+	if e.client.combiner == nil {
 		return e.readAlone(ctx, id)
 	}
 	// retry would do the same. But this is where hundreds of callers wait, and
@@ -23,31 +23,31 @@ func (e *Engine) read(ctx context.Context, id string) (json.RawMessage, error) {
 	for attempt := 1; ; attempt++ {
 		r, f, err := e.readTogether(ctx, id)
 		switch {
-		case err == nil && !r.Sure:
+		case err == nil && !r.sure:
 			return e.readAlone(ctx, id)
-		case err == nil && r.Value == nil:
+		case err == nil && r.value == nil:
 			return nil, fault.ErrNotFound
 		case err == nil:
-			return r.Value, checkStored(r.Value)
-		case !e.Client.onceMore(ctx, repeatable, attempt, f, &err):
+			return r.value, checkStored(r.value)
+		case !e.client.onceMore(ctx, repeatable, attempt, f, &err):
 			return nil, err
 		}
 	}
 }
 
-func (e *Engine) readTogether(ctx context.Context, id string) (ReadResult, fate, error) {
-	turn, err := e.Client.circuit.Enter()
+func (e *Engine) readTogether(ctx context.Context, id string) (readResult, fate, error) {
+	turn, err := e.client.circuit.enter()
 	if err != nil {
-		return ReadResult{}, refused, err
+		return readResult{}, refused, err
 	}
-	r, err := e.Client.Combiner.Read(ctx, e.Prefix, id)
-	f, err := e.Client.attempted(ctx, turn, err)
+	r, err := e.client.combiner.read(ctx, e.prefix, id)
+	f, err := e.client.attempted(ctx, turn, err)
 	return r, f, err
 }
 
 // readAlone reads a document with a GET of its own.
 func (e *Engine) readAlone(ctx context.Context, id string) (json.RawMessage, error) {
-	cmd, _, err := share(ctx, e.Client, repeatable, func() *redis.StringCmd {
+	cmd, _, err := share(ctx, e.client, repeatable, func() *redis.StringCmd {
 		return redis.NewStringCmd(ctx, "get", e.key(id))
 	})
 	if err != nil {
@@ -77,7 +77,7 @@ func checkStored(value []byte) error {
 func (e *Engine) ReadMany(ctx context.Context, ids []string) ([]json.RawMessage, error) {
 	values := make([]json.RawMessage, len(ids))
 	get := e.getEach
-	if e.Client.Cluster() == nil {
+	if e.client.Cluster() == nil {
 		get = e.getTogether
 	}
 	var mu sync.Mutex
@@ -107,7 +107,7 @@ func (e *Engine) ReadMany(ctx context.Context, ids []string) ([]json.RawMessage,
 // another type, too, so those without an answer are counted afterwards.
 func (e *Engine) getTogether(ctx context.Context, ids []string, values []json.RawMessage) (corrupt, err error) {
 	args := command("mget", e.keysOf(ids))
-	cmd, _, err := run(ctx, e.Client, repeatable, func() *valuesCmd {
+	cmd, _, err := run(ctx, e.client, repeatable, func() *valuesCmd {
 		cmd := newValuesCmd(ctx, values, args...)
 		cmd.reply.check = true
 		return cmd
@@ -132,7 +132,7 @@ func (e *Engine) getTogether(ctx context.Context, ids []string, values []json.Ra
 		absent[i] = ids[at]
 	}
 	args = command("exists", e.keysOf(absent))
-	there, _, err := run(ctx, e.Client, repeatable, func() *redis.IntCmd { return redis.NewIntCmd(ctx, args...) })
+	there, _, err := run(ctx, e.client, repeatable, func() *redis.IntCmd { return redis.NewIntCmd(ctx, args...) })
 	if err != nil || there.Val() == 0 {
 		return corrupt, err
 	}
@@ -147,7 +147,7 @@ func (e *Engine) getTogether(ctx context.Context, ids []string, values []json.Ra
 // getEach reads values with a GET for each.
 func (e *Engine) getEach(ctx context.Context, ids []string, values []json.RawMessage) (corrupt, err error) {
 	keys := e.keysOf(ids)
-	p, err := pipeline(ctx, e.Client, repeatable, len(ids), func(i int) *redis.StringCmd {
+	p, err := pipeline(ctx, e.client, repeatable, len(ids), func(i int) *redis.StringCmd {
 		return redis.NewStringCmd(ctx, "get", &keys[i])
 	})
 	if err != nil {

@@ -21,12 +21,12 @@ const importPrefix = "kv-import:"
 type Record struct {
 	client *Client
 	Key    string
-	Lease  string // its key
+	lease  string // its key
 }
 
 func (e *Engine) Record() *Record {
-	key := importPrefix + "{" + strings.TrimSuffix(e.Prefix, ":") + "}"
-	return &Record{client: e.Client, Key: key, Lease: LeaseKey(key)}
+	key := importPrefix + "{" + strings.TrimSuffix(e.prefix, ":") + "}"
+	return &Record{client: e.client, Key: key, lease: leaseKey(key)}
 }
 
 // Read returns the text of the record. The error is ErrNotFound if nothing was
@@ -69,7 +69,7 @@ return 1`
 // Claim takes the lease for the time life, or returns who has it.
 func (r *Record) Claim(ctx context.Context, token string, life time.Duration) (holder string, err error) {
 	cmd, _, err := run(ctx, r.client, repeatable, func() *redis.StringCmd {
-		return redis.NewStringCmd(ctx, "eval", importClaim, 1, r.Lease, token, ms(life))
+		return redis.NewStringCmd(ctx, "eval", importClaim, 1, r.lease, token, ms(life))
 	})
 	if err != nil {
 		return "", rightsOf(err)
@@ -83,7 +83,7 @@ func (r *Record) Claim(ctx context.Context, token string, life time.Duration) (h
 // reply was lost.
 func (r *Record) Hold(ctx context.Context, token string, life time.Duration, text []byte) (held bool, err error) {
 	cmd, _, err := run(ctx, r.client, repeatable, func() *redis.IntCmd {
-		return redis.NewIntCmd(ctx, "eval", importHold, 2, r.Lease, r.Key, token, ms(life), text)
+		return redis.NewIntCmd(ctx, "eval", importHold, 2, r.lease, r.Key, token, ms(life), text)
 	})
 	if err != nil {
 		return false, rightsOf(err)

@@ -17,13 +17,13 @@ func TestImportKeys(t *testing.T) {
 		e := New(&Client{}, o, "docs", nil)
 		r := e.Record()
 		slot := func(key string) uint16 {
-			if tag, ok := HashTag(key); ok {
-				return KeySlot(tag)
+			if tag, ok := hashTag(key); ok {
+				return keySlot(tag)
 			}
-			return KeySlot(key)
+			return keySlot(key)
 		}
-		require.Equal(t, slot(r.Key), slot(r.Lease), prefix)
-		require.False(t, strings.HasPrefix(r.Key, e.Prefix))
-		require.False(t, strings.HasPrefix(r.Lease, e.Prefix))
+		require.Equal(t, slot(r.Key), slot(r.lease), prefix)
+		require.False(t, strings.HasPrefix(r.Key, e.prefix))
+		require.False(t, strings.HasPrefix(r.lease, e.prefix))
 	}
 }

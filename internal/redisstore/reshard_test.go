@@ -31,33 +31,33 @@ func slotRange(first, last int) []int {
 // empty view, of which no pass is certain.
 func TestParseView(t *testing.T) {
 	const other = "bb 127.0.0.1:2@12,host slave aa 0 1 2 connected 1\n"
-	for text, want := range map[string]View{
+	for text, want := range map[string]view{
 		other + "aa 127.0.0.1:1@11 myself,master - 0 0 7 connected 5 0-3 [8->-bb] [9-<-cc]\n": {
-			ID: "aa", Epoch: "7", Slots: [][2]int{{5, 5}, {0, 3}}, Moving: map[int]string{8: "bb"}},
-		other + "aa 127.0.0.1:1@11 myself,master - 0 0 7 connected\n": {ID: "aa", Epoch: "7", Moving: map[int]string{}},
+			id: "aa", epoch: "7", slots: [][2]int{{5, 5}, {0, 3}}, moving: map[int]string{8: "bb"}},
+		other + "aa 127.0.0.1:1@11 myself,master - 0 0 7 connected\n": {id: "aa", epoch: "7", moving: map[int]string{}},
 		other + "aa 127.0.0.1:1@11 myself,slave bb 0 0 7 connected\n": {},
 		other + "aa 127.0.0.1:1@11 myself,master - 0 0 7 connected 0-99999999 7-x": {
-			ID: "aa", Epoch: "7", Moving: map[int]string{}},
+			id: "aa", epoch: "7", moving: map[int]string{}},
 		"aa myself,master": {},
 		"":                 {},
 	} {
-		require.Equal(t, want, ParseView(text), text)
+		require.Equal(t, want, parseView(text), text)
 	}
 }
 
 // A pass is certain of a slot that one master had all the time, not moving or
-// moving to one that is scanned later (redis_reshard.go).
+// moving to one that is scanned later (reshard.go).
 func TestPassIsCertain(t *testing.T) {
-	at := func(id, epoch string, moving map[int]string, slots ...[2]int) View {
-		return View{ID: id, Epoch: epoch, Slots: slots, Moving: moving}
+	at := func(id, epoch string, moving map[int]string, slots ...[2]int) view {
+		return view{id: id, epoch: epoch, slots: slots, moving: moving}
 	}
-	low, high := [2]int{0, 9}, [2]int{10, SlotCount - 1}
-	still := []View{at("a", "1", nil, low), at("b", "2", nil, high)}
-	toB := []View{at("a", "1", map[int]string{3: "b"}, low), at("b", "2", nil, high)}
-	toA := []View{at("a", "1", nil, low), at("b", "2", map[int]string{30: "a"}, high)}
-	toC := []View{at("a", "1", map[int]string{3: "c"}, low), at("b", "2", nil, high)}
+	low, high := [2]int{0, 9}, [2]int{10, slotCount - 1}
+	still := []view{at("a", "1", nil, low), at("b", "2", nil, high)}
+	toB := []view{at("a", "1", map[int]string{3: "b"}, low), at("b", "2", nil, high)}
+	toA := []view{at("a", "1", nil, low), at("b", "2", map[int]string{30: "a"}, high)}
+	toC := []view{at("a", "1", map[int]string{3: "c"}, low), at("b", "2", nil, high)}
 	for name, test := range map[string]struct {
-		before, after []View
+		before, after []view
 		uncertain     int
 	}{
 		"nothing moves":         {still, still, 0},
@@ -65,15 +65,15 @@ func TestPassIsCertain(t *testing.T) {
 		"to one scanned before": {toA, toA, 1},
 		"to one not scanned":    {toC, toC, 1},
 		"begins":                {still, toB, 1},
-		"ends":                  {toB, []View{at("a", "1", nil, [2]int{0, 2}, [2]int{4, 9}), at("b", "3", nil, [2]int{3, 3}, high)}, 1 + SlotCount - 10},
-		"there and back":        {still, []View{at("a", "3", nil, low), at("b", "2", nil, high)}, 10},
-		"claimed by two":        {[]View{at("a", "1", nil, low, [2]int{10, 10}), at("b", "2", nil, high)}, still, 1},
-		"nobody's":              {[]View{at("a", "1", nil, low), at("b", "2", nil, [2]int{20, SlotCount - 1})}, still, 10},
-		"demoted":               {still, []View{at("a", "1", nil, low), {}}, SlotCount - 10},
-		"another node":          {still, []View{at("x", "1", nil, low), at("b", "2", nil, high)}, 10},
+		"ends":                  {toB, []view{at("a", "1", nil, [2]int{0, 2}, [2]int{4, 9}), at("b", "3", nil, [2]int{3, 3}, high)}, 1 + slotCount - 10},
+		"there and back":        {still, []view{at("a", "3", nil, low), at("b", "2", nil, high)}, 10},
+		"claimed by two":        {[]view{at("a", "1", nil, low, [2]int{10, 10}), at("b", "2", nil, high)}, still, 1},
+		"nobody's":              {[]view{at("a", "1", nil, low), at("b", "2", nil, [2]int{20, slotCount - 1})}, still, 10},
+		"demoted":               {still, []view{at("a", "1", nil, low), {}}, slotCount - 10},
+		"another node":          {still, []view{at("x", "1", nil, low), at("b", "2", nil, high)}, 10},
 	} {
-		var done SlotSet
-		done.Settle(test.before, test.after)
+		var done slotSet
+		done.settle(test.before, test.after)
 		uncertain := 0
 		for _, is := range done {
 			if !is {
@@ -103,7 +103,7 @@ func testMoveBehind(t *testing.T, cluster *redistest.Cluster, s *enginetest.Stor
 	items := testkit.Numbered(6_000)
 	require.NoError(t, s.Upsert(t.Context(), items))
 	ignore := func(int, string) {}
-	client := engineOf(s).Client.Cluster()
+	client := engineOf(s).client.Cluster()
 	require.ErrorIs(t, testkit.CheckListing(t.Context(), naiveListing(client), testkit.IDSet(items), ignore), testkit.ErrListing)
 
 	masters := slices.Clone(cluster.Nodes[:3])
@@ -115,7 +115,7 @@ func testMoveBehind(t *testing.T, cluster *redistest.Cluster, s *enginetest.Stor
 		if wrong {
 			list = naive
 		}
-		begin := slices.Index(cluster.Nodes, last) * SlotCount / 3 // Rounded down, so one may be another's.
+		begin := slices.Index(cluster.Nodes, last) * slotCount / 3 // Rounded down, so one may be another's.
 		slots, moved := slotRange(begin+1, begin+500), false
 		err := testkit.CheckListing(t.Context(), list, testkit.IDSet(items), func(_ int, id string) {
 			if !moved && first.Client().Exists(t.Context(), "nano_graphrag:docs:"+id).Err() != nil {
@@ -173,7 +173,7 @@ func testReshardWithWriters(t *testing.T, cluster *redistest.Cluster, s *enginet
 				drops++
 			}
 		})
-		first := round*SlotCount/3 + 1000
+		first := round*slotCount/3 + 1000
 		cluster.MoveSlots(cluster.Nodes[round], cluster.Nodes[(round+1)%3], slotRange(first, first+499))
 		stop()
 		wg.Wait()

@@ -25,7 +25,7 @@ func (e *Engine) Keys(ctx context.Context) iter.Seq2[string, error] {
 		seen := make(map[string]struct{})
 		err := e.scan(ctx, func(keys []string) error {
 			for _, key := range keys {
-				id := key[len(e.Prefix):]
+				id := key[len(e.prefix):]
 				if _, again := seen[id]; again {
 					continue
 				}
@@ -48,15 +48,15 @@ func (e *Engine) Keys(ctx context.Context) iter.Seq2[string, error] {
 func (e *Engine) Drop(ctx context.Context) error {
 	defer e.forgetAll()
 	unlink := func(keys []string) error { return e.unlink(ctx, keys) }
-	if e.Client.Cluster() != nil {
+	if e.client.Cluster() != nil {
 		return e.scanCluster(ctx, unlink)
 	}
 	for range scanRestarts {
-		server, err := e.scanNode(ctx, e.Client, unlink)
+		server, err := e.scanNode(ctx, e.client, unlink)
 		if err != nil {
 			return err
 		}
-		info, f, err := run(ctx, e.Client, repeatable, func() *redis.StringCmd { return infoServer(ctx) })
+		info, f, err := run(ctx, e.client, repeatable, func() *redis.StringCmd { return infoServer(ctx) })
 		if err != nil && !declined(f, err) {
 			return err
 		}
@@ -90,10 +90,10 @@ func (e *Engine) unlink(ctx context.Context, keys []string) error {
 // of them repeatedly. If it returns nil, every key was visited that existed
 // from beginning to end.
 func (e *Engine) scan(ctx context.Context, visit func(keys []string) error) error {
-	if e.Client.Cluster() != nil {
+	if e.client.Cluster() != nil {
 		return e.scanCluster(ctx, visit)
 	}
-	_, err := e.scanNode(ctx, e.Client, visit)
+	_, err := e.scanNode(ctx, e.client, visit)
 	return err
 }
 
@@ -155,7 +155,7 @@ func (e *Engine) collect(ctx context.Context, node *Client) ([]string, error) {
 			var all []string
 			for cursor := uint64(0); ; {
 				scan := e.scanCommand(ctx, cursor)
-				f, err := node.attempt(ctx, func() error { return conn.Process(ctx, Single{scan, by}) })
+				f, err := node.attempt(ctx, func() error { return conn.Process(ctx, single{scan, by}) })
 				if err != nil {
 					return nil, f, err
 				}
@@ -176,7 +176,7 @@ func (e *Engine) collect(ctx context.Context, node *Client) ([]string, error) {
 }
 
 func (e *Engine) scanCommand(ctx context.Context, cursor uint64) *redis.ScanCmd {
-	return redis.NewScanCmd(ctx, nil, "scan", cursor, "match", escapeGlob(e.Prefix)+"*", "count", ScanCount)
+	return redis.NewScanCmd(ctx, nil, "scan", cursor, "match", escapeGlob(e.prefix)+"*", "count", scanCount)
 }
 
 // A page is one reply of SCAN.
@@ -207,11 +207,11 @@ func (e *Engine) tryPage(ctx context.Context, by *caller, node *Client, cursor u
 	role := redis.NewStringCmd(ctx, "info", "replication")
 	scan := e.scanCommand(ctx, cursor)
 	pipe := node.Pipeline()
-	_ = pipe.Process(ctx, Single{server, by}) // Only queues it.
+	_ = pipe.Process(ctx, single{server, by}) // Only queues it.
 	if node.sentinel {
-		_ = pipe.Process(ctx, Single{role, by})
+		_ = pipe.Process(ctx, single{role, by})
 	}
-	_ = pipe.Process(ctx, Single{scan, by})
+	_ = pipe.Process(ctx, single{scan, by})
 	f, err := node.attempt(ctx, func() error {
 		sendAll(ctx, pipe)
 		return scan.Err()
@@ -221,7 +221,7 @@ func (e *Engine) tryPage(ctx context.Context, by *caller, node *Client, cursor u
 	}
 	// A Sentinel that has not heard of a failover may have sent us to the old
 	// master, which has no part in what was written since.
-	if node.sentinel && ParseInfo(role.Val())["role"] == "slave" {
+	if node.sentinel && parseInfo(role.Val())["role"] == "slave" {
 		return page{}, passing, fault.Unavailablef("the server is a replica; a failover may be under way")
 	}
 	keys, next := scan.Val()
@@ -239,14 +239,14 @@ func infoServer(ctx context.Context) *redis.StringCmd {
 }
 
 // runID is what tells one process from another, or "" if INFO was refused.
-func runID(info *redis.StringCmd) string { return ParseInfo(info.Val())["run_id"] }
+func runID(info *redis.StringCmd) string { return parseInfo(info.Val())["run_id"] }
 
 // ours keeps the keys that have the exact prefix, whatever the server made of
 // the pattern.
 func (e *Engine) ours(keys []string) []string {
 	mine := keys[:0]
 	for _, key := range keys {
-		if strings.HasPrefix(key, e.Prefix) {
+		if strings.HasPrefix(key, e.prefix) {
 			mine = append(mine, key)
 		}
 	}

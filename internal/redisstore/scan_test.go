@@ -25,9 +25,9 @@ func naiveListing(clients ...redis.UniversalClient) testkit.Listing {
 			seen := make(map[string]bool)
 			for _, client := range clients {
 				for cursor := uint64(0); ; {
-					cmd := client.Scan(ctx, cursor, prefix+"*", ScanCount)
+					cmd := client.Scan(ctx, cursor, prefix+"*", scanCount)
 					if cmd.Err() != nil { // The connection broke; the next one will do.
-						cmd = client.Scan(ctx, cursor, prefix+"*", ScanCount)
+						cmd = client.Scan(ctx, cursor, prefix+"*", scanCount)
 					}
 					keys, next, err := cmd.Result()
 					if err != nil {
@@ -195,7 +195,7 @@ func TestRedisScanThroughSentinelFailover(t *testing.T) {
 	}))
 
 	unlinked, reached, goOn := 0, make(chan struct{}), make(chan struct{})
-	engineOf(s).Client.AddHook(testkit.Hook(func(cmd redis.Cmder) {
+	engineOf(s).client.AddHook(testkit.Hook(func(cmd redis.Cmder) {
 		if cmd.Name() != "unlink" {
 			return
 		}

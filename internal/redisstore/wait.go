@@ -34,7 +34,7 @@ func (c *Client) confirmed(o Options) error {
 		return fault.Invalidf("REDIS_WAIT_REPLICAS: the given client is neither a *redis.Client nor a *redis.ClusterClient")
 	}
 	w := *c
-	w.Together, w.Combiner, w.Lane = nil, nil, nil
+	w.together, w.combiner, w.lane = nil, nil, nil
 	w.confirm = &confirmer{want: o.WaitReplicas, most: make(map[string]int)}
 	if !o.Unshared {
 		w.share(w.executeConfirmed)
@@ -72,7 +72,7 @@ func (c *Client) do(ctx context.Context, cmd redis.Cmder) error {
 }
 
 // executeConfirmed sends the commands of a group, with one WAIT for all.
-func (c *Client) executeConfirmed(ctx context.Context, cmds []Single) {
+func (c *Client) executeConfirmed(ctx context.Context, cmds []single) {
 	list := make([]redis.Cmder, len(cmds))
 	for i := range cmds {
 		list[i] = &cmds[i]
@@ -215,17 +215,17 @@ func (w *confirmer) execute(ctx context.Context, to target, cmds []redis.Cmder) 
 	for _, cmd := range cmds {
 		cmd.SetErr(nil) // That of a redirection would hide what happens now.
 		if to.asking {
-			_ = pipe.Process(ctx, Single{redis.NewStatusCmd(ctx, "asking"), nil})
+			_ = pipe.Process(ctx, single{redis.NewStatusCmd(ctx, "asking"), nil})
 		}
 		_ = pipe.Process(ctx, cmd)
 	}
 	addr, within := to.node.Options().Addr, patience(ctx, to.node)
 	need := w.need(addr)
 	wait := redis.NewIntCmd(ctx, "wait", need, within.Milliseconds())
-	_ = pipe.Process(ctx, Single{wait, nil})
+	_ = pipe.Process(ctx, single{wait, nil})
 	role := redis.NewSliceCmd(ctx, "role")
 	if w.want == allReplicas {
-		_ = pipe.Process(ctx, Single{role, nil})
+		_ = pipe.Process(ctx, single{role, nil})
 	}
 	sendAll(ctx, pipe)
 
@@ -331,7 +331,7 @@ func (w *confirmer) probe(ctx context.Context, c *Client) error {
 		return err
 	}
 	for _, node := range nodes {
-		reader := &Client{UniversalClient: node, Where: c.Where, wait: c.wait, Calls: c.Calls}
+		reader := &Client{UniversalClient: node, where: c.where, wait: c.wait, calls: c.calls}
 		_, _, err := run(ctx, reader, repeatable, func() *redis.IntCmd { return redis.NewIntCmd(ctx, "wait", 0, 1) })
 		if err != nil {
 			return fmt.Errorf("REDIS_WAIT_REPLICAS needs WAIT: %w", err)
