@@ -26,19 +26,18 @@ import (
 // are more, the others travel together, and are not cached this time.
 const cacheFills = 8
 
-// A docFiller is a cache with the client that fills it.
+// A docFiller is a cache with the way by which it is filled.
 type docFiller struct {
 	*docCache
-	client *Client
+	way    *way
 	turns  chan struct{}
 	off    atomic.Bool // go-redis has stopped to use the cache
 	logger *slog.Logger
 }
 
-func newDocFiller(cache *docCache, client *Client, logger *slog.Logger) *docFiller {
-	own := *client
-	own.UniversalClient, own.together = cacheable{client.UniversalClient}, nil
-	return &docFiller{docCache: cache, client: &own, turns: make(chan struct{}, cacheFills), logger: logger}
+func newDocFiller(cache *docCache, reads *way, logger *slog.Logger) *docFiller {
+	own := &way{pool: reads.pool, to: cacheable{reads.to}, circuit: reads.circuit}
+	return &docFiller{docCache: cache, way: own, turns: make(chan struct{}, cacheFills), logger: logger}
 }
 
 // cacheable shows go-redis the GET that run has wrapped: it does not cache a
@@ -53,7 +52,7 @@ func (c cacheable) Process(ctx context.Context, cmd redis.Cmder) error {
 }
 
 func (e *Engine) Get(ctx context.Context, id string) (json.RawMessage, error) {
-	c := e.client.cache
+	c := e.cache
 	if c == nil {
 		return e.read(ctx, id)
 	}
@@ -86,12 +85,12 @@ func (e *Engine) Get(ctx context.Context, id string) (json.RawMessage, error) {
 // look finds a document in the cache, without an allocation for most keys.
 func (e *Engine) look(id string) (*cachedDoc, docState) {
 	var key [128]byte
-	return e.client.cache.look(append(append(key[:0], e.prefix...), id...))
+	return e.cache.look(append(append(key[:0], e.prefix...), id...))
 }
 
 // fill reads a document and lets go-redis put it into the cache.
 func (e *Engine) fill(ctx context.Context, id string) (json.RawMessage, error) {
-	c := e.client.cache
+	c := e.cache
 	cmd, used, err := e.ask(ctx, id)
 	if err != nil {
 		return nil, err
@@ -105,9 +104,9 @@ func (e *Engine) fill(ctx context.Context, id string) (json.RawMessage, error) {
 // ask also reports whether go-redis uses the cache. It goes without, for good,
 // when the server refuses CLIENT TRACKING.
 func (e *Engine) ask(ctx context.Context, id string) (cmd *redis.StringCmd, used bool, err error) {
-	c := e.client.cache
+	c := e.cache
 	uses := c.uses.Load()
-	cmd, _, err = run(ctx, c.client, repeatable, func() *redis.StringCmd {
+	cmd, _, err = run(ctx, c.way, repeatable, func() *redis.StringCmd {
 		return redis.NewStringCmd(ctx, "get", e.key(id))
 	})
 	return cmd, c.uses.Load() > uses, err
@@ -118,7 +117,7 @@ func (e *Engine) ask(ctx context.Context, id string) (cmd *redis.StringCmd, used
 // when it removes it, which may be much later. admit returns nothing if the
 // document was changed in the meantime.
 func (e *Engine) admit(ctx context.Context, d *cachedDoc, id string) (json.RawMessage, error) {
-	c := e.client.cache
+	c := e.cache
 	asked := c.now()
 	ttls, err := e.TTLs(ctx, []string{id})
 	if err == nil && ttls[0] == engine.Absent {
@@ -143,7 +142,7 @@ func (e *Engine) admit(ctx context.Context, d *cachedDoc, id string) (json.RawMe
 
 // GetMany takes what it can from the cache, which it does not fill.
 func (e *Engine) GetMany(ctx context.Context, ids []string) ([]json.RawMessage, error) {
-	c := e.client.cache
+	c := e.cache
 	if c == nil {
 		return e.ReadMany(ctx, ids)
 	}
@@ -176,13 +175,13 @@ func (e *Engine) GetMany(ctx context.Context, ids []string) ([]json.RawMessage, 
 // ended, however it did. A read that began before is not cached any more, and
 // one that begins later sees the write.
 func (e *Engine) forget(id string) {
-	if c := e.client.cache; c != nil {
+	if c := e.cache; c != nil {
 		c.drop(e.key(id))
 	}
 }
 
 func (e *Engine) forgetItems(items engine.Items) {
-	if e.client.cache == nil {
+	if e.cache == nil {
 		return
 	}
 	for it := range items.All() {
@@ -197,7 +196,7 @@ func (e *Engine) forgetIDs(ids []string) {
 }
 
 func (e *Engine) forgetAll() {
-	if c := e.client.cache; c != nil {
+	if c := e.cache; c != nil {
 		c.Flush()
 	}
 }
@@ -205,17 +204,17 @@ func (e *Engine) forgetAll() {
 // checkCache returns an error if the server refuses what the cache needs. No
 // document has the id that it asks for.
 func (e *Engine) checkCache(ctx context.Context) error {
-	if e.client.cache == nil {
+	if e.cache == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, e.client.wait)
+	ctx, cancel := context.WithTimeout(ctx, e.way.wait)
 	defer cancel()
 	if _, used, err := e.ask(ctx, ""); used {
 		return nil
 	} else if errors.Is(err, fault.ErrUnavailable) || fault.ContextError(ctx) != nil {
 		return err
 	}
-	_, _, why := run(ctx, e.client, never, func() *redis.StatusCmd {
+	_, _, why := run(ctx, e.way, never, func() *redis.StatusCmd {
 		return redis.NewStatusCmd(ctx, "client", "tracking", "off")
 	})
 	if why == nil {

@@ -274,7 +274,7 @@ func TestClientCacheHasDocumentsOnly(t *testing.T) {
 	}
 	stats := figures(s)
 	require.Zero(t, stats.CacheHits)
-	require.Zero(t, reservations(engineOf(s).client.cache.docCache))
+	require.Zero(t, reservations(engineOf(s).cache.docCache))
 }
 
 // A user without CLIENT TRACKING is told at Open. One who loses it later has

@@ -88,7 +88,7 @@ func TestCircuit(t *testing.T) {
 func TestCircuitVerdicts(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	c := &Client{where: "here", calls: new(calls)}
+	w := &way{pool: &pool{where: "here", calls: new(calls)}}
 	for _, tt := range []struct {
 		ctx  context.Context
 		err  error
@@ -106,7 +106,7 @@ func TestCircuitVerdicts(t *testing.T) {
 		{ended, context.Canceled, nothing},
 		{ended, &net.OpError{Op: "read", Err: syscall.ECONNRESET}, nothing},
 	} {
-		f, err := c.classify(tt.ctx, tt.err)
+		f, err := w.classify(tt.ctx, tt.err)
 		require.Equal(t, tt.want, judge(tt.ctx, f, err), "%v", tt.err)
 	}
 }
@@ -136,15 +136,14 @@ func (n *traffic) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 
 // of returns what was counted.
 func (n *traffic) of(s *enginetest.Store) [3]int64 {
-	client := engineOf(s).client
-	return [3]int64{n.dials.Load(), n.commands.Load(), client.calls.repeated.Load()}
+	return [3]int64{n.dials.Load(), n.commands.Load(), figures(s).Retries}
 }
 
 // listen counts from now on.
 func (n *traffic) listen(t *testing.T, s *enginetest.Store) {
-	client := engineOf(s).client
-	client.AddHook(n)
-	if cluster := client.Cluster(); cluster != nil {
+	w := engineOf(s).way
+	w.to.AddHook(n)
+	if cluster := w.cluster(); cluster != nil {
 		require.NoError(t, cluster.ForEachShard(t.Context(), func(_ context.Context, node *redis.Client) error {
 			node.AddHook(n)
 			return nil

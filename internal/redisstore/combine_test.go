@@ -278,7 +278,7 @@ func TestRedisLaneIsCut(t *testing.T) {
 	cfg := settled(server.URL())
 	cfg.MaxConnections, cfg.SocketTimeout = 2, time.Minute
 	s := openEngine(t, cfg, "docs")
-	lane := engineOf(s).client.lane
+	lane := engineOf(s).way.lane
 	stuck := func(ctx context.Context) chan error {
 		got := make(chan error, 1)
 		go func() {

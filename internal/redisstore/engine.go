@@ -9,10 +9,8 @@ package redisstore
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,13 +45,11 @@ type Figures struct {
 // <prefix>:<namespace>:<id>, as nano-graphrag does. Nothing else is kept
 // under that prefix.
 type Engine struct {
-	client  *Client
-	writer  *Client // the client, or one whose writes wait for replicas
-	prefix  string  // with the last colon
-	save    bool    // Flush asks for BGSAVE
-	logger  *slog.Logger
+	keyspace
+	writes  *way // the way of the keys, or one that waits for replicas
+	cache   *docFiller
+	save    bool         // Flush asks for BGSAVE
 	release func() error // gives the client back
-	warned  sync.Once    // that a scan cannot be certain
 	plain   atomic.Bool  // the server has no MSETEX for us
 	asked   atomic.Bool  // it has one
 }
@@ -62,11 +58,14 @@ type Engine struct {
 // back with.
 func New(client *Client, o Options, namespace string, release func() error) *Engine {
 	return &Engine{
-		client:  client,
-		writer:  client.writer(),
-		prefix:  o.KeyPrefix + ":" + namespace + ":",
+		keyspace: keyspace{
+			way:    client.reads,
+			prefix: o.KeyPrefix + ":" + namespace + ":",
+			logger: o.Logger.With("namespace", namespace),
+		},
+		writes:  client.writes,
+		cache:   client.cache,
 		save:    o.SaveOnFlush,
-		logger:  o.Logger.With("namespace", namespace),
 		release: release,
 	}
 }
@@ -79,10 +78,10 @@ func (e *Engine) Begin(ctx context.Context) error {
 	if err := e.checkCache(ctx); err != nil {
 		return err
 	}
-	if e.writer.confirm == nil {
+	if e.writes.confirm == nil {
 		return nil
 	}
-	return e.writer.confirm.probe(ctx, e.client)
+	return e.writes.confirm.probe(ctx, e.way)
 }
 
 func (e *Engine) key(id string) string { return e.prefix + id }
@@ -129,7 +128,7 @@ func (e *Engine) Present(ctx context.Context, ids []string) ([]bool, error) {
 	present := make([]bool, 0, len(ids))
 	for _, part := range chunks(ids, nil) {
 		keys := e.keysOf(part)
-		p, err := pipeline(ctx, e.client, repeatable, len(part), e.client.onKeys(ctx, "exists", keys))
+		p, err := pipeline(ctx, e.way, repeatable, len(part), e.way.onKeys(ctx, "exists", keys))
 		if err != nil {
 			return nil, err
 		}
@@ -151,17 +150,17 @@ func (e *Engine) Upsert(ctx context.Context, items engine.Items) error {
 			b.note(part, refused, err)
 			return
 		}
-		e.way(part)(ctx, b, part)
+		e.best(part)(ctx, b, part)
 	})
 	return b.result()
 }
 
-// way returns what stores items best.
-func (e *Engine) way(items []engine.Item) func(context.Context, *batch, []engine.Item) {
+// best returns what stores items best.
+func (e *Engine) best(items []engine.Item) func(context.Context, *batch, []engine.Item) {
 	life := items[0].TTL
 	other := func(it engine.Item) bool { return it.TTL != life }
 	switch {
-	case len(items) == 1 || e.client.Cluster() != nil || slices.ContainsFunc(items, other):
+	case len(items) == 1 || e.way.cluster() != nil || slices.ContainsFunc(items, other):
 		return e.setEach
 	case life == 0:
 		return e.setTogether
@@ -180,7 +179,7 @@ func (e *Engine) setTogether(ctx context.Context, b *batch, items []engine.Item)
 	for i := range items {
 		args = append(args, &keys[i], &by.values[i])
 	}
-	_, f, err := run(by, e.writer.carrying(items), repeatable, func() *redis.StatusCmd { return redis.NewStatusCmd(by, args...) })
+	_, f, err := run(by, e.writes.carrying(items), repeatable, func() *redis.StatusCmd { return redis.NewStatusCmd(by, args...) })
 	b.note(items, f, err)
 }
 
@@ -188,7 +187,7 @@ func (e *Engine) setTogether(ctx context.Context, b *batch, items []engine.Item)
 func (e *Engine) setEach(ctx context.Context, b *batch, items []engine.Item) {
 	by := lend(ctx, items)
 	set := e.set(items, by)
-	p, err := pipeline(by, e.writer.carrying(items), repeatable, len(items), e.client.sets(by, len(items), set))
+	p, err := pipeline(by, e.writes.carrying(items), repeatable, len(items), e.way.sets(by, len(items), set))
 	if err != nil {
 		b.note(items, lost, err)
 		return
@@ -211,7 +210,7 @@ func (e *Engine) Insert(ctx context.Context, items engine.Items) (int, error) {
 		}
 		by := lend(ctx, part)
 		set := e.set(part, by, "nx")
-		p, err := pipeline(by, e.writer.carrying(part), once, len(part), e.client.sets(by, len(part), set))
+		p, err := pipeline(by, e.writes.carrying(part), once, len(part), e.way.sets(by, len(part), set))
 		if err != nil {
 			b.note(part, lost, err)
 		}
@@ -255,7 +254,7 @@ func (e *Engine) Delete(ctx context.Context, ids []string) (int, error) {
 	n := 0
 	for _, part := range chunks(ids, nil) {
 		keys := e.keysOf(part)
-		p, err := pipeline(ctx, e.writer, once, len(part), e.client.onKeys(ctx, "unlink", keys))
+		p, err := pipeline(ctx, e.writes, once, len(part), e.way.onKeys(ctx, "unlink", keys))
 		if err != nil {
 			return n, fault.Unknown(err)
 		}
@@ -281,7 +280,7 @@ func (e *Engine) TTLs(ctx context.Context, ids []string) ([]time.Duration, error
 	ttls := make([]time.Duration, 0, len(ids))
 	for _, part := range chunks(ids, nil) {
 		keys := e.keysOf(part)
-		p, err := pipeline(ctx, e.client, repeatable, len(part), e.client.onKeys(ctx, "pttl", keys))
+		p, err := pipeline(ctx, e.way, repeatable, len(part), e.way.onKeys(ctx, "pttl", keys))
 		if err != nil {
 			return nil, err
 		}
@@ -308,12 +307,12 @@ func (e *Engine) Flush(ctx context.Context) error {
 	if !e.save {
 		return nil
 	}
-	nodes, err := e.client.masters(ctx)
+	nodes, err := e.way.masters(ctx)
 	if err != nil {
 		return err
 	}
 	for _, node := range nodes {
-		_, _, err := run(ctx, e.client.on(node), once, func() *redis.StatusCmd { return redis.NewStatusCmd(ctx, "bgsave") })
+		_, _, err := run(ctx, e.way.on(node), once, func() *redis.StatusCmd { return redis.NewStatusCmd(ctx, "bgsave") })
 		if fault.ContextError(ctx) != nil {
 			return err
 		}
@@ -328,36 +327,36 @@ func (e *Engine) Flush(ctx context.Context) error {
 // deadline fails in time. It asks the server whatever the circuit says, which
 // it does not change.
 func (e *Engine) Ping(ctx context.Context) error {
-	bounded, cancel := context.WithTimeout(ctx, e.client.wait)
+	bounded, cancel := context.WithTimeout(ctx, e.way.wait)
 	defer cancel()
-	_, _, err := run(bounded, e.client.unguarded(), never, func() *redis.StatusCmd { return redis.NewStatusCmd(bounded, "ping") })
+	_, _, err := run(bounded, e.way.unguarded(), never, func() *redis.StatusCmd { return redis.NewStatusCmd(bounded, "ping") })
 	if err != nil && fault.ContextError(bounded) != nil && fault.ContextError(ctx) == nil {
-		return fault.Unavailablef("no answer from %s within %v", e.client.where, e.client.wait)
+		return fault.Unavailablef("no answer from %s within %v", e.way.where, e.way.wait)
 	}
 	return err
 }
 
 // Figures returns the figures of the client.
 func (e *Engine) Figures() *Figures {
-	pool := e.client.PoolStats()
+	pool := e.way.client.PoolStats()
 	f := &Figures{
 		Connections:      int(pool.TotalConns),
 		IdleConnections:  int(pool.IdleConns),
-		ConnectionLimit:  e.client.pool,
+		ConnectionLimit:  e.way.most,
 		PoolTimeouts:     int64(pool.Timeouts),
 		PoolWaits:        int64(pool.WaitCount),
 		PoolWaited:       time.Duration(pool.WaitDurationNs),
 		StaleConnections: int64(pool.StaleConns),
-		Retries:          e.client.calls.repeated.Load(),
-		Circuit:          e.client.circuit.String(),
+		Retries:          e.way.calls.repeated.Load(),
+		Circuit:          e.way.circuit.String(),
 	}
-	e.client.cache.stats(f)
-	e.client.lane.count(f)
+	e.cache.stats(f)
+	e.way.lane.count(f)
 	return f
 }
 
 func (e *Engine) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), e.client.wait)
+	ctx, cancel := context.WithTimeout(context.Background(), e.way.wait)
 	defer cancel()
 	return errors.Join(e.Flush(ctx), e.release())
 }

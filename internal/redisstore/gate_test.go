@@ -130,11 +130,11 @@ func TestRedisGateGoneCallers(t *testing.T) {
 
 // hoard gives a store go-redis's own queue, which a command cannot leave.
 func hoard(t *testing.T, s *enginetest.Store) {
-	client := engineOf(s).client
-	queue, err := client.UniversalClient.(*redis.Client).AsyncAutoPipeline()
+	w := engineOf(s).way // For writing, too.
+	queue, err := w.to.(*redis.Client).AsyncAutoPipeline()
 	require.NoError(t, err)
-	client.combiner = nil
-	client.together = func(ctx context.Context, cmd redis.Cmder) error {
+	w.combiner = nil
+	w.together = func(ctx context.Context, cmd redis.Cmder) error {
 		return queue.Submit(ctx, cmd).WaitContext(ctx)
 	}
 }

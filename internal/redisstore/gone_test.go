@@ -124,7 +124,7 @@ func stopped(servers []*redistest.Server, do func()) {
 
 // leftBehind waits until no call runs any more that its caller has left.
 func leftBehind(s *enginetest.Store) {
-	engineOf(s).client.calls.running.Wait()
+	engineOf(s).way.calls.running.Wait()
 }
 
 // goneKinds are all ways to a server. Each returns a store, and the servers

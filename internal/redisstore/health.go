@@ -27,10 +27,10 @@ func (e *Engine) Check(ctx context.Context, r *health.Report) {
 	}
 	bounded, cancel := ctx, func() {}
 	if r.Opening {
-		bounded, cancel = context.WithTimeout(ctx, e.client.wait)
+		bounded, cancel = context.WithTimeout(ctx, e.way.wait)
 	}
 	defer cancel()
-	nodes, err := e.client.masters(bounded)
+	nodes, err := e.way.masters(bounded)
 	if err != nil {
 		e.unreachable(bounded, r, err)
 		return
@@ -38,8 +38,8 @@ func (e *Engine) Check(ctx context.Context, r *health.Report) {
 	parts := make([]*health.Report, len(nodes))
 	var asked sync.WaitGroup
 	for i, node := range nodes {
-		n := &nodeCheck{engine: e, client: e.client.on(node), report: r.At(e.client.where), pool: e.client.pool}
-		if c, ok := node.(*redis.Client); ok && e.client.Cluster() != nil {
+		n := &nodeCheck{engine: e, way: e.way.on(node), report: r.At(e.way.where), pool: e.way.most}
+		if c, ok := node.(*redis.Client); ok && e.way.cluster() != nil {
 			n.report.Where = c.Options().Addr
 		}
 		parts[i] = n.report
@@ -55,7 +55,7 @@ func (e *Engine) Check(ctx context.Context, r *health.Report) {
 }
 
 func (e *Engine) unreachable(ctx context.Context, r *health.Report, err error) {
-	part := r.At(e.client.where)
+	part := r.At(e.way.where)
 	part.Reach(ctx, err)
 	r.Join(part)
 }
@@ -63,7 +63,7 @@ func (e *Engine) unreachable(ctx context.Context, r *health.Report, err error) {
 // A nodeCheck is a server that is being looked at.
 type nodeCheck struct {
 	engine *Engine
-	client *Client
+	way    *way
 	pool   int // connections that this process may open to it
 	report *health.Report
 	info   infoFields
@@ -115,7 +115,7 @@ func (n *nodeCheck) check(ctx context.Context) {
 // ask sends a command that the user may not be allowed to use. What it was to
 // say is for the finding.
 func (n *nodeCheck) ask(ctx context.Context, what string, args ...any) (string, bool) {
-	cmd, _, err := run(ctx, n.client, never, func() *redis.StringCmd { return redis.NewStringCmd(ctx, args...) })
+	cmd, _, err := run(ctx, n.way, never, func() *redis.StringCmd { return redis.NewStringCmd(ctx, args...) })
 	if err == nil {
 		return cmd.Val(), true
 	}
@@ -125,7 +125,7 @@ func (n *nodeCheck) ask(ctx context.Context, what string, args ...any) (string, 
 
 // setting asks for a setting of the server.
 func (n *nodeCheck) setting(ctx context.Context, what, name string) (string, bool) {
-	cmd, _, err := run(ctx, n.client, never, func() *redis.MapStringStringCmd {
+	cmd, _, err := run(ctx, n.way, never, func() *redis.MapStringStringCmd {
 		return redis.NewMapStringStringCmd(ctx, "config", "get", name)
 	})
 	if err != nil {
@@ -294,7 +294,7 @@ func (n *nodeCheck) checkCluster(ctx context.Context) {
 	if n.info["cluster_enabled"] != "1" {
 		return
 	}
-	if n.engine.client.Cluster() == nil {
+	if n.engine.way.cluster() == nil {
 		r.Add(health.RedisClusterUnknown, "The server is one of a Cluster, and REDIS_URL does not say so")
 		return
 	}
@@ -351,14 +351,14 @@ func (e *Engine) sample(ctx context.Context, r *health.Report) {
 		return
 	}
 	if bad > 0 {
-		part := r.At(e.client.where)
+		part := r.At(e.way.where)
 		part.Add(health.RedisForeign, "Of the keys that were looked at, %d of %d hold no JSON text", bad, looked)
 		r.Join(part)
 	}
 }
 
 func (e *Engine) sampleFailed(ctx context.Context, r *health.Report, err error) {
-	n := &nodeCheck{report: r.At(e.client.where)}
+	n := &nodeCheck{report: r.At(e.way.where)}
 	n.refused(ctx, "whether the values are JSON", "scan or get", err)
 	r.Join(n.report)
 }
@@ -367,12 +367,12 @@ func (e *Engine) sampleFailed(ctx context.Context, r *health.Report, err error) 
 // client of a Cluster finds masters by itself, and a server that does not tell
 // what it is may well be one.
 func (e *Engine) Writable(ctx context.Context) error {
-	if e.client.Cluster() != nil {
+	if e.way.cluster() != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, e.client.wait)
+	ctx, cancel := context.WithTimeout(ctx, e.way.wait)
 	defer cancel()
-	cmd, _, err := run(ctx, e.client.unguarded(), never, func() *redis.StringCmd {
+	cmd, _, err := run(ctx, e.way.unguarded(), never, func() *redis.StringCmd {
 		return redis.NewStringCmd(ctx, "info", "replication")
 	})
 	if errors.Is(err, fault.ErrUnavailable) || fault.ContextError(ctx) != nil {

@@ -34,7 +34,7 @@ type leases struct {
 
 func newLeases(e *Engine) *leases {
 	channel := leasePrefix + strings.TrimSuffix(e.prefix, ":")
-	return &leases{engine: e, notes: newNotifier(e.client, channel)}
+	return &leases{engine: e, notes: newNotifier(e.way.client, channel)}
 }
 
 // Leases are those that all share who use the server.
@@ -158,7 +158,7 @@ func ms(d time.Duration) int64 { return engine.RoundTTL(d).Milliseconds() }
 func (r *leases) Claim(ctx context.Context, asked []lease.Lease, life time.Duration) ([]lease.Claim, error) {
 	claims := make([]lease.Claim, 0, len(asked))
 	for _, part := range chunks(asked, nil) {
-		replies, err := pipeline(ctx, r.engine.client, repeatable, len(part), func(i int) *redis.SliceCmd {
+		replies, err := pipeline(ctx, r.engine.way, repeatable, len(part), func(i int) *redis.SliceCmd {
 			return r.eval(ctx, claimScript, part[i].ID, true, part[i].Token, ms(life), part[i].Seen)
 		})
 		if err != nil {
@@ -202,7 +202,7 @@ func storedValue(reply any) (json.RawMessage, error) {
 func (r *leases) Renew(ctx context.Context, held []lease.Lease, life time.Duration) ([]bool, error) {
 	still := make([]bool, 0, len(held))
 	for _, part := range chunks(held, nil) {
-		replies, err := pipeline(ctx, r.engine.client, repeatable, len(part), func(i int) *redis.SliceCmd {
+		replies, err := pipeline(ctx, r.engine.way, repeatable, len(part), func(i int) *redis.SliceCmd {
 			return r.eval(ctx, renewScript, part[i].ID, false, part[i].Token, ms(life))
 		})
 		if err != nil {
@@ -221,7 +221,7 @@ func (r *leases) Renew(ctx context.Context, held []lease.Lease, life time.Durati
 func (r *leases) Settle(ctx context.Context, answers []lease.Answer) []lease.Settled {
 	outcome := make([]lease.Settled, len(answers))
 	for from, part := range chunks(answers, lease.Answer.Size) {
-		replies, err := pipeline(ctx, r.engine.writer, r.engine.writer.unlessConfirmed(), len(part), func(i int) *redis.SliceCmd {
+		replies, err := pipeline(ctx, r.engine.writes, r.engine.writes.unlessConfirmed(), len(part), func(i int) *redis.SliceCmd {
 			a := part[i]
 			args := []any{a.Token, a.Seen, r.notes.channel, a.ID, ms(a.TTL), ms(a.None)}
 			if a.Value != nil {
@@ -235,7 +235,7 @@ func (r *leases) Settle(ctx context.Context, answers []lease.Answer) []lease.Set
 				continue
 			}
 			outcome[from+i] = readSettled(replies[i], part[i])
-			if r.engine.writer.confirm != nil && replies[i].err != nil && replies[i].fate >= lost {
+			if r.engine.writes.confirm != nil && replies[i].err != nil && replies[i].fate >= lost {
 				outcome[from+i].Err = unconfirmed(replies[i].err)
 			}
 		}

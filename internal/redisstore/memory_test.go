@@ -39,7 +39,7 @@ func TestRedisMemoryIsBoundedByTheChunk(t *testing.T) {
 	}
 	var mu sync.Mutex // Also keeps other chunks from allocating during a look.
 	var peak, commands, every int64
-	engineOf(s).client.AddHook(testkit.Hook(func(redis.Cmder) {
+	engineOf(s).way.client.AddHook(testkit.Hook(func(redis.Cmder) {
 		mu.Lock()
 		defer mu.Unlock()
 		if commands++; commands%every == 0 {

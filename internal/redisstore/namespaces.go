@@ -13,7 +13,7 @@ import (
 // what stands between its colon and the next, since no namespace has one. Keys
 // of others are passed over.
 func Namespaces(ctx context.Context, client *Client, o Options) ([]string, error) {
-	all := &Engine{client: client, prefix: o.KeyPrefix + ":", logger: o.Logger} // All that a scan asks of it.
+	all := &keyspace{way: client.reads, prefix: o.KeyPrefix + ":", logger: o.Logger}
 	found := make(map[string]struct{})
 	err := all.scan(ctx, func(keys []string) error {
 		for _, key := range keys {

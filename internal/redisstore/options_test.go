@@ -16,7 +16,7 @@ func undialled(t *testing.T, o Options) redis.UniversalClient {
 	c, err := Connect(o)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = c.Close() })
-	return c.UniversalClient
+	return c.client
 }
 
 // What go-redis is always told, whatever the settings (reliability.md, 1 and

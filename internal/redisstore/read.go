@@ -15,7 +15,7 @@ import (
 
 // read returns a document. Single reads of many callers share round trips.
 func (e *Engine) read(ctx context.Context, id string) (json.RawMessage, error) {
-	if e.client.combiner == nil {
+	if e.way.combiner == nil {
 		return e.readAlone(ctx, id)
 	}
 	// retry would do the same. But this is where hundreds of callers wait, and
@@ -29,25 +29,25 @@ func (e *Engine) read(ctx context.Context, id string) (json.RawMessage, error) {
 			return nil, fault.ErrNotFound
 		case err == nil:
 			return r.value, checkStored(r.value)
-		case !e.client.onceMore(ctx, repeatable, attempt, f, &err):
+		case !e.way.onceMore(ctx, repeatable, attempt, f, &err):
 			return nil, err
 		}
 	}
 }
 
 func (e *Engine) readTogether(ctx context.Context, id string) (readResult, fate, error) {
-	turn, err := e.client.circuit.enter()
+	turn, err := e.way.circuit.enter()
 	if err != nil {
 		return readResult{}, refused, err
 	}
-	r, err := e.client.combiner.read(ctx, e.prefix, id)
-	f, err := e.client.attempted(ctx, turn, err)
+	r, err := e.way.combiner.read(ctx, e.prefix, id)
+	f, err := e.way.attempted(ctx, turn, err)
 	return r, f, err
 }
 
 // readAlone reads a document with a GET of its own.
 func (e *Engine) readAlone(ctx context.Context, id string) (json.RawMessage, error) {
-	cmd, _, err := share(ctx, e.client, repeatable, func() *redis.StringCmd {
+	cmd, _, err := share(ctx, e.way, repeatable, func() *redis.StringCmd {
 		return redis.NewStringCmd(ctx, "get", e.key(id))
 	})
 	if err != nil {
@@ -77,7 +77,7 @@ func checkStored(value []byte) error {
 func (e *Engine) ReadMany(ctx context.Context, ids []string) ([]json.RawMessage, error) {
 	values := make([]json.RawMessage, len(ids))
 	get := e.getEach
-	if e.client.Cluster() == nil {
+	if e.way.cluster() == nil {
 		get = e.getTogether
 	}
 	var mu sync.Mutex
@@ -107,7 +107,7 @@ func (e *Engine) ReadMany(ctx context.Context, ids []string) ([]json.RawMessage,
 // another type, too, so those without an answer are counted afterwards.
 func (e *Engine) getTogether(ctx context.Context, ids []string, values []json.RawMessage) (corrupt, err error) {
 	args := command("mget", e.keysOf(ids))
-	cmd, _, err := run(ctx, e.client, repeatable, func() *valuesCmd {
+	cmd, _, err := run(ctx, e.way, repeatable, func() *valuesCmd {
 		cmd := newValuesCmd(ctx, values, args...)
 		cmd.reply.check = true
 		return cmd
@@ -132,7 +132,7 @@ func (e *Engine) getTogether(ctx context.Context, ids []string, values []json.Ra
 		absent[i] = ids[at]
 	}
 	args = command("exists", e.keysOf(absent))
-	there, _, err := run(ctx, e.client, repeatable, func() *redis.IntCmd { return redis.NewIntCmd(ctx, args...) })
+	there, _, err := run(ctx, e.way, repeatable, func() *redis.IntCmd { return redis.NewIntCmd(ctx, args...) })
 	if err != nil || there.Val() == 0 {
 		return corrupt, err
 	}
@@ -147,7 +147,7 @@ func (e *Engine) getTogether(ctx context.Context, ids []string, values []json.Ra
 // getEach reads values with a GET for each.
 func (e *Engine) getEach(ctx context.Context, ids []string, values []json.RawMessage) (corrupt, err error) {
 	keys := e.keysOf(ids)
-	p, err := pipeline(ctx, e.client, repeatable, len(ids), func(i int) *redis.StringCmd {
+	p, err := pipeline(ctx, e.way, repeatable, len(ids), func(i int) *redis.StringCmd {
 		return redis.NewStringCmd(ctx, "get", &keys[i])
 	})
 	if err != nil {

@@ -28,7 +28,7 @@ const slotCount = 16384
 // What a pass is not certain of, the next may be: a slot is done when one of
 // them was. Since passes go through the masters in both orders in turn, a
 // move that takes hours, or that was left half done, delays nothing.
-func (e *Engine) scanCluster(ctx context.Context, visit func(keys []string) error) error {
+func (k *keyspace) scanCluster(ctx context.Context, visit func(keys []string) error) error {
 	var done slotSet
 	for n := range scanRestarts + 1 {
 		if n > 0 {
@@ -36,13 +36,13 @@ func (e *Engine) scanCluster(ctx context.Context, visit func(keys []string) erro
 				return err
 			}
 		}
-		nodes, err := e.scanOrder(ctx, n%2 == 1)
+		nodes, err := k.scanOrder(ctx, n%2 == 1)
 		if err != nil {
 			return err
 		}
-		err = e.scanPass(ctx, nodes, &done, visit)
+		err = k.scanPass(ctx, nodes, &done, visit)
 		switch {
-		case errors.Is(err, redis.ErrClosed) && !e.client.calls.ended():
+		case errors.Is(err, redis.ErrClosed) && !k.way.calls.ended():
 			// go-redis has closed the client of a node that left the Cluster.
 		case err != nil || !slices.Contains(done[:], false):
 			return err
@@ -53,8 +53,8 @@ func (e *Engine) scanCluster(ctx context.Context, visit func(keys []string) erro
 
 // scanOrder returns the masters in an order that is always the same, or its
 // reverse.
-func (e *Engine) scanOrder(ctx context.Context, reverse bool) ([]*Client, error) {
-	masters, err := e.client.masters(ctx)
+func (k *keyspace) scanOrder(ctx context.Context, reverse bool) ([]*way, error) {
+	masters, err := k.way.masters(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -68,9 +68,9 @@ func (e *Engine) scanOrder(ctx context.Context, reverse bool) ([]*Client, error)
 	if reverse {
 		slices.Reverse(masters)
 	}
-	nodes := make([]*Client, len(masters))
+	nodes := make([]*way, len(masters))
 	for i, master := range masters {
-		nodes[i] = e.client.on(master)
+		nodes[i] = k.way.on(master)
 	}
 	return nodes, nil
 }
@@ -79,13 +79,13 @@ func (e *Engine) scanOrder(ctx context.Context, reverse bool) ([]*Client, error)
 type slotSet [slotCount]bool
 
 // scanPass scans the nodes in turn and marks the slots that it is certain of.
-func (e *Engine) scanPass(ctx context.Context, nodes []*Client, done *slotSet, visit func(keys []string) error) error {
-	before, err := e.views(ctx, nodes)
+func (k *keyspace) scanPass(ctx context.Context, nodes []*way, done *slotSet, visit func(keys []string) error) error {
+	before, err := k.views(ctx, nodes)
 	if err != nil {
 		return err
 	}
 	for _, node := range nodes {
-		if _, err := e.scanNode(ctx, node, visit); err != nil {
+		if _, err := k.scanNode(ctx, node, visit); err != nil {
 			return err
 		}
 	}
@@ -95,7 +95,7 @@ func (e *Engine) scanPass(ctx context.Context, nodes []*Client, done *slotSet, v
 		}
 		return nil
 	}
-	after, err := e.views(ctx, nodes)
+	after, err := k.views(ctx, nodes)
 	if err != nil {
 		return err
 	}
@@ -114,15 +114,15 @@ type view struct {
 
 // views asks each node for its own, which nobody knows better. It returns nil
 // if CLUSTER NODES is not allowed.
-func (e *Engine) views(ctx context.Context, nodes []*Client) ([]view, error) {
+func (k *keyspace) views(ctx context.Context, nodes []*way) ([]view, error) {
 	all := make([]view, len(nodes))
 	for i, node := range nodes {
 		cmd, f, err := run(ctx, node, repeatable, func() *redis.StringCmd {
 			return redis.NewStringCmd(ctx, "cluster", "nodes")
 		})
 		if declined(f, err) {
-			e.warned.Do(func() {
-				e.logger.WarnContext(ctx, "kv: the cluster does not answer CLUSTER NODES, so Keys and Drop do not notice "+
+			k.warned.Do(func() {
+				k.logger.WarnContext(ctx, "kv: the cluster does not answer CLUSTER NODES, so Keys and Drop do not notice "+
 					"a failover or a reshard and may be incomplete; grant what docs/configuration.md lists", "error", err)
 			})
 			return nil, nil

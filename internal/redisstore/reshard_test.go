@@ -103,7 +103,7 @@ func testMoveBehind(t *testing.T, cluster *redistest.Cluster, s *enginetest.Stor
 	items := testkit.Numbered(6_000)
 	require.NoError(t, s.Upsert(t.Context(), items))
 	ignore := func(int, string) {}
-	client := engineOf(s).client.Cluster()
+	client := engineOf(s).way.cluster()
 	require.ErrorIs(t, testkit.CheckListing(t.Context(), naiveListing(client), testkit.IDSet(items), ignore), testkit.ErrListing)
 
 	masters := slices.Clone(cluster.Nodes[:3])

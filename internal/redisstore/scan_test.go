@@ -195,7 +195,7 @@ func TestRedisScanThroughSentinelFailover(t *testing.T) {
 	}))
 
 	unlinked, reached, goOn := 0, make(chan struct{}), make(chan struct{})
-	engineOf(s).client.AddHook(testkit.Hook(func(cmd redis.Cmder) {
+	engineOf(s).way.client.AddHook(testkit.Hook(func(cmd redis.Cmder) {
 		if cmd.Name() != "unlink" {
 			return
 		}
