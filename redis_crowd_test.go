@@ -48,10 +48,10 @@ func TestCrowd(t *testing.T) {
 				}
 				require.Len(t, listed(t, s), 2*crowd, "what was there, and what was inserted")
 			}
-			require.LessOrEqual(t, testkit.TcpClients(t, server), crowdPool)
+			require.LessOrEqual(t, testkit.TCPClients(t, server), crowdPool)
 			require.LessOrEqual(t, testkit.Received(t, server)-connections, crowdPool, "connections made")
 			require.NoError(t, f.Close())
-			require.NoError(t, testkit.Await(func() bool { return testkit.TcpClients(t, server) == 0 }))
+			require.NoError(t, testkit.Await(func() bool { return testkit.TCPClients(t, server) == 0 }))
 			goleak.VerifyNone(t, before)
 		})
 	}

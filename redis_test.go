@@ -252,7 +252,7 @@ func TestRedisFactorySharesOneClient(t *testing.T) {
 	cfg.Warnings = []string{"a remark"}
 	f, err := NewFactory(cfg, WithLogger(book.Logger()))
 	require.NoError(t, err)
-	require.Zero(t, testkit.TcpClients(t, server), "NewFactory connects to nothing")
+	require.Zero(t, testkit.TCPClients(t, server), "NewFactory connects to nothing")
 	var wg sync.WaitGroup
 	stores := make([]Store, 40)
 	for i := range stores {
@@ -268,7 +268,7 @@ func TestRedisFactorySharesOneClient(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	require.LessOrEqual(t, testkit.TcpClients(t, server), 3)
+	require.LessOrEqual(t, testkit.TCPClients(t, server), 3)
 	require.Same(t, stores[0].(*store).engine, stores[8].(*store).engine, "stores of one namespace share")
 	require.NoError(t, stores[0].Close())
 	require.NoError(t, stores[0].Close(), "closing twice is fine")
@@ -282,7 +282,7 @@ func TestRedisFactorySharesOneClient(t *testing.T) {
 	require.ErrorIs(t, err, ErrClosed)
 	_, err = f.Open(t.Context(), "ns1")
 	require.ErrorIs(t, err, ErrClosed)
-	require.Eventually(t, func() bool { return testkit.TcpClients(t, server) == 0 }, 5*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return testkit.TCPClients(t, server) == 0 }, 5*time.Second, 5*time.Millisecond)
 	require.Len(t, book.Warnings(), 1, "warnings come once")
 }
 
@@ -303,7 +303,7 @@ func TestRedisFailedOpenLeavesNothing(t *testing.T) {
 	}
 	_, err = f.Open(t.Context(), "../docs")
 	require.ErrorIs(t, err, ErrInvalid)
-	require.Eventually(t, func() bool { return testkit.TcpClients(t, server) == 0 }, 5*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return testkit.TCPClients(t, server) == 0 }, 5*time.Second, 5*time.Millisecond)
 	require.NoError(t, os.WriteFile(file, []byte("right"), 0o600))
 	_, err = f.Open(t.Context(), "docs")
 	require.NoError(t, err)

@@ -2,8 +2,10 @@
 //
 // A document is a string under <prefix>:<namespace>:<id>. Reads and writes go
 // down in rungs, and none climbs: cache.go over read.go and batch.go, over
-// combine.go, over errors.go, which knows what an answer means and whether to
-// ask again, over client.go. caller.go has the rule for callers who leave.
+// call.go, which sends one command or a pipeline, over retry.go, over way.go,
+// over client.go, which has what all share. combine.go lets commands share
+// round trips, errors.go knows what an answer means, and caller.go has the
+// rule for callers who leave.
 package redisstore
 
 import (

@@ -136,15 +136,15 @@ func Together(t *testing.T, n int, do func(worker int)) {
 	running.Wait()
 }
 
-// TcpClients returns how many TCP connections the server has.
-func TcpClients(t *testing.T, s *redistest.Server) int {
+// TCPClients returns how many TCP connections the server has.
+func TCPClients(t *testing.T, s *redistest.Server) int {
 	t.Helper()
 	list, err := s.Client().ClientList(t.Context()).Result()
 	require.NoError(t, err)
 	return strings.Count(list, " laddr="+s.Addr+" ")
 }
 
-// hook sees every command after its reply.
+// A Hook sees every command after its reply.
 type Hook func(cmd redis.Cmder)
 
 func (h Hook) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -248,7 +248,7 @@ func relay(client, server net.Conn, dropping *atomic.Bool) {
 	}
 }
 
-// slack is what a bound in time may be missed by on a loaded machine. The
+// Slack is what a bound in time may be missed by on a loaded machine. The
 // timeouts that would be waited for by mistake are longer.
 const Slack = 2 * time.Second
 
