@@ -152,10 +152,28 @@ type RedisConfig struct {
 	// REDIS_WAIT_REPLICAS.
 	WaitReplicas Replicas
 
+	// MaintNotifications says whether servers are asked to tell of maintenance
+	// before it breaks connections. Default [MaintOff].
+	// REDIS_MAINT_NOTIFICATIONS.
+	MaintNotifications MaintNotifications
+
 	// SaveOnFlush makes Flush ask the server for a BGSAVE.
 	// REDIS_SAVE_ON_FLUSH.
 	SaveOnFlush bool
 }
+
+// MaintNotifications are told by Redis Cloud and Redis Enterprise: which node
+// is about to move or to fail over. go-redis then makes the new connection
+// before the old one is closed, and is patient meanwhile. They need RESP3 and
+// the right client|maint_notifications, and cost a command for each new
+// connection.
+type MaintNotifications string
+
+const (
+	MaintOff  MaintNotifications = "off"  // nobody is asked
+	MaintAuto MaintNotifications = "auto" // a server that does not know them, or refuses, is used without
+	MaintOn   MaintNotifications = "on"   // a server that does not know them is an error of Open
+)
 
 // Defaults of Config.
 const (
@@ -274,6 +292,11 @@ func (c RedisConfig) problems() (problems []error) {
 	}
 	if c.ClientCache < redisstore.LeastCache && c.ClientCache != 0 {
 		bad("REDIS_CLIENT_CACHE: %d is not a number of bytes from %d (1 MiB) on; 0 is no cache", c.ClientCache, redisstore.LeastCache)
+	}
+	switch c.MaintNotifications {
+	case "", MaintOff, MaintAuto, MaintOn:
+	default:
+		bad("REDIS_MAINT_NOTIFICATIONS: %q is none of off, auto, on", string(c.MaintNotifications))
 	}
 	if _, err := c.settle(); err != nil {
 		problems = append(problems, err)

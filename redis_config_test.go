@@ -337,7 +337,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 		"STORAGE_KV_BACKEND": "reddis", "STORAGE_JSON_FSYNC": "sometimes", "STORAGE_MAX_VALUE_BYTES": "-1", "REDIS_URL": "http://x",
 		"REDIS_MAX_CONNECTIONS": "many", "REDIS_CONNECTION_TIMEOUT": "0", "REDIS_SOCKET_TIMEOUT": "soon", "REDIS_HEALTH_CHECK_INTERVAL": "-1",
 		"REDIS_SAVE_ON_FLUSH": "perhaps", "REDIS_KEY_PREFIX": "a\nb", "REDIS_TTL_FULL_DOCS": "x", "REDIS_TTL_OTHER": "y",
-		"STORAGE_KV_MIGRATE": "maybe", "REDIS_WAIT_REPLICAS": "some", "REDIS_CLIENT_CACHE": "64",
+		"STORAGE_KV_MIGRATE": "maybe", "REDIS_WAIT_REPLICAS": "some", "REDIS_CLIENT_CACHE": "64", "REDIS_MAINT_NOTIFICATIONS": "sometimes",
 	}
 	_, err = fromMap(bad)
 	for name := range bad {

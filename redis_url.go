@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/ngraf/kv/internal/fault"
 	"github.com/ngraf/kv/internal/redisstore"
@@ -118,6 +121,11 @@ func hostPort(text string) (string, error) {
 		return "", errors.New("an address must be of the form host:port")
 	}
 	u := url.URL{Host: text}
+	bracketed := strings.HasPrefix(text, "[")
+	_, notIP := netip.ParseAddr(u.Hostname())
+	if bracketed && notIP != nil || !bracketed && strings.Count(text, ":") > 1 {
+		return "", errors.New("an address with several colons must be IPv6 in brackets, as in [::1]:6379")
+	}
 	port := cmp.Or(u.Port(), "6379")
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
 		return "", errors.New("the port must be a number between 1 and 65535")
@@ -181,6 +189,9 @@ func (s *settledRedis) readOptions(query string) error {
 		if !known {
 			return fmt.Errorf("unknown option %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(urlOptions)), ", "))
 		}
+		if err := s.twice(name, len(values[name])); err != nil {
+			return err
+		}
 		if option.read == nil {
 			continue
 		}
@@ -197,6 +208,21 @@ func (s *settledRedis) readOptions(query string) error {
 		if overridden(given, s.RedisConfig) {
 			s.warnings = append(s.warnings, fmt.Sprintf("%s is set, but the option %s of REDIS_URL says otherwise and wins", option.variable, name))
 		}
+	}
+	return nil
+}
+
+// twice refuses what the URL says more than once: redis-py takes the first of
+// several options, and a login before the host rather than in an option, so
+// that workers in Go and in Python might use different databases.
+func (s *settledRedis) twice(name string, times int) error {
+	switch {
+	case name == "addr": // Each of which is a server.
+		return nil
+	case times > 1:
+		return fmt.Errorf("the option %s is given more than once; keep one", name)
+	case name == "username" && s.urlUser != "", name == "password" && s.urlPassword != "":
+		return fmt.Errorf("the option %s is given, and stands before the host, too; keep one", name)
 	}
 	return nil
 }
@@ -289,6 +315,7 @@ func (s *settledRedis) fillDefaults() {
 	s.SocketTimeout = cmp.Or(s.SocketTimeout, defaultTimeout)
 	s.HealthCheckInterval = cmp.Or(s.HealthCheckInterval, defaultHealth)
 	s.CircuitCooldown = cmp.Or(s.CircuitCooldown, defaultCooldown)
+	s.MaintNotifications = cmp.Or(s.MaintNotifications, MaintOff)
 	s.protocol = cmp.Or(s.protocol, 3)
 	if len(s.addrs) > 1 && s.masterName == "" {
 		s.cluster = true
@@ -313,6 +340,10 @@ func (s *settledRedis) checkTogether() error {
 		return fault.Invalidf("REDIS_URL: a Cluster has only database 0")
 	case s.masterName == "" && (s.sentinelUser != "" || s.sentinelPass != ""):
 		return fault.Invalidf("REDIS_URL: sentinel_username and sentinel_password need master_name=")
+	case s.MaintNotifications != MaintOff && s.protocol != 3:
+		return fault.Invalidf("REDIS_MAINT_NOTIFICATIONS need RESP3, but REDIS_URL says protocol=2")
+	case s.MaintNotifications != MaintOff && s.masterName != "":
+		return fault.Invalidf("REDIS_MAINT_NOTIFICATIONS: go-redis knows none behind Sentinels; set it to off")
 	case s.Username != "" && s.Password == "" && s.PasswordFile == "":
 		return fault.Invalidf("REDIS_USERNAME or the user in REDIS_URL needs a password: set REDIS_PASSWORD or REDIS_PASSWORD_FILE")
 	}
@@ -343,6 +374,13 @@ func (s settledRedis) cacheProblem() error {
 	return fault.Invalidf("REDIS_CLIENT_CACHE: go-redis has no client-side cache here: %s", why)
 }
 
+// maintModes are go-redis's words.
+var maintModes = map[MaintNotifications]maintnotifications.Mode{
+	MaintOff:  maintnotifications.ModeDisabled,
+	MaintAuto: maintnotifications.ModeAuto,
+	MaintOn:   maintnotifications.ModeEnabled,
+}
+
 // options are what a client is made from. This is the only place where a
 // setting becomes one.
 func (s settledRedis) options() redisstore.Options {
@@ -371,6 +409,7 @@ func (s settledRedis) options() redisstore.Options {
 		CircuitFailures:     s.CircuitFailures,
 		CircuitCooldown:     s.CircuitCooldown,
 		ClientCache:         s.ClientCache,
+		Maint:               maintModes[s.MaintNotifications],
 		WaitReplicas:        int(s.WaitReplicas),
 		KeyPrefix:           s.KeyPrefix,
 		SaveOnFlush:         s.SaveOnFlush,

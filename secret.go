@@ -8,8 +8,15 @@ import (
 
 const mask = "***"
 
-// A Secret is a string that prints, logs and marshals as ***, under every
-// verb. string(s) is its content.
+// A Secret is a string that prints, logs and marshals as ***. string(s) is its
+// content.
+//
+// This holds for every verb of fmt but two that are wrong for it: of %p, which
+// is for pointers, and %w, which is for errors, fmt says so and prints the
+// content, without asking the type. go vet finds %w. It also holds within
+// slices, maps and exported fields. fmt does not ask fields that are not
+// exported, nor, under verbs that pointers do not have such as %s, what is
+// behind pointers to structs within a slice or map.
 type Secret string
 
 // String returns *** or, for the empty secret, nothing.
@@ -20,7 +27,7 @@ func (s Secret) String() string {
 	return mask
 }
 
-// Format makes every verb print what String returns.
+// Format makes every verb but %p and %w print what String returns.
 func (s Secret) Format(f fmt.State, verb rune) { formatMasked(f, verb, s.String()) }
 
 // MarshalText keeps the content out of JSON and of structured logs.
@@ -28,7 +35,7 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // A RedisURL is the address of a Redis server, Sentinel or Cluster, which may
 // hold a password. It prints, logs and marshals with *** in the password's
-// place. string(u) is its content.
+// place, as a [Secret] does. string(u) is its content.
 type RedisURL string
 
 // String returns the URL with passwords masked, and *** for what is not a URL.
@@ -59,7 +66,7 @@ func (u RedisURL) String() string {
 	return b.String()
 }
 
-// Format makes every verb print what String returns.
+// Format makes every verb but %p and %w print what String returns.
 func (u RedisURL) Format(f fmt.State, verb rune) { formatMasked(f, verb, u.String()) }
 
 // MarshalText keeps passwords out of JSON and of structured logs.

@@ -83,6 +83,12 @@ var variables = []variable{
 	{"REDIS_SAVE_ON_FLUSH", "false", "Flush asks for BGSAVE",
 		func(c *Config, t string) error { return readBool(&c.Redis.SaveOnFlush, t) },
 		func(_ Config, r settledRedis) string { return strconv.FormatBool(r.SaveOnFlush) }},
+	{"REDIS_MAINT_NOTIFICATIONS", string(MaintOff), "servers tell of maintenance before it breaks connections: off, auto, on",
+		func(c *Config, t string) error {
+			c.Redis.MaintNotifications = MaintNotifications(withoutComment(t))
+			return nil
+		},
+		func(_ Config, r settledRedis) string { return string(r.MaintNotifications) }},
 	{"REDIS_WAIT_REPLICAS", "0", "a write is acknowledged when so many replicas have it: a number, or all",
 		func(c *Config, t string) error {
 			return c.Redis.WaitReplicas.UnmarshalText([]byte(withoutComment(t)))

@@ -24,6 +24,10 @@ const (
 
 	// groupBytes bounds the values of a group.
 	groupBytes = 128 << 10
+
+	// sharedReply is what the reads of a group should bring at most: those who
+	// read little do not wait for all that others do.
+	sharedReply = 1 << 20
 )
 
 // A combiner lets the commands of many callers share round trips: those that
@@ -42,6 +46,7 @@ type combiner struct {
 	lastCmds  int         // how large the last one was
 	lastReads int
 	lastBytes int
+	pace      pace // of the reads of a group
 }
 
 // A group is one pipeline in the making. Its reads become one command: to read
@@ -50,11 +55,10 @@ type group struct {
 	callers  int // who are in it
 	seats    int // that were ever taken
 	bytes    int
-	cmds     []single         // empty: withdrawn
-	keys     []byte           // to read, one behind the other
-	reads    []int            // where each ends, ^end of one withdrawn; once sent, its place in the reply
-	one      *redis.StringCmd // what reads the keys, once sent
-	many     *valuesCmd
+	cmds     []single   // empty: withdrawn
+	keys     []byte     // to read, one behind the other
+	reads    []int      // where each ends, ^end of one withdrawn; once sent, its place in the reply
+	read     *valuesCmd // what reads the keys, once sent: GET or MGET
 	departed bool
 	turn     int
 	readers  atomic.Int64  // who wait for a read, once departed
@@ -68,7 +72,7 @@ func (g *group) present() bool { return g.readers.Load() > 0 }
 // newCombiner makes a combiner whose groups execute sends, at most that many
 // at a time. Each command has its own error then.
 func newCombiner(execute func(context.Context, []single), calls *calls, lane *lane, most int) *combiner {
-	return &combiner{execute: execute, calls: calls, lane: lane, most: max(most, groupsInFlight)}
+	return &combiner{execute: execute, calls: calls, lane: lane, most: max(most, groupsInFlight), pace: pace{bytes: sharedReply, most: 1}}
 }
 
 // sendTo sends the commands of a group to a server, in one pipeline.
@@ -146,9 +150,9 @@ type readResult struct {
 // not sure of what MGET has no value for: the key may not be there, or be of
 // another type, or the user may not use MGET.
 func (c *combiner) read(ctx context.Context, prefix, id string) (readResult, error) {
-	var get *redis.StringCmd
+	var get *valuesCmd
 	if c.alone(ctx, func() redis.Cmder {
-		get = redis.NewStringCmd(ctx, "get", prefix+id)
+		get = newGet(ctx, prefix+id)
 		return get
 	}) {
 		return readOne(get)
@@ -164,25 +168,23 @@ func (c *combiner) read(ctx context.Context, prefix, id string) (readResult, err
 		}
 		return readResult{}, ctx.Err()
 	}
-	if one := s.group.one; one != nil {
-		return readOne(one)
+	read := s.group.read
+	if len(read.reply.values) == 1 {
+		return readOne(read)
 	}
-	many := s.group.many
-	if err := many.Err(); err != nil && many.reply.err == nil {
+	if err := read.Err(); err != nil && read.reply.err == nil {
 		return readResult{}, err
 	}
-	value := many.reply.values[s.group.reads[s.at]]
+	value := read.reply.values[s.group.reads[s.at]]
 	return readResult{value, value != nil}, nil
 }
 
-// readOne returns what a GET was answered with. An empty string is a value,
-// though no JSON.
-func readOne(get *redis.StringCmd) (readResult, error) {
-	value, err := get.Bytes()
-	if err == nil && value == nil {
-		value = []byte{}
+// readOne returns what a GET was answered with.
+func readOne(get *valuesCmd) (readResult, error) {
+	if err := get.Err(); err != nil {
+		return readResult{}, err
 	}
-	return readResult{value, true}, notNil(err)
+	return readResult{get.reply.values[0], true}, nil
 }
 
 // A seat is a caller's place in a group.
@@ -200,7 +202,7 @@ func (c *combiner) join(ctx context.Context, bytes int, add func(g *group) int) 
 	if n := len(c.queue); n > 0 {
 		s.group = c.queue[n-1]
 	}
-	fresh := s.group == nil || s.group.full(bytes)
+	fresh := s.group == nil || s.group.full(bytes, c.pace.next())
 	if fresh {
 		s.group, s.sends = c.newGroup(), ctx.Done() == nil
 		if s.sends {
@@ -219,9 +221,9 @@ func (c *combiner) join(ctx context.Context, bytes int, add func(g *group) int) 
 }
 
 // full reports whether a command with values of that size has to wait for the
-// next group.
-func (g *group) full(bytes int) bool {
-	return g.seats == chunkCommands || g.bytes > 0 && g.bytes+bytes > groupBytes
+// next group, so many reads being enough for one.
+func (g *group) full(bytes, reads int) bool {
+	return g.seats == chunkCommands || len(g.reads) >= reads || g.bytes > 0 && g.bytes+bytes > groupBytes
 }
 
 // newGroup makes one that has room for what the last one had.
@@ -384,6 +386,9 @@ func (c *combiner) send(g *group) {
 	}()
 	c.execute(context.Background(), g.cmds)
 	answered = true
+	if read := g.read; read != nil && read.reply.err == nil {
+		c.pace.came(len(read.reply.values), read.reply.values[:read.reply.seen])
+	}
 }
 
 // reading makes the command that reads the group's keys.
@@ -403,11 +408,11 @@ func (g *group) reading() redis.Cmder {
 	case 0:
 		return nil
 	case 1:
-		g.one = redis.NewStringCmd(context.Background(), "get", keys[0])
-		return g.one
+		g.read = newGet(context.Background(), keys[0])
+	default:
+		g.read = newValuesCmd(context.Background(), make([]json.RawMessage, len(keys)), command("mget", keys)...)
 	}
-	g.many = newValuesCmd(context.Background(), make([]json.RawMessage, len(keys)), command("mget", keys)...)
-	return g.many
+	return g.read
 }
 
 var errNoAnswer = errors.New("the command was not answered")

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -52,6 +53,7 @@ type Engine struct {
 	cache   *docFiller
 	save    bool         // Flush asks for BGSAVE
 	release func() error // gives the client back
+	pace    pace         // of reads of many documents
 	plain   atomic.Bool  // the server has no MSETEX for us
 	asked   atomic.Bool  // it has one
 }
@@ -69,6 +71,7 @@ func New(client *Client, o Options, namespace string, release func() error) *Eng
 		cache:   client.cache,
 		save:    o.SaveOnFlush,
 		release: release,
+		pace:    pace{bytes: replyBytes},
 	}
 }
 
@@ -147,7 +150,12 @@ func (e *Engine) Present(ctx context.Context, ids []string) ([]bool, error) {
 func (e *Engine) Upsert(ctx context.Context, items engine.Items) error {
 	defer e.forgetItems(items)
 	b := &batch{items: items}
+	var large sync.Mutex // Side by side, none might come through in time.
 	engine.EachPart(items.Parts(perChunk), items.Len(), inFlight, func(_ int, part []engine.Item) {
+		if part[0].Size() > perChunk.Bytes {
+			large.Lock()
+			defer large.Unlock()
+		}
 		if err := b.failed(); err != nil {
 			b.note(part, refused, err)
 			return

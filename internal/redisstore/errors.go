@@ -68,6 +68,10 @@ func (w *way) classify(ctx context.Context, err error) (fate, error) {
 	if errors.Is(err, redis.Nil) { // Not the reply, which notNil has dropped, but that of a Sentinel.
 		return passing, fmt.Errorf("%w: no Sentinel of %s knows the master_name of REDIS_URL: %w", fault.ErrUnavailable, w.where, err)
 	}
+	if isMaint(err) {
+		return refused, fmt.Errorf("%w: REDIS_MAINT_NOTIFICATIONS=on, but %s has none, or not for this user; use auto or off: %w",
+			fault.ErrInvalid, w.where, fault.Veil("it refused CLIENT MAINT_NOTIFICATIONS", err))
+	}
 	if server := redis.Error(nil); errors.As(err, &server) {
 		return classifyReply(err, server.Error())
 	}
@@ -105,6 +109,14 @@ func (w *way) classify(ctx context.Context, err error) (fate, error) {
 	// What is left is most likely a reply that cannot be read, and go-redis
 	// quotes it.
 	return lost, fmt.Errorf("%w: %w", fault.ErrUnavailable, fault.Veil("the reply of "+w.where+" is not one that Redis gives", err))
+}
+
+// isMaint reports whether a connection was given up because there are no
+// maintenance notifications. Nothing but its greeting asks for them; only the
+// text tells, of which go-redis takes its own part off sometimes.
+func isMaint(err error) bool {
+	text := strings.ToLower(err.Error())
+	return strings.HasPrefix(text, "failed to enable maintnotifications") || strings.Contains(text, "maint_notifications")
 }
 
 // precedesCommand reports whether an error is known to come from the making of

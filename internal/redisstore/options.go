@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -42,7 +43,8 @@ type Options struct {
 	CircuitFailures                  int           // 0: no circuit
 	CircuitCooldown                  time.Duration
 	ClientCache                      int64 // bytes; 0: none
-	WaitReplicas                     int   // allReplicas: every one
+	Maint                            maintnotifications.Mode
+	WaitReplicas                     int // allReplicas: every one
 
 	KeyPrefix   string // without its colon
 	SaveOnFlush bool
@@ -97,9 +99,10 @@ func (o Options) universal() (*redis.UniversalOptions, error) {
 		ConnMaxIdleTime:  o.HealthCheckInterval,
 		TLSConfig:        tlsConfig,
 
-		// Old and managed servers refuse both.
+		// Old and managed servers refuse both. Each client makes a Config of its
+		// own from this one, in which it notes what the server refused.
 		DisableIdentity:          true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: cmp.Or(o.Maint, maintnotifications.ModeDisabled)},
 	}
 	if u.ConnMaxIdleTime < 0 {
 		u.ConnMaxIdleTime = -1 // go-redis's word for never.

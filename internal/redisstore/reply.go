@@ -11,12 +11,14 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ngraf/kv/internal/engine"
+	"github.com/ngraf/kv/internal/fault"
 )
 
 // A valuesCmd is a GET or an MGET.
 type valuesCmd struct {
 	*redis.RawWriteToCmd
 	reply valuesReply
+	own   [1]json.RawMessage // of a GET that has no other place for its value
 }
 
 // newValuesCmd returns a command whose values go to the given slice.
@@ -36,10 +38,28 @@ func (c *valuesCmd) Err() error {
 	return c.reply.result()
 }
 
+// newGet returns a GET.
+func newGet(ctx context.Context, key string) *valuesCmd {
+	c := new(valuesCmd)
+	c.reply.values = c.own[:]
+	c.RawWriteToCmd = redis.NewRawWriteToCmd(ctx, &c.reply, "get", key)
+	return c
+}
+
+// stored returns what a GET was answered with.
+func (c *valuesCmd) stored() (json.RawMessage, error) {
+	value := c.reply.values[0]
+	if value == nil {
+		return nil, fault.ErrNotFound
+	}
+	return value, checkStored(value)
+}
+
 // A valuesReply is the reply to a GET or an MGET as it comes from the
 // connection: go-redis writes to it what it reads ([redis.RawWriteToCmd]), and
 // each value goes from the socket's buffer into memory of its own, of its
-// exact size. Nothing else of it is ever in memory.
+// exact size. Nothing else of it is ever in memory. A large one gets its memory
+// as it comes: what a server announces is not yet there.
 //
 // The reply is RESP 2 or 3: "$5\r\nvalue\r\n" or one of "$-1\r\n" and "_\r\n"
 // for what is not there, for an MGET behind "*2\r\n", or "-ERR text\r\n".
@@ -52,8 +72,9 @@ type valuesReply struct {
 	few   [2]byte  // the end of a value, as it comes
 	line  [64]byte // the header that is coming, without its end
 	n     int      // bytes of it
-	value []byte   // that is coming
-	at    int      // bytes of it
+	value []byte   // that is coming; it grows to its size
+	size  int      // that the server announced
+	at    int      // bytes of it that have come
 	skip  int      // bytes of the end of a value
 	seen  int      // values that have come, or will never
 	array bool     // the header of an MGET has come
@@ -66,6 +87,9 @@ type serverError string
 
 func (e serverError) Error() string { return string(e) }
 func (serverError) RedisError()     {}
+
+// firstBytes is the memory that a value gets before any of it has come.
+const firstBytes = 1 << 20
 
 var errNotValues = errors.New("the reply is not one to GET or MGET")
 
@@ -117,7 +141,14 @@ func (r *valuesReply) ReadFrom(src io.Reader) (n int64, err error) {
 
 // filled notes that n more bytes of a value have come.
 func (r *valuesReply) filled(n int) {
-	if r.at += n; r.at == len(r.value) {
+	r.at += n
+	switch {
+	case r.at < len(r.value):
+	case r.at < r.size:
+		more := make([]byte, min(2*r.at, r.size))
+		copy(more, r.value)
+		r.value = more
+	default:
 		var bad error
 		if r.check {
 			bad = checkStored(r.value)
@@ -154,16 +185,16 @@ func (r *valuesReply) headed(line []byte) error {
 	}
 	size, err := strconv.Atoi(string(line[1:]))
 	switch {
-	case line[0] == '-':
+	case line[0] == '-' && !r.array:
 		r.err = serverError(line[1:])
-		return nil
+		return r.err // For go-redis to see what it is.
 	case line[0] == '*' && err == nil && !r.array && r.seen == 0 && size == len(r.values):
 		r.array = true
 		return nil
 	case r.seen == len(r.values), size > engine.LimitMaxValueBytes:
 		return errNotValues
 	case line[0] == '$' && err == nil && size >= 0:
-		r.value, r.at, r.skip = make([]byte, size), 0, len("\r\n")
+		r.value, r.size, r.at, r.skip = make([]byte, min(size, firstBytes)), size, 0, len("\r\n")
 		r.filled(0) // An empty one is there.
 		return nil
 	case line[0] == '$' && size == -1, len(line) == 1 && line[0] == '_':

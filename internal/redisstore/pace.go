@@ -1,0 +1,56 @@
+package redisstore
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"sync"
+)
+
+// replyBytes is what a reply with many documents should have at most. A reply
+// has to come within the socket's timeout, and the server holds all of it.
+const replyBytes = 4 << 20
+
+// A pace is how many documents to ask for at a time. Their sizes are not known
+// before: it follows what came.
+type pace struct {
+	bytes int // of a reply that is large enough
+
+	mu   sync.Mutex
+	most int // 0: nothing is known
+}
+
+// next returns how many to ask for.
+func (p *pace) next() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.most == 0 {
+		return chunkCommands
+	}
+	return p.most
+}
+
+// came is told what came of so many that were asked for. Fewer mean that the
+// reply broke off.
+func (p *pace) came(asked int, values []json.RawMessage) {
+	bytes := 0
+	for _, value := range values {
+		bytes += len(value)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case len(values) < asked:
+		p.most = max(len(values)/2, 1)
+	case bytes > p.bytes:
+		p.most = max(asked*p.bytes/bytes, 1)
+	case p.most > 0: // A few small ones say little of the next.
+		p.most = min(max(p.most, 2*asked), chunkCommands)
+	}
+}
+
+// brokeOff reports whether an error is that of a connection in the middle of
+// a reply, so that what came before is good.
+func brokeOff(err error) bool {
+	return isNetwork(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
