@@ -15,34 +15,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ngraf/kv/internal/lease"
-	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
 
 // quick is a lease that tests can wait for.
 const quick = 300 * time.Millisecond
-
-// A lease has a key of its own outside the data prefix, in the slot of its
-// document, and no other document's.
-func TestLeaseKey(t *testing.T) {
-	require.Equal(t, "kv-lease:{p:docs:a}", redisstore.LeaseKey("p:docs:a"))
-	require.Equal(t, "kv-lease:{x}:p:docs:{x}y", redisstore.LeaseKey("p:docs:{x}y"))
-	cluster := redistest.StartCluster(t, 3, 0)
-	client := cluster.Nodes[0].Client()
-	seen := make(map[string]string)
-	for _, id := range []string{"", "a", "{", "}", "{}", "}{", "{}x}", "a}b{c", "{{x}}", "{a}{b}", "}{a}", "a}{", "{a}:b", "b", "{p:docs:b}"} {
-		key := "p:docs:" + id
-		lease := redisstore.LeaseKey(key)
-		want, err := client.ClusterKeySlot(t.Context(), key).Result()
-		require.NoError(t, err)
-		got, err := client.ClusterKeySlot(t.Context(), lease).Result()
-		require.NoError(t, err)
-		require.Equal(t, want, got, "%q and %q", key, lease)
-		require.Empty(t, seen[lease], "%q and %q share a lease", id, seen[lease])
-		seen[lease] = key
-	}
-}
 
 // A leader that lost its lease does not overwrite a newer value, and returns
 // that value, too. The loss is counted.
@@ -178,7 +156,7 @@ func TestComputeRoundTrips(t *testing.T) {
 		require.Equal(t, want, count.n.Load())
 	}
 	var ids []string
-	for i := range redisstore.ChunkCommands {
+	for i := range 500 { // One pipeline's.
 		ids = append(ids, fmt.Sprint(i))
 	}
 	count.n.Store(0)

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // An open store goes on after one of three masters was killed and its replica
@@ -36,7 +37,7 @@ func TestClusterFailover(t *testing.T) {
 	dead.Kill()
 	failed := 0
 	for {
-		err = checkListing(t.Context(), s.Keys, idSet(items), func(int, string) {})
+		err = testkit.CheckListing(t.Context(), s.Keys, testkit.IDSet(items), func(int, string) {})
 		if !errors.Is(err, ErrUnavailable) {
 			break
 		}

@@ -28,105 +28,78 @@ import (
 	"github.com/ngraf/kv/internal/redistest"
 )
 
-// undialled makes the client that the environment asks for, as a factory does
-// with its first namespace, but connects to nothing.
-func undialled(t *testing.T, vars map[string]string, book *testkit.LogBook) (Config, redis.UniversalClient) {
+// settledOptions are what a factory makes its client and engines from, as the
+// environment asks for it. What becomes of them is for internal/redisstore.
+func settledOptions(t *testing.T, vars map[string]string, book *testkit.LogBook) redisstore.Options {
 	t.Helper()
 	vars["STORAGE_KV_BACKEND"] = "redis"
 	cfg, err := fromMap(vars)
 	require.NoError(t, err)
-	c, err := redisstore.Connect(settledOptions(t, cfg, WithLogger(book.Logger())))
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = c.Close() })
-	return cfg, c.UniversalClient
-}
-
-// settledOptions are what a factory makes its client from.
-func settledOptions(t *testing.T, cfg Config, opts ...Option) redisstore.Options {
-	t.Helper()
-	f, err := NewFactory(cfg, opts...)
+	f, err := NewFactory(cfg, WithLogger(book.Logger()))
 	require.NoError(t, err)
 	o, err := f.redisOptions()
 	require.NoError(t, err)
 	return o
 }
 
-// What go-redis is always told, whatever the settings (reliability.md, 1 and
-// 2; lessons.md, Connections).
-func requireFixedOptions(t *testing.T, o *redis.Options) {
-	t.Helper()
-	require.Zero(t, o.MaxRetries, "go-redis's own retries are off") // -1 becomes 0.
-	require.Equal(t, 1, o.DialerRetries)
-	require.True(t, o.ContextTimeoutEnabled)
-	require.True(t, o.DisableIdentity)
-	require.EqualValues(t, "disabled", o.MaintNotificationsConfig.Mode)
-	require.NotNil(t, o.Dialer)
+// settings are options without what a factory adds, for comparison.
+func settings(o redisstore.Options) redisstore.Options {
+	o.Logger, o.States = nil, nil
+	return o
 }
 
-// Every Redis variable reaches the client, from the environment on.
+// Every Redis variable reaches the engine, from the environment on.
 func TestRedisVariablesReachTheClient(t *testing.T) {
-	certs := redistest.Start(t, redistest.TLS("yes")).TLS
 	book := new(testkit.LogBook)
-	cfg, c := undialled(t, map[string]string{
+	o := settledOptions(t, map[string]string{
 		"REDIS_URL": "rediss://127.0.0.1:7777/7", "REDIS_USERNAME": "jo", "REDIS_PASSWORD": "p #/w",
 		"REDIS_KEY_PREFIX": "pre", "REDIS_MAX_CONNECTIONS": "17 # enough", "REDIS_CONNECTION_TIMEOUT": "1.5",
-		"REDIS_SOCKET_TIMEOUT": "2500ms", "REDIS_HEALTH_CHECK_INTERVAL": "11", "REDIS_CA_FILE": certs.CAFile,
-		"REDIS_CERT_FILE": certs.CertFile, "REDIS_KEY_FILE": certs.KeyFile, "REDIS_TLS_SERVER_NAME": "redis.internal",
-		"REDIS_SAVE_ON_FLUSH": "yes",
+		"REDIS_SOCKET_TIMEOUT": "2500ms", "REDIS_HEALTH_CHECK_INTERVAL": "11", "REDIS_CA_FILE": "ca.pem",
+		"REDIS_CERT_FILE": "cert.pem", "REDIS_KEY_FILE": "key.pem", "REDIS_TLS_SERVER_NAME": "redis.internal",
+		"REDIS_SAVE_ON_FLUSH": "yes", "REDIS_WAIT_REPLICAS": "2", "REDIS_CIRCUIT_FAILURES": "4", "REDIS_CIRCUIT_COOLDOWN": "6",
 	}, book)
-	o := c.(*redis.Client).Options()
-	requireFixedOptions(t, o)
-	require.Equal(t, "127.0.0.1:7777", o.Addr)
-	require.Equal(t, 7, o.DB)
-	require.Equal(t, "jo", o.Username)
-	require.Equal(t, "p #/w", o.Password)
-	require.Equal(t, 17-1, o.PoolSize) // One is the lane's.
-	require.Equal(t, 17-1, o.MaxActiveConns)
-	require.Equal(t, 1500*time.Millisecond, o.DialTimeout)
-	require.Equal(t, 2500*time.Millisecond, o.ReadTimeout)
-	require.Equal(t, 2500*time.Millisecond, o.WriteTimeout)
-	require.Equal(t, 11*time.Second, o.ConnMaxIdleTime)
-	require.Equal(t, "redis.internal", o.TLSConfig.ServerName)
-	require.False(t, o.TLSConfig.InsecureSkipVerify)
-	require.GreaterOrEqual(t, int(o.TLSConfig.MinVersion), 0x0303)
-	require.Len(t, o.TLSConfig.Certificates, 1)
-	require.True(t, certs.Config(false).RootCAs.Equal(o.TLSConfig.RootCAs))
-	e := redisstore.New(&redisstore.Client{}, settledOptions(t, cfg, WithLogger(book.Logger())), "docs", nil)
-	require.Equal(t, "pre:docs:", e.Prefix)
-	require.True(t, e.Save)
+	require.Equal(t, redisstore.Options{
+		Addrs: []string{"127.0.0.1:7777"}, DB: 7, TLS: true, Protocol: 3,
+		Username: "jo", Password: "p #/w",
+		KeyPrefix: "pre", SaveOnFlush: true,
+		MaxConnections:      17,
+		ConnectionTimeout:   1500 * time.Millisecond,
+		SocketTimeout:       2500 * time.Millisecond,
+		HealthCheckInterval: 11 * time.Second,
+		CAFile:              "ca.pem", CertFile: "cert.pem", KeyFile: "key.pem", ServerName: "redis.internal",
+		WaitReplicas:    2,
+		CircuitFailures: 4, CircuitCooldown: 6 * time.Second,
+	}, settings(o))
 	require.Empty(t, book.Warnings())
 }
 
 // The defaults are those of design.md's table.
 func TestRedisDefaultsReachTheClient(t *testing.T) {
-	cfg, c := undialled(t, map[string]string{}, new(testkit.LogBook))
-	o := c.(*redis.Client).Options()
-	requireFixedOptions(t, o)
-	require.Equal(t, "localhost:6379", o.Addr)
-	require.Equal(t, []any{0, "", "", 50 - 1}, []any{o.DB, o.Username, o.Password, o.PoolSize})
-	require.Equal(t, []time.Duration{5 * time.Second, 5 * time.Second, 5 * time.Second, 30 * time.Second},
-		[]time.Duration{o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.ConnMaxIdleTime})
-	require.Nil(t, o.TLSConfig)
-	e := redisstore.New(&redisstore.Client{}, settledOptions(t, cfg), "docs", nil)
-	require.Equal(t, "nano_graphrag:docs:", e.Prefix)
-	require.False(t, e.Save)
+	require.Equal(t, redisstore.Options{
+		Addrs: []string{"localhost:6379"}, Protocol: 3,
+		KeyPrefix:           "nano_graphrag",
+		MaxConnections:      50,
+		ConnectionTimeout:   5 * time.Second,
+		SocketTimeout:       5 * time.Second,
+		HealthCheckInterval: 30 * time.Second,
+		CircuitCooldown:     5 * time.Second,
+	}, settings(settledOptions(t, map[string]string{}, new(testkit.LogBook))))
 }
 
 // redis-py's URL options are understood, and the URL beats the variables with
 // a warning for each that says otherwise.
 func TestRedisURLOptionsWin(t *testing.T) {
 	book := new(testkit.LogBook)
-	_, c := undialled(t, map[string]string{
+	o := settledOptions(t, map[string]string{
 		"REDIS_URL": "redis://url-user:url%20pw@h:1/2?socket_timeout=0.25&socket_connect_timeout=3&max_connections=9" +
 			"&health_check_interval=0&client_name=me&protocol=2&decode_responses=True&db=4",
 		"REDIS_USERNAME": "env-user", "REDIS_PASSWORD": "env-pw", "REDIS_MAX_CONNECTIONS": "10",
 		"REDIS_SOCKET_TIMEOUT": "7", "REDIS_CONNECTION_TIMEOUT": "3", "REDIS_HEALTH_CHECK_INTERVAL": "5",
 	}, book)
-	o := c.(*redis.Client).Options()
-	require.Equal(t, []any{"url-user", "url pw", 4, 9 - 1, "me", 2}, []any{o.Username, o.Password, o.DB, o.PoolSize, o.ClientName, o.Protocol})
-	require.Equal(t, 250*time.Millisecond, o.ReadTimeout)
-	require.Equal(t, 3*time.Second, o.DialTimeout)
-	require.LessOrEqual(t, o.ConnMaxIdleTime, time.Duration(0), "0 means never, as in redis-py")
+	require.Equal(t, []any{"url-user", "url pw", 4, 9, "me", 2}, []any{o.Username, o.Password, o.DB, o.MaxConnections, o.ClientName, o.Protocol})
+	require.Equal(t, 250*time.Millisecond, o.SocketTimeout)
+	require.Equal(t, 3*time.Second, o.ConnectionTimeout)
+	require.Negative(t, o.HealthCheckInterval, "0 means never, as in redis-py")
 	warnings := book.Warnings()
 	require.Len(t, warnings, 5, "the connection timeouts agree: %v", warnings)
 	for _, name := range []string{"REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_MAX_CONNECTIONS", "REDIS_SOCKET_TIMEOUT", "REDIS_HEALTH_CHECK_INTERVAL"} {
@@ -147,26 +120,18 @@ func TestRedisURLKindsReachTheClient(t *testing.T) {
 	} {
 		vars := maps.Clone(common)
 		vars["REDIS_URL"] = url
-		_, c := undialled(t, vars, new(testkit.LogBook))
-		o := c.(*redis.ClusterClient).Options()
+		o := settledOptions(t, vars, new(testkit.LogBook))
+		require.True(t, o.Cluster, url)
 		require.Equal(t, addrs, o.Addrs, url)
-		require.LessOrEqual(t, o.MaxRetries, 0)
-		require.True(t, o.ContextTimeoutEnabled && o.DisableIdentity)
-		require.EqualValues(t, "disabled", o.MaintNotificationsConfig.Mode)
-		require.Equal(t, []any{"pw", 3, 3, 2 * time.Second, 4 * time.Second}, []any{o.Password, o.PoolSize, o.MaxActiveConns, o.ReadTimeout, o.DialTimeout})
+		require.Equal(t, []any{"pw", 3, 2 * time.Second, 4 * time.Second}, []any{o.Password, o.MaxConnections, o.SocketTimeout, o.ConnectionTimeout})
 	}
 	vars := maps.Clone(common)
 	vars["REDIS_URL"] = "redis://s1:1/5?addr=s2&master_name=mymaster&sentinel_username=su&sentinel_password=sp"
-	_, c := undialled(t, vars, new(testkit.LogBook))
-	o := c.(*redis.Client).Options()
-	requireFixedOptions(t, o)
-	require.Equal(t, []any{"FailoverClient", 5, "pw", 3, 2 * time.Second}, []any{o.Addr, o.DB, o.Password, o.PoolSize, o.ReadTimeout})
-	s, err := RedisConfig{URL: RedisURL(vars["REDIS_URL"])}.settle()
-	require.NoError(t, err)
-	u, err := s.options().Universal()
-	require.NoError(t, err)
-	require.Equal(t, []any{"mymaster", "su", "sp"}, []any{u.MasterName, u.SentinelUsername, u.SentinelPassword})
-	require.Equal(t, []string{"s1:1", "s2:6379"}, u.Addrs)
+	o := settledOptions(t, vars, new(testkit.LogBook))
+	require.False(t, o.Cluster)
+	require.Equal(t, []any{5, "pw", 3, 2 * time.Second}, []any{o.DB, o.Password, o.MaxConnections, o.SocketTimeout})
+	require.Equal(t, []any{"mymaster", "su", "sp"}, []any{o.MasterName, o.SentinelUser, o.SentinelPass})
+	require.Equal(t, []string{"s1:1", "s2:6379"}, o.Addrs)
 }
 
 // The forms of REDIS_URL (design.md, Configuration).
@@ -495,7 +460,7 @@ func (l *programLogger) Printf(context.Context, string, ...any) { l.lines.Add(1)
 
 // go-redis's logger is the program's: a store that is opened leaves it alone.
 func TestRedisLoggerOfTheProgramIsLeftAlone(t *testing.T) {
-	nobody := startStrange(t, func(args []string) string {
+	nobody := testkit.StartStrange(t, func(args []string) string {
 		if strings.EqualFold(args[0], "sentinel") {
 			return "*-1\r\n" // Of which go-redis tells its logger.
 		}
@@ -504,7 +469,7 @@ func TestRedisLoggerOfTheProgramIsLeftAlone(t *testing.T) {
 	l := new(programLogger)
 	redis.SetLogger(l)
 	defer logging.Enable()
-	_, err := Open(t.Context(), redisCfg("redis://"+nobody.addr+"?master_name=m"), "docs", WithLogger(new(testkit.LogBook).Logger()))
+	_, err := Open(t.Context(), redisCfg("redis://"+nobody.Addr+"?master_name=m"), "docs", WithLogger(new(testkit.LogBook).Logger()))
 	require.ErrorIs(t, err, ErrUnavailable)
 	require.Positive(t, l.lines.Load())
 }

@@ -3,10 +3,8 @@ package kv
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -33,7 +31,7 @@ func TestCrowd(t *testing.T) {
 	for name, opts := range map[string][]Option{"shared": nil, "alone": {WithoutAutoPipelining()}} {
 		t.Run(name, func(t *testing.T) {
 			before := goleak.IgnoreCurrent()
-			connections := received(t, server)
+			connections := testkit.Received(t, server)
 			cfg := redisCfg(server.URL())
 			cfg.Redis.MaxConnections = crowdPool
 			f, err := NewFactory(cfg, opts...)
@@ -50,10 +48,10 @@ func TestCrowd(t *testing.T) {
 				}
 				require.Len(t, listed(t, s), 2*crowd, "what was there, and what was inserted")
 			}
-			require.LessOrEqual(t, testkit.TcpClients(t, server), crowdPool)
-			require.LessOrEqual(t, received(t, server)-connections, crowdPool, "connections made")
+			require.LessOrEqual(t, testkit.TCPClients(t, server), crowdPool)
+			require.LessOrEqual(t, testkit.Received(t, server)-connections, crowdPool, "connections made")
 			require.NoError(t, f.Close())
-			require.NoError(t, testkit.Await(func() bool { return testkit.TcpClients(t, server) == 0 }))
+			require.NoError(t, testkit.Await(func() bool { return testkit.TCPClients(t, server) == 0 }))
 			goleak.VerifyNone(t, before)
 		})
 	}
@@ -81,17 +79,6 @@ var crowdCalls = map[string]func(ctx context.Context, s *store, i int) error{
 		}
 		return err
 	},
-}
-
-// received returns how many connections the server has accepted so far.
-func received(t *testing.T, server *redistest.Server) int {
-	t.Helper()
-	var n int
-	_, after, ok := strings.Cut(server.Client().Info(t.Context(), "stats").Val(), "total_connections_received:")
-	require.True(t, ok)
-	_, err := fmt.Sscan(after, &n)
-	require.NoError(t, err)
-	return n
 }
 
 // rush lets all callers go at once, and returns by how many bytes heap and
@@ -140,74 +127,4 @@ func used() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc + m.StackInuse) //nolint:gosec // No heap overflows it.
-}
-
-// impatientHeap bounds what callers can make the heap grow by, whatever they do.
-const impatientHeap = 64 << 20
-
-var thirtyKB = json.RawMessage(`"` + strings.Repeat("x", 30<<10) + `"`)
-
-// Callers with little patience who write and write again, while the servers are
-// stopped: what they leave behind is bounded, on every kind of server.
-func TestCrowdLeaves(t *testing.T) {
-	for name, open := range map[string]func(t *testing.T) (*store, []*redistest.Server){
-		"shared":     goneKinds["shared"],
-		"not shared": goneKinds["not shared"],
-		"Sentinel":   goneKinds["Sentinel"],
-		"Cluster":    goneKinds["Cluster, all stopped"],
-	} {
-		t.Run(name, func(t *testing.T) {
-			s, servers := open(t)
-			for _, callers := range []int{200, crowd} {
-				stopped(servers, func() {
-					items := make([]map[string]json.RawMessage, callers)
-					for i := range items {
-						items[i] = map[string]json.RawMessage{fmt.Sprintf("id-%d", i): thirtyKB}
-					}
-					grown := impatience(t, callers, func(ctx context.Context, i int) error { return s.Upsert(ctx, items[i]) })
-					t.Logf("%d callers: %d MiB", callers, grown>>20)
-					require.Less(t, grown, int64(impatientHeap))
-				})
-				leftBehind(s)
-			}
-		})
-	}
-}
-
-// impatience lets callers call and give up for a while, and returns by how many
-// bytes the heap grew.
-func impatience(t *testing.T, callers int, call func(ctx context.Context, i int) error) int64 {
-	const patience, while = 20 * time.Millisecond, 800 * time.Millisecond
-	runtime.GC()
-	before, peak := heap(), int64(0)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		end := time.Now().Add(while)
-		together(t, callers, func(i int) {
-			for time.Now().Before(end) {
-				ctx, cancel := context.WithTimeout(context.Background(), patience)
-				if err := call(ctx, i); !errors.Is(err, context.DeadlineExceeded) {
-					t.Errorf("%v", err)
-				}
-				cancel()
-			}
-		})
-	}()
-	for tick := time.NewTicker(20 * time.Millisecond); ; {
-		select {
-		case <-tick.C:
-			runtime.GC() // Whose pace else depends on the callers' stacks.
-			peak = max(peak, heap()-before)
-		case <-done:
-			tick.Stop()
-			return peak
-		}
-	}
-}
-
-func heap() int64 {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc) //nolint:gosec // No heap overflows it.
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ngraf/kv/internal/health"
-	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -70,8 +69,8 @@ func TestRedisCheckMemory(t *testing.T) {
 		require.NoError(t, c.Set(t.Context(), fmt.Sprint("ballast", i), strings.Repeat("x", 20<<10), 0).Err())
 	}
 	used := func() float64 { // Without the append-only file's buffer, which comes and goes.
-		info := redisstore.ParseInfo(c.Info(t.Context(), "memory").Val())
-		return float64(info.Number("used_memory") - info.Number("mem_not_counted_for_evict"))
+		number := func(field string) int64 { return testkit.ServerInfo(t, c, "memory", field) }
+		return float64(number("used_memory") - number("mem_not_counted_for_evict"))
 	}
 	for _, tt := range []struct {
 		policy string
@@ -167,14 +166,14 @@ func TestRedisCheckClients(t *testing.T) {
 		conns = append(conns, c)
 	}
 	require.NoError(t, testkit.Await(func() bool {
-		return redisstore.ParseInfo(server.Client().Info(t.Context(), "stats").Val()).Number("rejected_connections") > 0
+		return testkit.ServerInfo(t, server.Client(), "stats", "rejected_connections") > 0
 	}))
 	require.Equal(t, []string{"redis-clients", "redis-rejected-connections"}, found(t, s))
 	for _, c := range conns {
 		_ = c.Close()
 	}
 	require.NoError(t, testkit.Await(func() bool {
-		return redisstore.ParseInfo(server.Client().Info(t.Context(), "clients").Val()).Number("connected_clients") < 10
+		return testkit.ServerInfo(t, server.Client(), "clients", "connected_clients") < 10
 	}))
 	require.Equal(t, []string{"redis-rejected-connections"}, found(t, s))
 }
@@ -210,8 +209,8 @@ func TestRedisCheckForeignValues(t *testing.T) {
 	require.NoError(t, s.Upsert(ctx, testkit.Numbered(3000)))
 	require.NoError(t, c.ConfigResetStat(ctx).Err())
 	found(t, s)
-	require.LessOrEqual(t, testkit.ServerCalls(t, c, "get"), redisstore.SampleKeys)
-	require.LessOrEqual(t, testkit.ServerCalls(t, c, "scan"), redisstore.SamplePages)
+	require.LessOrEqual(t, testkit.ServerCalls(t, c, "get"), 100)
+	require.LessOrEqual(t, testkit.ServerCalls(t, c, "scan"), 20)
 	for _, command := range []string{"set", "unlink", "del", "config|set", "keys"} {
 		require.Zero(t, testkit.ServerCalls(t, c, strings.ReplaceAll(command, "|", `\|`)), command)
 	}
@@ -252,35 +251,6 @@ func TestRedisCheckClock(t *testing.T) {
 		for _, code := range sound(t, findingsOf(r)) {
 			require.Equal(t, "redis-clock-skew", code)
 		}
-	}
-}
-
-// What no server at hand says: old versions, a full disk under the append-only
-// file, and servers of other makes that leave fields out.
-func TestRedisCheckInfo(t *testing.T) {
-	for text, want := range map[string][]string{
-		"":                                {},
-		"redis_version:8.2.1":             {},
-		"redis_version:6.2.0":             {},
-		"redis_version:6.0.16":            {"redis-old"},
-		"redis_version:5.0.7":             {"redis-old"},
-		"redis_version:3.2.1":             {"redis-too-old"},
-		"redis_version:unknown":           {},
-		"aof_last_write_status:err":       {"redis-save-failed"},
-		"maxmemory:100\r\nused_memory:99": {"redis-memory-high"}, // The policy is not known.
-		"maxmemory:junk":                  {},
-		"server_time_usec:1":              {"redis-clock-skew"},
-		"role:slave":                      {"redis-replica"},
-	} {
-		n := &redisstore.NodeCheck{Report: &health.Report{Namespace: "docs", Now: time.Now}, Info: redisstore.ParseInfo(text)}
-		n.CheckVersion()
-		n.CheckEviction()
-		n.CheckMemory()
-		n.CheckPersistence(t.Context())
-		n.CheckReplication(t.Context())
-		n.CheckClients()
-		n.CheckClock(time.Now(), time.Now())
-		require.Equal(t, want, sound(t, findingsOf(n.Report)), text)
 	}
 }
 

@@ -20,7 +20,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -204,31 +203,6 @@ func TestRedisKeysOfALargeSharedDatabase(t *testing.T) {
 	require.Zero(t, c.DBSize(ctx).Val())
 }
 
-// Whatever SCAN is answered with, repeats and strangers are dropped.
-func TestRedisScanRepeatsAreSuppressed(t *testing.T) {
-	server := redistest.Start(t)
-	client := redis.NewClient(&redis.Options{Network: "unix", Addr: server.Socket, DisableIdentity: true, MaxRetries: -1})
-	defer client.Close()
-	scans := 0
-	client.AddHook(testkit.Hook(func(cmd redis.Cmder) {
-		if own, ok := cmd.(redisstore.Single); ok {
-			cmd = own.Cmder
-		}
-		if scan, ok := cmd.(*redis.ScanCmd); ok {
-			scans++
-			keys, cursor := scan.Val()
-			scan.SetVal(append(slices.Concat(keys, keys), "nano_graphrag:docsx:1", "stranger"), cursor)
-		}
-	}))
-	require.NoError(t, server.Client().Set(t.Context(), "stranger", "1", 0).Err())
-	s := openRedisStore(t, Config{Backend: "redis"}, "docs", WithRedisClient(client))
-	require.NoError(t, s.Upsert(t.Context(), testkit.Numbered(3)))
-	require.Equal(t, []string{"id-0", "id-1", "id-2"}, listed(t, s))
-	require.NoError(t, s.Drop(t.Context()))
-	require.Equal(t, []string{"stranger"}, testkit.AllKeys(t, server.Client()))
-	require.Equal(t, 2, scans)
-}
-
 // WRONGTYPE, or bytes that are not JSON, under our prefix: ErrCorrupt for that
 // id alone, which is listed and can be removed and replaced.
 func TestRedisCorruptIsOneID(t *testing.T) {
@@ -278,7 +252,7 @@ func TestRedisFactorySharesOneClient(t *testing.T) {
 	cfg.Warnings = []string{"a remark"}
 	f, err := NewFactory(cfg, WithLogger(book.Logger()))
 	require.NoError(t, err)
-	require.Zero(t, testkit.TcpClients(t, server), "NewFactory connects to nothing")
+	require.Zero(t, testkit.TCPClients(t, server), "NewFactory connects to nothing")
 	var wg sync.WaitGroup
 	stores := make([]Store, 40)
 	for i := range stores {
@@ -294,7 +268,7 @@ func TestRedisFactorySharesOneClient(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	require.LessOrEqual(t, testkit.TcpClients(t, server), 3)
+	require.LessOrEqual(t, testkit.TCPClients(t, server), 3)
 	require.Same(t, stores[0].(*store).engine, stores[8].(*store).engine, "stores of one namespace share")
 	require.NoError(t, stores[0].Close())
 	require.NoError(t, stores[0].Close(), "closing twice is fine")
@@ -308,7 +282,7 @@ func TestRedisFactorySharesOneClient(t *testing.T) {
 	require.ErrorIs(t, err, ErrClosed)
 	_, err = f.Open(t.Context(), "ns1")
 	require.ErrorIs(t, err, ErrClosed)
-	require.Eventually(t, func() bool { return testkit.TcpClients(t, server) == 0 }, 5*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return testkit.TCPClients(t, server) == 0 }, 5*time.Second, 5*time.Millisecond)
 	require.Len(t, book.Warnings(), 1, "warnings come once")
 }
 
@@ -329,7 +303,7 @@ func TestRedisFailedOpenLeavesNothing(t *testing.T) {
 	}
 	_, err = f.Open(t.Context(), "../docs")
 	require.ErrorIs(t, err, ErrInvalid)
-	require.Eventually(t, func() bool { return testkit.TcpClients(t, server) == 0 }, 5*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return testkit.TCPClients(t, server) == 0 }, 5*time.Second, 5*time.Millisecond)
 	require.NoError(t, os.WriteFile(file, []byte("right"), 0o600))
 	_, err = f.Open(t.Context(), "docs")
 	require.NoError(t, err)

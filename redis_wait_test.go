@@ -17,7 +17,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -131,7 +130,8 @@ var writes = map[string]func(ctx context.Context, s *store) error{
 	},
 }
 
-var large = json.RawMessage(`"` + strings.Repeat("x", 2*redisstore.SharedBytes) + `"`)
+// large is a document that shares no round trip.
+var large = json.RawMessage(`"` + strings.Repeat("x", 64<<10) + `"`)
 
 // Every write is acknowledged when so many replicas have it, and with fewer it
 // is on the master only and an error says so; reads do not wait.
@@ -327,7 +327,9 @@ func TestWaitDuringReshard(t *testing.T) {
 	s := openWaiting(t, cluster.URL(), AllReplicas)
 	from, to := cluster.Nodes[0], cluster.Nodes[1]
 	key := "nano_graphrag:docs:a"
-	slot := int(redisstore.KeySlot(key))
+	asked, err := cluster.Nodes[0].Client().ClusterKeySlot(t.Context(), key).Result()
+	require.NoError(t, err)
+	slot := int(asked)
 	if cluster.MasterOf(slot) == to {
 		from, to = to, from
 	}
@@ -351,7 +353,7 @@ func TestWaitDuringReshard(t *testing.T) {
 	replica := cluster.ReplicasOf(to)[0]
 	replica.Pause()
 	defer replica.Resume()
-	err := s.Upsert(t.Context(), numberedWith("a", 100))
+	err = s.Upsert(t.Context(), numberedWith("a", 100))
 	require.ErrorIs(t, err, ErrUnavailable)
 	var batch *BatchError
 	require.ErrorAs(t, err, &batch)

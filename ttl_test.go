@@ -81,14 +81,3 @@ type keptOpen struct{ kv.Store }
 
 func (k keptOpen) Unwrap() kv.Store { return k.Store }
 func (keptOpen) Close() error       { return nil }
-
-// A document with the longest time to live is served from the client-side
-// cache as any other.
-func TestClientCacheKeepsWhatLivesLong(t *testing.T) {
-	server := redistest.Start(t)
-	cfg := redisCfg(server.URL())
-	cfg.Redis.ClientCache = 1 << 20
-	s := openRedisStore(t, cfg, "docs")
-	setNever(t, server.Client(), "docs", "a", "1")
-	warm(t, s, "a")
-}

@@ -19,26 +19,25 @@ import (
 // states, each with the round trip that a Get would have cost anyway: the
 // first Get reads it, the second asks how long it has to live, and the third
 // is answered from memory. What becomes of the write of another program is in
-// redis_tracking.go.
+// tracking.go.
 
 // cacheFills bounds the reads under way that fill the cache. Each has a round
 // trip of its own, since go-redis caches no command of a pipeline; when there
 // are more, the others travel together, and are not cached this time.
 const cacheFills = 8
 
-// A docFiller is a cache with the client that fills it.
+// A docFiller is a cache with the way by which it is filled.
 type docFiller struct {
-	*DocCache
-	client *Client
+	*docCache
+	way    *way
 	turns  chan struct{}
 	off    atomic.Bool // go-redis has stopped to use the cache
 	logger *slog.Logger
 }
 
-func newDocFiller(cache *DocCache, client *Client, logger *slog.Logger) *docFiller {
-	own := *client
-	own.UniversalClient, own.Together = cacheable{client.UniversalClient}, nil
-	return &docFiller{DocCache: cache, client: &own, turns: make(chan struct{}, cacheFills), logger: logger}
+func newDocFiller(cache *docCache, reads *way, logger *slog.Logger) *docFiller {
+	own := &way{pool: reads.pool, to: cacheable{reads.to}, circuit: reads.circuit}
+	return &docFiller{docCache: cache, way: own, turns: make(chan struct{}, cacheFills), logger: logger}
 }
 
 // cacheable shows go-redis the GET that run has wrapped: it does not cache a
@@ -46,27 +45,27 @@ func newDocFiller(cache *DocCache, client *Client, logger *slog.Logger) *docFill
 type cacheable struct{ redis.UniversalClient }
 
 func (c cacheable) Process(ctx context.Context, cmd redis.Cmder) error {
-	if s, ok := cmd.(Single); ok {
+	if s, ok := cmd.(single); ok {
 		cmd = s.Cmder
 	}
 	return c.UniversalClient.Process(ctx, cmd)
 }
 
 func (e *Engine) Get(ctx context.Context, id string) (json.RawMessage, error) {
-	c := e.Client.Cache
+	c := e.cache
 	if c == nil {
 		return e.read(ctx, id)
 	}
 	switch d, state := e.look(id); state {
-	case DocServed:
+	case docServed:
 		c.hits.Add(1)
-		return bytes.Clone(d.Value), nil
-	case DocFetched:
+		return bytes.Clone(d.value), nil
+	case docFetched:
 		c.misses.Add(1)
 		if value, err := e.admit(ctx, d, id); value != nil || err != nil {
 			return value, err
 		}
-	case DocAbsent:
+	case docAbsent:
 		c.misses.Add(1)
 		if c.off.Load() {
 			break
@@ -77,21 +76,21 @@ func (e *Engine) Get(ctx context.Context, id string) (json.RawMessage, error) {
 			return e.fill(ctx, id)
 		default:
 		}
-	case DocAsked:
+	case docAsked:
 		c.misses.Add(1)
 	}
 	return e.read(ctx, id)
 }
 
 // look finds a document in the cache, without an allocation for most keys.
-func (e *Engine) look(id string) (*cachedDoc, DocState) {
+func (e *Engine) look(id string) (*cachedDoc, docState) {
 	var key [128]byte
-	return e.Client.Cache.Look(append(append(key[:0], e.Prefix...), id...))
+	return e.cache.look(append(append(key[:0], e.prefix...), id...))
 }
 
 // fill reads a document and lets go-redis put it into the cache.
 func (e *Engine) fill(ctx context.Context, id string) (json.RawMessage, error) {
-	c := e.Client.Cache
+	c := e.cache
 	cmd, used, err := e.ask(ctx, id)
 	if err != nil {
 		return nil, err
@@ -105,9 +104,9 @@ func (e *Engine) fill(ctx context.Context, id string) (json.RawMessage, error) {
 // ask also reports whether go-redis uses the cache. It goes without, for good,
 // when the server refuses CLIENT TRACKING.
 func (e *Engine) ask(ctx context.Context, id string) (cmd *redis.StringCmd, used bool, err error) {
-	c := e.Client.Cache
+	c := e.cache
 	uses := c.uses.Load()
-	cmd, _, err = run(ctx, c.client, repeatable, func() *redis.StringCmd {
+	cmd, _, err = run(ctx, c.way, repeatable, func() *redis.StringCmd {
 		return redis.NewStringCmd(ctx, "get", e.key(id))
 	})
 	return cmd, c.uses.Load() > uses, err
@@ -118,14 +117,14 @@ func (e *Engine) ask(ctx context.Context, id string) (cmd *redis.StringCmd, used
 // when it removes it, which may be much later. admit returns nothing if the
 // document was changed in the meantime.
 func (e *Engine) admit(ctx context.Context, d *cachedDoc, id string) (json.RawMessage, error) {
-	c := e.Client.Cache
+	c := e.cache
 	asked := c.now()
 	ttls, err := e.TTLs(ctx, []string{id})
 	if err == nil && ttls[0] == engine.Absent {
 		err = fault.ErrNotFound
 	}
 	if err == nil {
-		err = checkStored(d.Value)
+		err = checkStored(d.value)
 	}
 	if err != nil {
 		c.giveUp(d)
@@ -135,15 +134,15 @@ func (e *Engine) admit(ctx context.Context, d *cachedDoc, id string) (json.RawMe
 	if ttls[0] > 0 {
 		until = asked + min(ttls[0], engine.LongestTTL-asked)
 	}
-	if !c.Serve(d, until) {
+	if !c.serve(d, until) {
 		return nil, nil
 	}
-	return bytes.Clone(d.Value), nil
+	return bytes.Clone(d.value), nil
 }
 
 // GetMany takes what it can from the cache, which it does not fill.
 func (e *Engine) GetMany(ctx context.Context, ids []string) ([]json.RawMessage, error) {
-	c := e.Client.Cache
+	c := e.cache
 	if c == nil {
 		return e.ReadMany(ctx, ids)
 	}
@@ -151,8 +150,8 @@ func (e *Engine) GetMany(ctx context.Context, ids []string) ([]json.RawMessage, 
 	var rest []string
 	var at []int
 	for i, id := range ids {
-		if d, state := e.look(id); state == DocServed {
-			values[i] = bytes.Clone(d.Value)
+		if d, state := e.look(id); state == docServed {
+			values[i] = bytes.Clone(d.value)
 			continue
 		}
 		rest, at = append(rest, id), append(at, i)
@@ -176,13 +175,13 @@ func (e *Engine) GetMany(ctx context.Context, ids []string) ([]json.RawMessage, 
 // ended, however it did. A read that began before is not cached any more, and
 // one that begins later sees the write.
 func (e *Engine) forget(id string) {
-	if c := e.Client.Cache; c != nil {
-		c.Drop(e.key(id))
+	if c := e.cache; c != nil {
+		c.drop(e.key(id))
 	}
 }
 
 func (e *Engine) forgetItems(items engine.Items) {
-	if e.Client.Cache == nil {
+	if e.cache == nil {
 		return
 	}
 	for it := range items.All() {
@@ -197,7 +196,7 @@ func (e *Engine) forgetIDs(ids []string) {
 }
 
 func (e *Engine) forgetAll() {
-	if c := e.Client.Cache; c != nil {
+	if c := e.cache; c != nil {
 		c.Flush()
 	}
 }
@@ -205,17 +204,17 @@ func (e *Engine) forgetAll() {
 // checkCache returns an error if the server refuses what the cache needs. No
 // document has the id that it asks for.
 func (e *Engine) checkCache(ctx context.Context) error {
-	if e.Client.Cache == nil {
+	if e.cache == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, e.Client.wait)
+	ctx, cancel := context.WithTimeout(ctx, e.way.wait)
 	defer cancel()
 	if _, used, err := e.ask(ctx, ""); used {
 		return nil
 	} else if errors.Is(err, fault.ErrUnavailable) || fault.ContextError(ctx) != nil {
 		return err
 	}
-	_, _, why := run(ctx, e.Client, never, func() *redis.StatusCmd {
+	_, _, why := run(ctx, e.way, never, func() *redis.StatusCmd {
 		return redis.NewStatusCmd(ctx, "client", "tracking", "off")
 	})
 	if why == nil {
@@ -231,6 +230,6 @@ func (c *docFiller) stats(s *Figures) {
 	}
 	s.CacheLimit = c.shards[0].limit * cacheShards
 	s.CacheHits, s.CacheMisses = c.hits.Load(), c.misses.Load()
-	s.CacheEvictions, s.CacheInvalidations = c.Evictions.Load(), c.invalidations.Load()
-	s.CacheEntries, s.CacheBytes = c.Size()
+	s.CacheEvictions, s.CacheInvalidations = c.evictions.Load(), c.invalidations.Load()
+	s.CacheEntries, s.CacheBytes = c.size()
 }

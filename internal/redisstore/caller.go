@@ -13,7 +13,7 @@ import (
 // The invariant of everything that is sent: a command whose caller has gone is
 // never put on the wire. A write that was given up must not come later, over
 // one that was acknowledged in between. What waits in a queue leaves it with
-// its caller (redis_combine.go), and what waits inside go-redis, for a
+// its caller (combine.go), and what waits inside go-redis, for a
 // connection or for its greeting, is asked when its bytes are made (single).
 // So the only remainder is what was on the wire when its caller left.
 
@@ -84,7 +84,7 @@ func (c *caller) keep() {
 		size += len(value)
 	}
 	var all []byte
-	if size > SharedBytes {
+	if size > sharedBytes {
 		c.copies = lenders.Get().(*[]byte)
 		*c.copies = slices.Grow((*c.copies)[:0], size)
 		all = *c.copies
@@ -128,12 +128,12 @@ type waiter interface {
 // A single command is sent once by go-redis, whose ClusterClient repeats
 // others when their reply is lost, whatever MaxRetries says. Redirections are
 // still followed.
-type Single struct {
+type single struct {
 	redis.Cmder
 	by waiter // nil: somebody, to the end
 }
 
-func (Single) NoRetry() bool { return true }
+func (single) NoRetry() bool { return true }
 
 // withdrawn is sent in the place of a command whose caller has gone. Every
 // server refuses it, for it lacks a key, and so neither the connection nor the
@@ -142,7 +142,7 @@ var withdrawn = []any{"get"}
 
 // Args is what go-redis calls when it writes the command to a connection, and
 // before, when it looks for a Cluster's node.
-func (s Single) Args() []any {
+func (s single) Args() []any {
 	if s.by != nil && !s.by.present() {
 		return withdrawn
 	}

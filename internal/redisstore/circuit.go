@@ -29,7 +29,7 @@ type circuit struct {
 
 	counted atomic.Int64          // failures
 	cause   atomic.Pointer[error] // the last failure
-	opened  atomic.Pointer[CircuitError]
+	opened  atomic.Pointer[circuitError]
 	state   atomic.Int32
 	logged  atomic.Int32 // the last state that was
 }
@@ -37,8 +37,8 @@ type circuit struct {
 // errNotCounted stands for an attempt that says nothing of the server.
 var errNotCounted = errors.New("not counted")
 
-// NewCircuit returns nil if failures is 0.
-func NewCircuit(failures int, cooldown time.Duration, logger *slog.Logger) *circuit {
+// newCircuit returns nil if failures is 0.
+func newCircuit(failures int, cooldown time.Duration, logger *slog.Logger) *circuit {
 	if failures == 0 {
 		return nil
 	}
@@ -56,41 +56,41 @@ func NewCircuit(failures int, cooldown time.Duration, logger *slog.Logger) *circ
 // change is called while the breaker is locked.
 func (c *circuit) change(to gobreaker.State) {
 	if to == gobreaker.StateOpen {
-		c.opened.Store(&CircuitError{until: time.Now().Add(c.cooldown), cause: *c.cause.Load()})
+		c.opened.Store(&circuitError{until: time.Now().Add(c.cooldown), cause: *c.cause.Load()})
 	}
 	c.state.Store(int32(to))
 }
 
 // A pass lets one attempt through.
-type Pass struct {
+type pass struct {
 	done func(error)
 	seen int64 // failures that had been counted
 }
 
-// Enter returns a pass, which has to be given back with leave, or the error
+// enter returns a pass, which has to be given back with leave, or the error
 // that says that the circuit is open.
-func (c *circuit) Enter() (Pass, error) {
+func (c *circuit) enter() (pass, error) {
 	if c == nil {
-		return Pass{}, nil
+		return pass{}, nil
 	}
 	seen := c.counted.Load()
 	done, err := c.breaker.Allow()
 	if err != nil {
-		return Pass{}, c.refusal()
+		return pass{}, c.refusal()
 	}
-	return Pass{done, seen}, nil
+	return pass{done, seen}, nil
 }
 
-// Leave says what an attempt has told of the server.
-func (c *circuit) Leave(p Pass, v Evidence, err error) {
+// leave says what an attempt has told of the server.
+func (c *circuit) leave(p pass, v evidence, err error) {
 	if c == nil {
 		return
 	}
 	outcome := errNotCounted
 	switch {
-	case v == Answered:
+	case v == answered:
 		outcome = nil
-	case v == Failing && c.counted.CompareAndSwap(p.seen, p.seen+1):
+	case v == failing && c.counted.CompareAndSwap(p.seen, p.seen+1):
 		outcome = err
 		c.cause.Store(&err)
 	}
@@ -128,15 +128,15 @@ func (c *circuit) refusal() error {
 	return &e
 }
 
-// A CircuitError is a call that was not sent because of an earlier one's
+// A circuitError is a call that was not sent because of an earlier one's
 // failure, whose cause it has.
-type CircuitError struct {
+type circuitError struct {
 	until time.Time
 	wait  time.Duration
 	cause error
 }
 
-func (e *CircuitError) Error() string {
+func (e *circuitError) Error() string {
 	next := "a trial is under way"
 	if e.wait > 0 {
 		next = "the next trial is in " + e.wait.Round(time.Millisecond).String()
@@ -144,29 +144,29 @@ func (e *CircuitError) Error() string {
 	return fmt.Sprintf("the circuit is open, %s; it opened after: %v", next, e.cause)
 }
 
-func (e *CircuitError) Unwrap() error { return e.cause }
+func (e *circuitError) Unwrap() error { return e.cause }
 
-// Evidence is what an attempt tells of the server.
-type Evidence int
+// evidence is what an attempt tells of the server.
+type evidence int
 
 const (
-	Nothing  Evidence = iota // the caller gave up, or no connection was free
-	Failing                  // it does not answer, or cannot serve now
-	Answered                 // be it with a refusal
+	nothing  evidence = iota // the caller gave up, or no connection was free
+	failing                  // it does not answer, or cannot serve now
+	answered                 // be it with a refusal
 )
 
-// Judge reads evidence off what classify returned.
-func Judge(ctx context.Context, f fate, err error) Evidence {
+// judge reads evidence off what classify returned.
+func judge(ctx context.Context, f fate, err error) evidence {
 	reply := redis.Error(nil)
 	switch {
 	case err == nil, f == alone:
-		return Answered
+		return answered
 	case fault.ContextError(ctx) != nil:
-		return Nothing
+		return nothing
 	case f != refused:
-		return Failing
+		return failing
 	case errors.As(err, &reply):
-		return Answered
+		return answered
 	}
-	return Nothing
+	return nothing
 }

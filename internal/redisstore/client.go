@@ -1,7 +1,6 @@
 package redisstore
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"sync"
@@ -9,78 +8,69 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/ngraf/kv/internal/fault"
 )
 
 // poolWait bounds the wait for a free connection of a caller whose context
 // has no end.
 const poolWait = 30 * time.Second
 
-// A Client is the connection pool that the stores of a factory share.
-//
-// It is copied for calls that go another way: to one node, past the circuit,
-// with a wait for replicas. So whatever all must have in common is behind a
-// pointer, and no copy is closed.
+// A pool is what all ways to the servers share. It is never copied.
 //
 //   - go-redis sends a command once. What is sent again is decided here, by
 //     what is known of the failure (fate), and never if that is nothing and
 //     twice would do harm.
-//   - A call that outlives its caller is counted in Calls, so that Shut waits
-//     for it; none begins after Shut has.
-//   - The lane has one of the connections that the settings allow; the pool has
-//     the others.
-type Client struct {
-	redis.UniversalClient
-	Where    string // host:port, for messages
+//   - A call that outlives its caller is counted in calls, so that Close waits
+//     for it; none begins after Close has.
+//   - The lane has one of the connections that the settings allow; the client
+//     has the others.
+type pool struct {
+	client   redis.UniversalClient
+	where    string // host:port, for messages
 	wait     time.Duration
-	pool     int        // most connections to a server; 0: not known
-	sentinel bool       // Sentinels say which server it is
-	borrow   bool       // the caller of WithRedisClient closes it
-	Calls    *Calls     // shared by the clients of all nodes
-	Lane     *lane      // nil: none
-	Cache    *docFiller // nil: there is none
-
-	circuit *circuit // shared by the clients of all nodes, too; nil: there is none
-
-	// together executes a command along with those of other callers, and
-	// returns its error. nil: every command goes by itself. The combiner is
-	// what does it; in a Cluster each master has one.
-	Together func(ctx context.Context, cmd redis.Cmder) error
-	Combiner *Combiner
-
-	writes  *Client    // the one to write with; nil: this one
-	confirm *confirmer // waits for replicas; nil: the master's word is enough
+	most     int   // connections to a server; 0: not known
+	sentinel bool  // Sentinels say which server it is
+	borrowed bool  // the caller of WithRedisClient closes the client
+	lane     *lane // nil: none
+	calls    *calls
 }
 
-// Calls counts the calls that run apart from their caller, so that the client
+// A Client is what the stores of a factory share: the pool, and the ways
+// through it.
+type Client struct {
+	*pool
+	reads  *way
+	writes *way       // the same, or one that waits for replicas
+	cache  *docFiller // nil: there is none
+}
+
+// calls counts the calls that run apart from their caller, so that the client
 // can wait for them, and the requests that were sent again.
-type Calls struct {
-	Repeated atomic.Int64
+type calls struct {
+	repeated atomic.Int64
 
 	mu      sync.Mutex
 	closed  bool
-	Running sync.WaitGroup
+	running sync.WaitGroup
 }
 
-func (c *Calls) begin() bool {
+func (c *calls) begin() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return false
 	}
-	c.Running.Add(1)
+	c.running.Add(1)
 	return true
 }
 
 // end lets no more calls begin.
-func (c *Calls) end() {
+func (c *calls) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
 }
 
-func (c *Calls) ended() bool {
+func (c *calls) ended() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.closed
@@ -88,45 +78,44 @@ func (c *Calls) ended() bool {
 
 // Connect makes the client. Nothing is dialled yet.
 func Connect(o Options) (*Client, error) {
-	breaker := NewCircuit(o.CircuitFailures, o.CircuitCooldown, o.States)
-	if o.Given != nil {
-		c := &Client{
-			UniversalClient: o.Given,
-			Where:           "the given client's server",
-			wait:            o.ConnectionTimeout,
-			pool:            poolSize(o.Given),
-			borrow:          true,
-			Calls:           new(Calls),
-			circuit:         breaker,
-		}
-		return c, c.confirmed(o)
+	p := &pool{
+		client:   o.Given,
+		where:    strings.Join(o.Addrs, ", "),
+		wait:     o.ConnectionTimeout,
+		most:     o.MaxConnections,
+		sentinel: o.MasterName != "",
+		calls:    new(calls),
 	}
-	u, err := o.Universal()
+	guard := newCircuit(o.CircuitFailures, o.CircuitCooldown, o.States)
+	if o.Given != nil {
+		p.where, p.most, p.sentinel, p.borrowed = "the given client's server", poolSize(o.Given), false, true
+		return newClient(&way{pool: p, to: p.client, circuit: guard}, o)
+	}
+	u, err := o.universal()
 	if err != nil {
 		return nil, err
 	}
 	cache := o.cache(u)
-	c := &Client{
-		Where:    strings.Join(o.Addrs, ", "),
-		wait:     o.ConnectionTimeout,
-		pool:     o.MaxConnections,
-		sentinel: o.MasterName != "",
-		Calls:    new(Calls),
-		circuit:  breaker,
-	}
 	if !o.Unshared && !o.Cluster && o.MasterName == "" && u.PoolSize > 1 {
-		c.Lane = newLane(*u, c.Calls)
+		p.lane = newLane(*u, p.calls)
 		u.PoolSize-- // Which leaves that of the lane.
 		u.MaxActiveConns--
 	}
-	c.UniversalClient = redis.NewUniversalClient(u)
-	if cache != nil {
-		c.Cache = newDocFiller(cache, c, o.Logger)
-	}
+	p.client = redis.NewUniversalClient(u)
+	reads := &way{pool: p, to: p.client, circuit: guard}
 	if !o.Unshared {
-		c.share(SendTo(c.UniversalClient))
+		reads.share(sendTo(p.client), p.lane)
 	}
-	return c, c.confirmed(o)
+	c, err := newClient(reads, o)
+	if cache != nil && err == nil {
+		c.cache = newDocFiller(cache, reads, o.Logger)
+	}
+	return c, err
+}
+
+func newClient(reads *way, o Options) (*Client, error) {
+	writes, err := reads.confirmed(o)
+	return &Client{pool: reads.pool, reads: reads, writes: writes}, err
 }
 
 func poolSize(client redis.UniversalClient) int {
@@ -139,113 +128,24 @@ func poolSize(client redis.UniversalClient) int {
 	return 0
 }
 
-// share lets single commands share round trips.
-func (c *Client) share(execute func(context.Context, []Single)) {
-	if cluster := c.Cluster(); cluster != nil {
-		queues := newNodeQueues(cluster, func() *Combiner { return NewCombiner(execute, c.Calls, nil, c.pool) })
-		c.Together = queues.do
-		return
-	}
-	c.Combiner = NewCombiner(execute, c.Calls, c.Lane, c.pool)
-	c.Together = c.Combiner.Do
-}
-
 // newLane returns a lane to the server of o.
-func newLane(o redis.UniversalOptions, calls *Calls) *lane {
+func newLane(o redis.UniversalOptions, calls *calls) *lane {
 	o.PoolSize, o.MaxActiveConns, o.ClientSideCache = 1, 1, nil
 	return &lane{calls: calls, open: func() *redis.Client { return redis.NewClient(o.Simple()) }}
-}
-
-// Cluster returns the client of a Cluster, or nil.
-func (c *Client) Cluster() *redis.ClusterClient {
-	cluster, _ := c.UniversalClient.(*redis.ClusterClient)
-	return cluster
-}
-
-// refresh has a Cluster's topology read again after a failure that a failover
-// explains. go-redis does so in its own retries, which are off.
-func (c *Client) refresh(ctx context.Context, f fate) {
-	if cluster := c.Cluster(); cluster != nil && f != refused {
-		cluster.ReloadState(ctx)
-	}
-}
-
-// masters returns a client for each server that holds a part of the keys.
-// SCAN on a ClusterClient itself would visit one of them.
-func (c *Client) masters(ctx context.Context) ([]redis.UniversalClient, error) {
-	cluster := c.Cluster()
-	if cluster == nil {
-		return []redis.UniversalClient{c.UniversalClient}, nil
-	}
-	if c.circuit.open() {
-		return nil, c.circuit.refusal()
-	}
-	var mu sync.Mutex
-	var nodes []redis.UniversalClient
-	err := cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
-		mu.Lock()
-		defer mu.Unlock()
-		nodes = append(nodes, node)
-		return nil
-	})
-	_, err = c.Classify(ctx, err)
-	return nodes, err
-}
-
-// on returns a client for one of the masters.
-func (c *Client) on(node redis.UniversalClient) *Client {
-	return &Client{UniversalClient: node, Where: c.Where, wait: c.wait, Calls: c.Calls, circuit: c.circuit}
-}
-
-// unguarded returns a client that asks the server even if the circuit is open.
-func (c *Client) unguarded() *Client {
-	direct := *c
-	direct.circuit = nil
-	return &direct
 }
 
 // Close waits for the calls whose callers did not. A client that was given is
 // its owner's.
 func (c *Client) Close() error {
-	c.Calls.end()
-	err := c.Lane.Close()
-	if !c.borrow {
-		err = errors.Join(err, c.UniversalClient.Close())
+	c.calls.end()
+	err := c.lane.close()
+	if !c.borrowed {
+		err = errors.Join(err, c.client.Close())
 	}
-	c.Calls.Running.Wait()
-	err = errors.Join(err, c.Lane.Close()) // A call may have opened it meanwhile.
+	c.calls.running.Wait()
+	err = errors.Join(err, c.lane.close()) // A call may have opened it meanwhile.
 	if errors.Is(err, redis.ErrClosed) {
 		return nil
 	}
 	return err
-}
-
-// await runs call and returns with it, or as soon as ctx is done: go-redis
-// sees a deadline, but not that a context was cancelled while it waits for a
-// reply. A call that is left behind ends within the socket's timeout, reads
-// the reply that it is owed, and so gives back a connection that the next
-// user can trust. It must not use memory of the caller, whom its commands ask
-// before they go.
-func (c *Client) await(ctx context.Context, call func(by *caller) error) error {
-	by := callerOf(ctx)
-	if by == nil {
-		return call(nil)
-	}
-	done := make(chan error, 1)
-	if !c.Calls.begin() {
-		return fault.ErrClosed
-	}
-	go func() {
-		defer c.Calls.Running.Done()
-		err := call(by)
-		by.end()
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		by.leave()
-		return ctx.Err()
-	}
 }

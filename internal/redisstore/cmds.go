@@ -28,8 +28,8 @@ func (c *keyCmd) Name() string     { return c.args[0].(string) }
 func (c *keyCmd) FullName() string { return c.Name() }
 
 // onKeys makes a command for each key.
-func (c *Client) onKeys(ctx context.Context, name string, keys []string) func(i int) intCmd {
-	if c.Cluster() != nil {
+func (w *way) onKeys(ctx context.Context, name string, keys []string) func(i int) intCmd {
+	if w.cluster() != nil {
 		return func(i int) intCmd { return redis.NewIntCmd(ctx, name, &keys[i]) }
 	}
 	cmds, first := make([]keyCmd, len(keys)), any(name)
@@ -51,8 +51,8 @@ func (c *setCmd) Name() string     { return "set" }
 func (c *setCmd) FullName() string { return c.Name() }
 
 // sets makes n commands of SET, with these arguments.
-func (c *Client) sets(ctx context.Context, n int, args func(i int) []any) func(i int) redis.Cmder {
-	if c.Cluster() != nil {
+func (w *way) sets(ctx context.Context, n int, args func(i int) []any) func(i int) redis.Cmder {
+	if w.cluster() != nil {
 		return func(i int) redis.Cmder { return redis.NewStatusCmd(ctx, args(i)...) }
 	}
 	cmds := make([]setCmd, n)

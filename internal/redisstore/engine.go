@@ -2,14 +2,15 @@
 //
 // A document is a string under <prefix>:<namespace>:<id>. Reads and writes go
 // down in rungs, and none climbs: cache.go over read.go and batch.go, over
-// combine.go, over errors.go, which knows what an answer means and whether to
-// ask again, over client.go. caller.go has the rule for callers who leave.
+// call.go, which sends one command or a pipeline, over retry.go, over way.go,
+// over client.go, which has what all share. combine.go lets commands share
+// round trips, errors.go knows what an answer means, and caller.go has the
+// rule for callers who leave.
 package redisstore
 
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -43,18 +44,16 @@ type Figures struct {
 	CacheInvalidations int64
 }
 
-// A Engine keeps each document as a string under
+// An Engine keeps each document as a string under
 // <prefix>:<namespace>:<id>, as nano-graphrag does. Nothing else is kept
 // under that prefix.
 type Engine struct {
-	Client  *Client
-	writer  *Client // the client, or one whose writes wait for replicas
-	Prefix  string  // with the last colon
-	Save    bool    // Flush asks for BGSAVE
-	logger  *slog.Logger
+	keyspace
+	writes  *way // the way of the keys, or one that waits for replicas
+	cache   *docFiller
+	save    bool         // Flush asks for BGSAVE
 	release func() error // gives the client back
 	pace    pace         // of reads of many documents
-	warned  sync.Once    // that a scan cannot be certain
 	plain   atomic.Bool  // the server has no MSETEX for us
 	asked   atomic.Bool  // it has one
 }
@@ -63,11 +62,14 @@ type Engine struct {
 // back with.
 func New(client *Client, o Options, namespace string, release func() error) *Engine {
 	return &Engine{
-		Client:  client,
-		writer:  client.writer(),
-		Prefix:  o.KeyPrefix + ":" + namespace + ":",
-		Save:    o.SaveOnFlush,
-		logger:  o.Logger.With("namespace", namespace),
+		keyspace: keyspace{
+			way:    client.reads,
+			prefix: o.KeyPrefix + ":" + namespace + ":",
+			logger: o.Logger.With("namespace", namespace),
+		},
+		writes:  client.writes,
+		cache:   client.cache,
+		save:    o.SaveOnFlush,
 		release: release,
 		pace:    pace{bytes: replyBytes},
 	}
@@ -81,13 +83,13 @@ func (e *Engine) Begin(ctx context.Context) error {
 	if err := e.checkCache(ctx); err != nil {
 		return err
 	}
-	if e.writer.confirm == nil {
+	if e.writes.confirm == nil {
 		return nil
 	}
-	return e.writer.confirm.probe(ctx, e.Client)
+	return e.writes.confirm.probe(ctx, e.way)
 }
 
-func (e *Engine) key(id string) string { return e.Prefix + id }
+func (e *Engine) key(id string) string { return e.prefix + id }
 
 // keysOf returns the keys of ids, all in one string. They are the engine's own,
 // so that a pipeline that outlives its caller never has other ids than those
@@ -101,7 +103,7 @@ func (e *Engine) keysOfItems(items []engine.Item) []string {
 }
 
 func (e *Engine) keysBy(n int, id func(i int) string) []string {
-	size := n * len(e.Prefix)
+	size := n * len(e.prefix)
 	for i := range n {
 		size += len(id(i))
 	}
@@ -110,7 +112,7 @@ func (e *Engine) keysBy(n int, id func(i int) string) []string {
 	keys := make([]string, n)
 	for i := range keys {
 		at := all.Len()
-		all.WriteString(e.Prefix)
+		all.WriteString(e.prefix)
 		all.WriteString(id(i))
 		keys[i] = all.String()[at:]
 	}
@@ -131,7 +133,7 @@ func (e *Engine) Present(ctx context.Context, ids []string) ([]bool, error) {
 	present := make([]bool, 0, len(ids))
 	for _, part := range chunks(ids, nil) {
 		keys := e.keysOf(part)
-		p, err := pipeline(ctx, e.Client, repeatable, len(part), e.Client.onKeys(ctx, "exists", keys))
+		p, err := pipeline(ctx, e.way, repeatable, len(part), e.way.onKeys(ctx, "exists", keys))
 		if err != nil {
 			return nil, err
 		}
@@ -158,17 +160,17 @@ func (e *Engine) Upsert(ctx context.Context, items engine.Items) error {
 			b.note(part, refused, err)
 			return
 		}
-		e.way(part)(ctx, b, part)
+		e.best(part)(ctx, b, part)
 	})
 	return b.result()
 }
 
-// way returns what stores items best.
-func (e *Engine) way(items []engine.Item) func(context.Context, *batch, []engine.Item) {
+// best returns what stores items best.
+func (e *Engine) best(items []engine.Item) func(context.Context, *batch, []engine.Item) {
 	life := items[0].TTL
 	other := func(it engine.Item) bool { return it.TTL != life }
 	switch {
-	case len(items) == 1 || e.Client.Cluster() != nil || slices.ContainsFunc(items, other):
+	case len(items) == 1 || e.way.cluster() != nil || slices.ContainsFunc(items, other):
 		return e.setEach
 	case life == 0:
 		return e.setTogether
@@ -187,7 +189,7 @@ func (e *Engine) setTogether(ctx context.Context, b *batch, items []engine.Item)
 	for i := range items {
 		args = append(args, &keys[i], &by.values[i])
 	}
-	_, f, err := run(by, e.writer.carrying(items), repeatable, func() *redis.StatusCmd { return redis.NewStatusCmd(by, args...) })
+	_, f, err := run(by, e.writes.carrying(items), repeatable, func() *redis.StatusCmd { return redis.NewStatusCmd(by, args...) })
 	b.note(items, f, err)
 }
 
@@ -195,7 +197,7 @@ func (e *Engine) setTogether(ctx context.Context, b *batch, items []engine.Item)
 func (e *Engine) setEach(ctx context.Context, b *batch, items []engine.Item) {
 	by := lend(ctx, items)
 	set := e.set(items, by)
-	p, err := pipeline(by, e.writer.carrying(items), repeatable, len(items), e.Client.sets(by, len(items), set))
+	p, err := pipeline(by, e.writes.carrying(items), repeatable, len(items), e.way.sets(by, len(items), set))
 	if err != nil {
 		b.note(items, lost, err)
 		return
@@ -218,7 +220,7 @@ func (e *Engine) Insert(ctx context.Context, items engine.Items) (int, error) {
 		}
 		by := lend(ctx, part)
 		set := e.set(part, by, "nx")
-		p, err := pipeline(by, e.writer.carrying(part), once, len(part), e.Client.sets(by, len(part), set))
+		p, err := pipeline(by, e.writes.carrying(part), once, len(part), e.way.sets(by, len(part), set))
 		if err != nil {
 			b.note(part, lost, err)
 		}
@@ -262,7 +264,7 @@ func (e *Engine) Delete(ctx context.Context, ids []string) (int, error) {
 	n := 0
 	for _, part := range chunks(ids, nil) {
 		keys := e.keysOf(part)
-		p, err := pipeline(ctx, e.writer, once, len(part), e.Client.onKeys(ctx, "unlink", keys))
+		p, err := pipeline(ctx, e.writes, once, len(part), e.way.onKeys(ctx, "unlink", keys))
 		if err != nil {
 			return n, fault.Unknown(err)
 		}
@@ -288,7 +290,7 @@ func (e *Engine) TTLs(ctx context.Context, ids []string) ([]time.Duration, error
 	ttls := make([]time.Duration, 0, len(ids))
 	for _, part := range chunks(ids, nil) {
 		keys := e.keysOf(part)
-		p, err := pipeline(ctx, e.Client, repeatable, len(part), e.Client.onKeys(ctx, "pttl", keys))
+		p, err := pipeline(ctx, e.way, repeatable, len(part), e.way.onKeys(ctx, "pttl", keys))
 		if err != nil {
 			return nil, err
 		}
@@ -312,15 +314,15 @@ func (e *Engine) TTLs(ctx context.Context, ids []string) ([]time.Duration, error
 // Flush asks for a BGSAVE where that is wanted. A server that is saving
 // already, or does not let us ask, is worth a warning and no more.
 func (e *Engine) Flush(ctx context.Context) error {
-	if !e.Save {
+	if !e.save {
 		return nil
 	}
-	nodes, err := e.Client.masters(ctx)
+	nodes, err := e.way.masters(ctx)
 	if err != nil {
 		return err
 	}
 	for _, node := range nodes {
-		_, _, err := run(ctx, e.Client.on(node), once, func() *redis.StatusCmd { return redis.NewStatusCmd(ctx, "bgsave") })
+		_, _, err := run(ctx, e.way.on(node), once, func() *redis.StatusCmd { return redis.NewStatusCmd(ctx, "bgsave") })
 		if fault.ContextError(ctx) != nil {
 			return err
 		}
@@ -335,36 +337,36 @@ func (e *Engine) Flush(ctx context.Context) error {
 // deadline fails in time. It asks the server whatever the circuit says, which
 // it does not change.
 func (e *Engine) Ping(ctx context.Context) error {
-	bounded, cancel := context.WithTimeout(ctx, e.Client.wait)
+	bounded, cancel := context.WithTimeout(ctx, e.way.wait)
 	defer cancel()
-	_, _, err := run(bounded, e.Client.unguarded(), never, func() *redis.StatusCmd { return redis.NewStatusCmd(bounded, "ping") })
+	_, _, err := run(bounded, e.way.unguarded(), never, func() *redis.StatusCmd { return redis.NewStatusCmd(bounded, "ping") })
 	if err != nil && fault.ContextError(bounded) != nil && fault.ContextError(ctx) == nil {
-		return fault.Unavailablef("no answer from %s within %v", e.Client.Where, e.Client.wait)
+		return fault.Unavailablef("no answer from %s within %v", e.way.where, e.way.wait)
 	}
 	return err
 }
 
 // Figures returns the figures of the client.
 func (e *Engine) Figures() *Figures {
-	pool := e.Client.PoolStats()
+	pool := e.way.client.PoolStats()
 	f := &Figures{
 		Connections:      int(pool.TotalConns),
 		IdleConnections:  int(pool.IdleConns),
-		ConnectionLimit:  e.Client.pool,
+		ConnectionLimit:  e.way.most,
 		PoolTimeouts:     int64(pool.Timeouts),
 		PoolWaits:        int64(pool.WaitCount),
 		PoolWaited:       time.Duration(pool.WaitDurationNs),
 		StaleConnections: int64(pool.StaleConns),
-		Retries:          e.Client.Calls.Repeated.Load(),
-		Circuit:          e.Client.circuit.String(),
+		Retries:          e.way.calls.repeated.Load(),
+		Circuit:          e.way.circuit.String(),
 	}
-	e.Client.Cache.stats(f)
-	e.Client.Lane.count(f)
+	e.cache.stats(f)
+	e.way.lane.count(f)
 	return f
 }
 
 func (e *Engine) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), e.Client.wait)
+	ctx, cancel := context.WithTimeout(context.Background(), e.way.wait)
 	defer cancel()
 	return errors.Join(e.Flush(ctx), e.release())
 }

@@ -6,11 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -56,9 +53,9 @@ var loginCodes = []struct{ prefix, remedy string }{
 	{"ERR invalid password", "wrong password: check REDIS_URL and REDIS_PASSWORD"},
 }
 
-// Classify translates an error of go-redis and says what is known of the
+// classify translates an error of go-redis and says what is known of the
 // command. It returns nil for nil.
-func (c *Client) Classify(ctx context.Context, err error) (fate, error) {
+func (w *way) classify(ctx context.Context, err error) (fate, error) {
 	if err == nil {
 		return refused, nil
 	}
@@ -69,49 +66,49 @@ func (c *Client) Classify(ctx context.Context, err error) (fate, error) {
 		return wait.fate, wait.error
 	}
 	if errors.Is(err, redis.Nil) { // Not the reply, which notNil has dropped, but that of a Sentinel.
-		return passing, fmt.Errorf("%w: no Sentinel of %s knows the master_name of REDIS_URL: %w", fault.ErrUnavailable, c.Where, err)
+		return passing, fmt.Errorf("%w: no Sentinel of %s knows the master_name of REDIS_URL: %w", fault.ErrUnavailable, w.where, err)
 	}
 	if isMaint(err) {
 		return refused, fmt.Errorf("%w: REDIS_MAINT_NOTIFICATIONS=on, but %s has none, or not for this user; use auto or off: %w",
-			fault.ErrInvalid, c.Where, fault.Veil("it refused CLIENT MAINT_NOTIFICATIONS", err))
+			fault.ErrInvalid, w.where, fault.Veil("it refused CLIENT MAINT_NOTIFICATIONS", err))
 	}
 	if server := redis.Error(nil); errors.As(err, &server) {
 		return classifyReply(err, server.Error())
 	}
 	var op *net.OpError
-	var login *LoginError
+	var login *loginError
 	var unready *unreadyError
 	switch {
-	case errors.Is(err, redis.ErrClosed) && c.Cluster() != nil && !c.Calls.ended():
-		return passing, fault.Unavailablef("a node has left the cluster of %s: %w", c.Where, err)
+	case errors.Is(err, redis.ErrClosed) && w.cluster() != nil && !w.calls.ended():
+		return passing, fault.Unavailablef("a node has left the cluster of %s: %w", w.where, err)
 	case errors.Is(err, redis.ErrClosed):
 		return refused, fmt.Errorf("%w: %w", fault.ErrClosed, err)
-	case errors.Is(err, net.ErrClosed) && c.Calls.ended(): // In flight when it was closed.
+	case errors.Is(err, net.ErrClosed) && w.calls.ended(): // In flight when it was closed.
 		return lost, fmt.Errorf("%w: %w", fault.ErrClosed, err)
 	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted):
-		return refused, fmt.Errorf("%w: all connections to %s are busy; raise REDIS_MAX_CONNECTIONS: %w", fault.ErrUnavailable, c.Where, err)
-	case errors.As(err, &unready) && c.Calls.ended():
+		return refused, fmt.Errorf("%w: all connections to %s are busy; raise REDIS_MAX_CONNECTIONS: %w", fault.ErrUnavailable, w.where, err)
+	case errors.As(err, &unready) && w.calls.ended():
 		return refused, fmt.Errorf("%w: %w", fault.ErrClosed, unready.cause)
 	case errors.As(err, &unready):
-		return passing, fmt.Errorf("%w: %s broke the connection before it was ready: %w", fault.ErrUnavailable, c.Where, unready.cause)
+		return passing, fmt.Errorf("%w: %s broke the connection before it was ready: %w", fault.ErrUnavailable, w.where, unready.cause)
 	case errors.Is(err, errMaxClients):
 		return classifyReply(err, maxClients)
 	case errors.As(err, &login):
-		return refused, login.Cause
+		return refused, login.cause
 	case errors.As(err, &op) && op.Op == "dial":
-		where := c.Where
+		where := w.where
 		if op.Addr != nil { // The one of several that failed.
 			where = op.Addr.String()
 		}
 		return passing, fmt.Errorf("%w: cannot connect to %s: %w", fault.ErrUnavailable, where, op.Err)
 	case precedesCommand(err):
-		return passing, fmt.Errorf("%w: cannot use %s: %w", fault.ErrUnavailable, c.Where, err)
+		return passing, fmt.Errorf("%w: cannot use %s: %w", fault.ErrUnavailable, w.where, err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isNetwork(err):
-		return lost, fmt.Errorf("%w: the connection to %s broke: %w", fault.ErrUnavailable, c.Where, err)
+		return lost, fmt.Errorf("%w: the connection to %s broke: %w", fault.ErrUnavailable, w.where, err)
 	}
 	// What is left is most likely a reply that cannot be read, and go-redis
 	// quotes it.
-	return lost, fmt.Errorf("%w: %w", fault.ErrUnavailable, fault.Veil("the reply of "+c.Where+" is not one that Redis gives", err))
+	return lost, fmt.Errorf("%w: %w", fault.ErrUnavailable, fault.Veil("the reply of "+w.where+" is not one that Redis gives", err))
 }
 
 // isMaint reports whether a connection was given up because there are no
@@ -172,49 +169,4 @@ func firstClause(text string) string {
 		text, _, _ = strings.Cut(text, sep)
 	}
 	return strings.TrimSpace(text)
-}
-
-const (
-	RetryAttempts = 4
-	retryFirst    = 10 * time.Millisecond
-	RetryMost     = 500 * time.Millisecond
-)
-
-// retry repeats call, with growing and jittered pauses, while it fails with a
-// fate that is among those given, for a few attempts within the context, and
-// not while the circuit is open.
-func retry[T any](ctx context.Context, c *Client, again []fate, call func() (T, fate, error)) (T, error) {
-	for attempt := 1; ; attempt++ {
-		result, f, err := call()
-		if err == nil || !c.onceMore(ctx, again, attempt, f, &err) {
-			return result, err
-		}
-	}
-}
-
-// onceMore waits after a failed attempt, and reports whether there is to be
-// another. If ctx ends the wait, err becomes its error.
-func (c *Client) onceMore(ctx context.Context, again []fate, attempt int, f fate, err *error) bool {
-	if attempt == RetryAttempts || !slices.Contains(again, f) || fault.ContextError(ctx) != nil || c.circuit.open() {
-		return false
-	}
-	if ended := pause(ctx, attempt); ended != nil {
-		*err = ended
-		return false
-	}
-	c.Calls.Repeated.Add(1)
-	return true
-}
-
-// pause waits after a failed attempt, the first being 1.
-func pause(ctx context.Context, attempt int) error {
-	most := min(retryFirst<<(2*attempt-2), RetryMost)
-	timer := time.NewTimer(most/2 + rand.N(most/2))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

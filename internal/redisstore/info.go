@@ -9,7 +9,7 @@ import (
 
 // ServerInfo returns the fields of INFO by server.
 func (e *Engine) ServerInfo(ctx context.Context) (map[string]map[string]string, error) {
-	nodes, err := e.Client.masters(ctx)
+	nodes, err := e.way.masters(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -19,18 +19,18 @@ func (e *Engine) ServerInfo(ctx context.Context) (map[string]map[string]string, 
 	all := make(map[string]map[string]string)
 	for _, node := range nodes {
 		asked.Go(func() {
-			where := e.Client.Where
-			if c, ok := node.(*redis.Client); ok && e.Client.Cluster() != nil {
+			where := e.way.where
+			if c, ok := node.(*redis.Client); ok && e.way.cluster() != nil {
 				where = c.Options().Addr
 			}
-			cmd, _, err := run(ctx, e.Client.on(node), repeatable, func() *redis.StringCmd { return redis.NewStringCmd(ctx, "info") })
+			cmd, _, err := run(ctx, e.way.on(node), repeatable, func() *redis.StringCmd { return redis.NewStringCmd(ctx, "info") })
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
 				failed = err
 				return
 			}
-			all[where] = ParseInfo(cmd.Val())
+			all[where] = parseInfo(cmd.Val())
 		})
 	}
 	asked.Wait()

@@ -21,33 +21,33 @@ const laneRest = time.Second
 // another goroutine would take almost as long again as the round trip.
 type lane struct {
 	open  func() *redis.Client // of one connection
-	calls *Calls
+	calls *calls
 
-	Busy   sync.Mutex
+	busy   sync.Mutex
 	rests  time.Time                    // until then
-	Client atomic.Pointer[redis.Client] // nil: not opened
+	client atomic.Pointer[redis.Client] // nil: not opened
 }
 
 // process makes and executes a command, or reports that the lane is not to be
 // had.
 func (l *lane) process(ctx context.Context, build func() redis.Cmder) bool {
-	if !l.Busy.TryLock() {
+	if !l.busy.TryLock() {
 		return false
 	}
-	defer l.Busy.Unlock()
+	defer l.busy.Unlock()
 	if !l.rests.IsZero() && time.Now().Before(l.rests) || !l.calls.begin() {
 		return false
 	}
-	defer l.calls.Running.Done()
-	client := l.Client.Load()
+	defer l.calls.running.Done()
+	client := l.client.Load()
 	if client == nil {
 		client = l.open()
-		l.Client.Store(client)
+		l.client.Store(client)
 	}
 	cut := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(cut)
-		_ = l.Close()
+		_ = l.close()
 	})
 	err := client.Process(ctx, build())
 	if !stop() {
@@ -57,17 +57,17 @@ func (l *lane) process(ctx context.Context, build func() redis.Cmder) bool {
 	// A client whose pool is full of failures repeats the last one for a
 	// second, and a pool of one connection is full soon.
 	if server := redis.Error(nil); err != nil && !errors.As(err, &server) {
-		_ = l.Close()
+		_ = l.close()
 	}
 	return true
 }
 
-// Close ends the command that is under way. The next one opens a client anew.
-func (l *lane) Close() error {
+// close ends the command that is under way. The next one opens a client anew.
+func (l *lane) close() error {
 	if l == nil {
 		return nil
 	}
-	if client := l.Client.Swap(nil); client != nil {
+	if client := l.client.Swap(nil); client != nil {
 		return client.Close()
 	}
 	return nil
@@ -78,7 +78,7 @@ func (l *lane) count(s *Figures) {
 	if l == nil {
 		return
 	}
-	if client := l.Client.Load(); client != nil {
+	if client := l.client.Load(); client != nil {
 		own := client.PoolStats()
 		s.Connections += int(own.TotalConns)
 		s.IdleConnections += int(own.IdleConns)

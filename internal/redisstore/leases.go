@@ -32,35 +32,35 @@ type leases struct {
 	notes  *notifier
 }
 
-func NewLeases(e *Engine) *leases {
-	channel := leasePrefix + strings.TrimSuffix(e.Prefix, ":")
-	return &leases{engine: e, notes: newNotifier(e.Client, channel)}
+func newLeases(e *Engine) *leases {
+	channel := leasePrefix + strings.TrimSuffix(e.prefix, ":")
+	return &leases{engine: e, notes: newNotifier(e.way.client, channel)}
 }
 
 // Leases are those that all share who use the server.
-func (e *Engine) Leases() lease.Leases { return NewLeases(e) }
+func (e *Engine) Leases() lease.Leases { return newLeases(e) }
 
-// LeaseKey is a key in the Cluster slot of the document, whose script may then
+// leaseKey is a key in the Cluster slot of the document, whose script may then
 // use both. A key has the slot of what stands between its first brace and the
 // next closing one, if that is not empty, and else of the whole.
-func LeaseKey(key string) string {
-	if tag, ok := HashTag(key); ok {
+func leaseKey(key string) string {
+	if tag, ok := hashTag(key); ok {
 		return leasePrefix + "{" + tag + "}:" + key
 	}
 	if !strings.Contains(key, "}") {
 		return leasePrefix + "{" + key + "}"
 	}
 	// It cannot be quoted, so a number of the same slot stands for it.
-	slot := KeySlot(key)
+	slot := keySlot(key)
 	for i := 0; ; i++ {
-		if tag := strconv.Itoa(i); KeySlot(tag) == slot {
+		if tag := strconv.Itoa(i); keySlot(tag) == slot {
 			return leasePrefix + "{" + tag + "}:" + key
 		}
 	}
 }
 
-// HashTag returns the part of a key that alone decides about its slot.
-func HashTag(key string) (string, bool) {
+// hashTag returns the part of a key that alone decides about its slot.
+func hashTag(key string) (string, bool) {
 	_, rest, ok := strings.Cut(key, "{")
 	if !ok {
 		return "", false
@@ -69,8 +69,8 @@ func HashTag(key string) (string, bool) {
 	return tag, ok && tag != ""
 }
 
-// KeySlot returns the slot of a key without a hash tag: its CRC16 (XMODEM).
-func KeySlot(key string) uint16 {
+// keySlot returns the slot of a key without a hash tag: its CRC16 (XMODEM).
+func keySlot(key string) uint16 {
 	crc := uint16(0)
 	for i := range len(key) {
 		crc ^= uint16(key[i]) << 8
@@ -145,9 +145,9 @@ func (r *leases) eval(ctx context.Context, script string, id string, both bool, 
 	key := r.engine.key(id)
 	all := append(make([]any, 0, 5+len(args)), "eval", script)
 	if both {
-		all = append(all, 2, key, LeaseKey(key))
+		all = append(all, 2, key, leaseKey(key))
 	} else {
-		all = append(all, 1, LeaseKey(key))
+		all = append(all, 1, leaseKey(key))
 	}
 	return redis.NewSliceCmd(ctx, append(all, args...)...)
 }
@@ -158,7 +158,7 @@ func ms(d time.Duration) int64 { return engine.RoundTTL(d).Milliseconds() }
 func (r *leases) Claim(ctx context.Context, asked []lease.Lease, life time.Duration) ([]lease.Claim, error) {
 	claims := make([]lease.Claim, 0, len(asked))
 	for _, part := range chunks(asked, nil) {
-		replies, err := pipeline(ctx, r.engine.Client, repeatable, len(part), func(i int) *redis.SliceCmd {
+		replies, err := pipeline(ctx, r.engine.way, repeatable, len(part), func(i int) *redis.SliceCmd {
 			return r.eval(ctx, claimScript, part[i].ID, true, part[i].Token, ms(life), part[i].Seen)
 		})
 		if err != nil {
@@ -202,7 +202,7 @@ func storedValue(reply any) (json.RawMessage, error) {
 func (r *leases) Renew(ctx context.Context, held []lease.Lease, life time.Duration) ([]bool, error) {
 	still := make([]bool, 0, len(held))
 	for _, part := range chunks(held, nil) {
-		replies, err := pipeline(ctx, r.engine.Client, repeatable, len(part), func(i int) *redis.SliceCmd {
+		replies, err := pipeline(ctx, r.engine.way, repeatable, len(part), func(i int) *redis.SliceCmd {
 			return r.eval(ctx, renewScript, part[i].ID, false, part[i].Token, ms(life))
 		})
 		if err != nil {
@@ -221,7 +221,7 @@ func (r *leases) Renew(ctx context.Context, held []lease.Lease, life time.Durati
 func (r *leases) Settle(ctx context.Context, answers []lease.Answer) []lease.Settled {
 	outcome := make([]lease.Settled, len(answers))
 	for from, part := range chunks(answers, lease.Answer.Size) {
-		replies, err := pipeline(ctx, r.engine.writer, r.engine.writer.unlessConfirmed(), len(part), func(i int) *redis.SliceCmd {
+		replies, err := pipeline(ctx, r.engine.writes, r.engine.writes.unlessConfirmed(), len(part), func(i int) *redis.SliceCmd {
 			a := part[i]
 			args := []any{a.Token, a.Seen, r.notes.channel, a.ID, ms(a.TTL), ms(a.None)}
 			if a.Value != nil {
@@ -235,7 +235,7 @@ func (r *leases) Settle(ctx context.Context, answers []lease.Answer) []lease.Set
 				continue
 			}
 			outcome[from+i] = readSettled(replies[i], part[i])
-			if r.engine.writer.confirm != nil && replies[i].err != nil && replies[i].fate >= lost {
+			if r.engine.writes.confirm != nil && replies[i].err != nil && replies[i].fate >= lost {
 				outcome[from+i].Err = unconfirmed(replies[i].err)
 			}
 		}

@@ -28,7 +28,7 @@ func (e *Engine) setTogetherFor(ctx context.Context, b *batch, items []engine.It
 		args = append(args, &keys[i], &by.values[i])
 	}
 	args = append(args, "px", items[0].TTL.Milliseconds())
-	cmd, f, err := run(by, e.writer.carrying(items), repeatable, func() *redis.IntCmd { return redis.NewIntCmd(by, args...) })
+	cmd, f, err := run(by, e.writes.carrying(items), repeatable, func() *redis.IntCmd { return redis.NewIntCmd(by, args...) })
 	notOurs := declined(f, err) && !errors.Is(err, fault.ErrUnavailable) // OOM and the like would meet SET, too.
 	if notOurs || err == nil && cmd.Val() != 1 {
 		e.plain.Store(true)
@@ -45,7 +45,7 @@ func (e *Engine) knowsMSETEX(ctx context.Context) bool {
 	if e.asked.Load() {
 		return true
 	}
-	_, f, err := run(ctx, e.Client, never, func() *redis.IntCmd { return redis.NewIntCmd(ctx, "msetex") })
+	_, f, err := run(ctx, e.way, never, func() *redis.IntCmd { return redis.NewIntCmd(ctx, "msetex") })
 	if err == nil || !declined(f, err) {
 		return true // The batch will meet what this has met.
 	}

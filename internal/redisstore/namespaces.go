@@ -13,11 +13,11 @@ import (
 // what stands between its colon and the next, since no namespace has one. Keys
 // of others are passed over.
 func Namespaces(ctx context.Context, client *Client, o Options) ([]string, error) {
-	all := &Engine{Client: client, Prefix: o.KeyPrefix + ":", logger: o.Logger} // All that a scan asks of it.
+	all := &keyspace{way: client.reads, prefix: o.KeyPrefix + ":", logger: o.Logger}
 	found := make(map[string]struct{})
 	err := all.scan(ctx, func(keys []string) error {
 		for _, key := range keys {
-			namespace, _, ok := strings.Cut(key[len(all.Prefix):], ":")
+			namespace, _, ok := strings.Cut(key[len(all.prefix):], ":")
 			if !ok || engine.CheckNamespace(namespace) != nil {
 				continue
 			}

@@ -12,14 +12,14 @@ import (
 // moved is redirected from there.
 type nodeQueues struct {
 	cluster *redis.ClusterClient
-	open    func() *Combiner
+	open    func() *combiner
 
 	mu     sync.RWMutex
-	byNode map[*redis.Client]*Combiner
+	byNode map[*redis.Client]*combiner
 }
 
-func newNodeQueues(cluster *redis.ClusterClient, open func() *Combiner) *nodeQueues {
-	return &nodeQueues{cluster: cluster, open: open, byNode: make(map[*redis.Client]*Combiner)}
+func newNodeQueues(cluster *redis.ClusterClient, open func() *combiner) *nodeQueues {
+	return &nodeQueues{cluster: cluster, open: open, byNode: make(map[*redis.Client]*combiner)}
 }
 
 // do executes a command along with others for the same master.
@@ -28,10 +28,10 @@ func (q *nodeQueues) do(ctx context.Context, cmd redis.Cmder) error {
 	if err != nil {
 		return err
 	}
-	return q.of(node).Do(ctx, cmd)
+	return q.of(node).do(ctx, cmd)
 }
 
-func (q *nodeQueues) of(node *redis.Client) *Combiner {
+func (q *nodeQueues) of(node *redis.Client) *combiner {
 	q.mu.RLock()
 	c := q.byNode[node]
 	q.mu.RUnlock()
@@ -44,7 +44,7 @@ func (q *nodeQueues) of(node *redis.Client) *Combiner {
 		return c
 	}
 	for other, c := range q.byNode { // It may have left the Cluster.
-		if c.Idle() {
+		if c.idle() {
 			delete(q.byNode, other)
 		}
 	}

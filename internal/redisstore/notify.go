@@ -20,7 +20,7 @@ const notifierLinger = 5 * time.Second
 // share one subscription, which is made for the first of them. Where it cannot
 // be made, or breaks, their polling goes on without it.
 type notifier struct {
-	client  *Client
+	client  redis.UniversalClient
 	channel string
 
 	mu      sync.Mutex
@@ -32,7 +32,7 @@ type notifier struct {
 	running sync.WaitGroup
 }
 
-func newNotifier(client *Client, channel string) *notifier {
+func newNotifier(client redis.UniversalClient, channel string) *notifier {
 	return &notifier{client: client, channel: channel, waiting: make(map[string]map[chan struct{}]struct{})}
 }
 

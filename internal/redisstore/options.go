@@ -63,9 +63,9 @@ const allReplicas = -1
 // Format keeps passwords out of every print.
 func (o Options) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "redisstore.Options{%v}", o.Addrs) }
 
-// Universal are go-redis's options. They are the only place where a setting
+// universal are go-redis's options. They are the only place where a setting
 // becomes behaviour of the client.
-func (o Options) Universal() (*redis.UniversalOptions, error) {
+func (o Options) universal() (*redis.UniversalOptions, error) {
 	tlsConfig, err := o.tlsConfig()
 	if err != nil {
 		return nil, err
@@ -122,7 +122,7 @@ func (o Options) Universal() (*redis.UniversalOptions, error) {
 const trustFor = 30 * time.Second
 
 // cache plugs the cache in.
-func (o Options) cache(u *redis.UniversalOptions) *DocCache {
+func (o Options) cache(u *redis.UniversalOptions) *docCache {
 	if o.ClientCache == 0 {
 		return nil
 	}
@@ -130,7 +130,7 @@ func (o Options) cache(u *redis.UniversalOptions) *DocCache {
 	if trust <= 0 {
 		trust = trustFor
 	}
-	cache := NewDocCache(o.ClientCache, trust)
+	cache := newDocCache(o.ClientCache, trust)
 	u.ClientSideCache = cache
 	return cache
 }
@@ -190,14 +190,14 @@ func (o Options) tlsConfig() (*tls.Config, error) {
 func readSecret(file string) (string, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return "", &LoginError{fmt.Errorf("REDIS_PASSWORD_FILE: %w", err)}
+		return "", &loginError{fmt.Errorf("REDIS_PASSWORD_FILE: %w", err)}
 	}
 	return strings.TrimRight(string(text), " \t\r\n"), nil
 }
 
-// A LoginError keeps an unreadable password file from looking like a server
+// A loginError keeps an unreadable password file from looking like a server
 // that does not answer.
-type LoginError struct{ Cause error }
+type loginError struct{ cause error }
 
-func (e *LoginError) Error() string { return e.Cause.Error() }
-func (e *LoginError) Unwrap() error { return e.Cause }
+func (e *loginError) Error() string { return e.cause.Error() }
+func (e *loginError) Unwrap() error { return e.cause }

@@ -25,7 +25,7 @@ func (p *pace) next() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.most == 0 {
-		return ChunkCommands
+		return chunkCommands
 	}
 	return p.most
 }
@@ -45,7 +45,7 @@ func (p *pace) came(asked int, values []json.RawMessage) {
 	case bytes > p.bytes:
 		p.most = max(asked*p.bytes/bytes, 1)
 	case p.most > 0: // A few small ones say little of the next.
-		p.most = min(max(p.most, 2*asked), ChunkCommands)
+		p.most = min(max(p.most, 2*asked), chunkCommands)
 	}
 }
 

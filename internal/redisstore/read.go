@@ -15,7 +15,7 @@ import (
 
 // read returns a document. Single reads of many callers share round trips.
 func (e *Engine) read(ctx context.Context, id string) (json.RawMessage, error) {
-	if e.Client.Combiner == nil {
+	if e.way.combiner == nil {
 		return e.readAlone(ctx, id)
 	}
 	// retry would do the same. But this is where hundreds of callers wait, and
@@ -23,31 +23,31 @@ func (e *Engine) read(ctx context.Context, id string) (json.RawMessage, error) {
 	for attempt := 1; ; attempt++ {
 		r, f, err := e.readTogether(ctx, id)
 		switch {
-		case err == nil && !r.Sure:
+		case err == nil && !r.sure:
 			return e.readAlone(ctx, id)
-		case err == nil && r.Value == nil:
+		case err == nil && r.value == nil:
 			return nil, fault.ErrNotFound
 		case err == nil:
-			return r.Value, checkStored(r.Value)
-		case !e.Client.onceMore(ctx, repeatable, attempt, f, &err):
+			return r.value, checkStored(r.value)
+		case !e.way.onceMore(ctx, repeatable, attempt, f, &err):
 			return nil, err
 		}
 	}
 }
 
-func (e *Engine) readTogether(ctx context.Context, id string) (ReadResult, fate, error) {
-	turn, err := e.Client.circuit.Enter()
+func (e *Engine) readTogether(ctx context.Context, id string) (readResult, fate, error) {
+	turn, err := e.way.circuit.enter()
 	if err != nil {
-		return ReadResult{}, refused, err
+		return readResult{}, refused, err
 	}
-	r, err := e.Client.Combiner.Read(ctx, e.Prefix, id)
-	f, err := e.Client.attempted(ctx, turn, err)
+	r, err := e.way.combiner.read(ctx, e.prefix, id)
+	f, err := e.way.attempted(ctx, turn, err)
 	return r, f, err
 }
 
 // readAlone reads a document with a GET of its own.
 func (e *Engine) readAlone(ctx context.Context, id string) (json.RawMessage, error) {
-	cmd, _, err := share(ctx, e.Client, repeatable, func() *valuesCmd { return newGet(ctx, e.key(id)) })
+	cmd, _, err := share(ctx, e.way, repeatable, func() *valuesCmd { return newGet(ctx, e.key(id)) })
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ type answer struct {
 func (e *Engine) ReadMany(ctx context.Context, ids []string) ([]json.RawMessage, error) {
 	values := make([]json.RawMessage, len(ids))
 	r := &manyRead{engine: e, ask: e.getTogether}
-	if e.Client.Cluster() != nil {
+	if e.way.cluster() != nil {
 		r.ask = func(ctx context.Context, ids []string, values []json.RawMessage) answer {
 			return e.getEach(ctx, once, ids, values)
 		}
@@ -123,7 +123,7 @@ func (r *manyRead) read(ctx context.Context, ids []string, values []json.RawMess
 		}
 		if a.err != nil {
 			failures++
-			if e.Client.onceMore(ctx, []fate{lost}, failures, a.fate, &a.err) {
+			if e.way.onceMore(ctx, []fate{lost}, failures, a.fate, &a.err) {
 				a.err = nil
 			}
 		}
@@ -162,7 +162,7 @@ func (r *manyRead) note(a answer) {
 // another type, too, so those without an answer are counted afterwards.
 func (e *Engine) getTogether(ctx context.Context, ids []string, values []json.RawMessage) answer {
 	args := command("mget", e.keysOf(ids))
-	cmd, f, err := run(ctx, e.Client, once, func() *valuesCmd {
+	cmd, f, err := run(ctx, e.way, once, func() *valuesCmd {
 		cmd := newValuesCmd(ctx, values, args...)
 		cmd.reply.check = true
 		return cmd
@@ -204,7 +204,7 @@ func (e *Engine) getNone(ctx context.Context, ids []string, values []json.RawMes
 		absent[i] = ids[at]
 	}
 	args := command("exists", e.keysOf(absent))
-	there, _, err := run(ctx, e.Client, repeatable, func() *redis.IntCmd { return redis.NewIntCmd(ctx, args...) })
+	there, _, err := run(ctx, e.way, repeatable, func() *redis.IntCmd { return redis.NewIntCmd(ctx, args...) })
 	if err != nil || there.Val() == 0 {
 		return nil, err
 	}
@@ -219,7 +219,7 @@ func (e *Engine) getNone(ctx context.Context, ids []string, values []json.RawMes
 // getEach reads values with a GET for each.
 func (e *Engine) getEach(ctx context.Context, again []fate, ids []string, values []json.RawMessage) answer {
 	keys := e.keysOf(ids)
-	p, err := pipeline(ctx, e.Client, again, len(ids), func(i int) *valuesCmd {
+	p, err := pipeline(ctx, e.way, again, len(ids), func(i int) *valuesCmd {
 		return newValuesCmd(ctx, values[i:i+1], "get", &keys[i])
 	})
 	if err != nil {

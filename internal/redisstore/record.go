@@ -19,20 +19,20 @@ const importPrefix = "kv-import:"
 // A Record says what was imported into a namespace, and has a lease
 // for who imports. What stands in it is the importer's.
 type Record struct {
-	client *Client
-	Key    string
-	Lease  string // its key
+	way   *way
+	Key   string
+	lease string // its key
 }
 
 func (e *Engine) Record() *Record {
-	key := importPrefix + "{" + strings.TrimSuffix(e.Prefix, ":") + "}"
-	return &Record{client: e.Client, Key: key, Lease: LeaseKey(key)}
+	key := importPrefix + "{" + strings.TrimSuffix(e.prefix, ":") + "}"
+	return &Record{way: e.way, Key: key, lease: leaseKey(key)}
 }
 
 // Read returns the text of the record. The error is ErrNotFound if nothing was
 // ever imported.
 func (r *Record) Read(ctx context.Context) ([]byte, error) {
-	cmd, _, err := run(ctx, r.client, repeatable, func() *redis.StringCmd {
+	cmd, _, err := run(ctx, r.way, repeatable, func() *redis.StringCmd {
 		return redis.NewStringCmd(ctx, "get", r.Key)
 	})
 	if err != nil {
@@ -68,8 +68,8 @@ return 1`
 
 // Claim takes the lease for the time life, or returns who has it.
 func (r *Record) Claim(ctx context.Context, token string, life time.Duration) (holder string, err error) {
-	cmd, _, err := run(ctx, r.client, repeatable, func() *redis.StringCmd {
-		return redis.NewStringCmd(ctx, "eval", importClaim, 1, r.Lease, token, ms(life))
+	cmd, _, err := run(ctx, r.way, repeatable, func() *redis.StringCmd {
+		return redis.NewStringCmd(ctx, "eval", importClaim, 1, r.lease, token, ms(life))
 	})
 	if err != nil {
 		return "", rightsOf(err)
@@ -82,8 +82,8 @@ func (r *Record) Claim(ctx context.Context, token string, life time.Duration) (h
 // lease was held: else nothing was written, or it was by a first attempt whose
 // reply was lost.
 func (r *Record) Hold(ctx context.Context, token string, life time.Duration, text []byte) (held bool, err error) {
-	cmd, _, err := run(ctx, r.client, repeatable, func() *redis.IntCmd {
-		return redis.NewIntCmd(ctx, "eval", importHold, 2, r.Lease, r.Key, token, ms(life), text)
+	cmd, _, err := run(ctx, r.way, repeatable, func() *redis.IntCmd {
+		return redis.NewIntCmd(ctx, "eval", importHold, 2, r.lease, r.Key, token, ms(life), text)
 	})
 	if err != nil {
 		return false, rightsOf(err)

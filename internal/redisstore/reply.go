@@ -178,8 +178,10 @@ func (r *valuesReply) header(c byte) error {
 	return nil // An error's text may be cut; its beginning tells what it is.
 }
 
-// headed takes a header.
+// headed takes a header. One that comes after an error is that of the reply of
+// another node of a Cluster, to which the error has pointed.
 func (r *valuesReply) headed(line []byte) error {
+	r.err = nil
 	if len(line) == 0 {
 		return errNotValues
 	}

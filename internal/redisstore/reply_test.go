@@ -103,6 +103,18 @@ func TestValuesReplyTrouble(t *testing.T) {
 	require.ErrorAs(t, serverError("ERR"), &server)
 }
 
+// An error of the server is told to go-redis, which follows a redirection, and
+// is forgotten when the other node answers.
+func TestValuesReplyRedirected(t *testing.T) {
+	r := &valuesReply{values: make([]json.RawMessage, 1)}
+	_, err := r.Write([]byte("-ASK 1 h:1\r\n"))
+	require.ErrorContains(t, err, "ASK 1 h:1")
+	_, err = r.Write([]byte("$1\r\n7\r\n"))
+	require.NoError(t, err)
+	require.NoError(t, r.result())
+	require.Equal(t, "7", string(r.values[0]))
+}
+
 var longNumber = regexp.MustCompile(`[0-9]{6}`)
 
 func FuzzValuesReply(f *testing.F) {

@@ -10,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// SlotCount is the number of hash slots of every Cluster.
-const SlotCount = 16384
+// slotCount is the number of hash slots of every Cluster.
+const slotCount = 16384
 
 // scanCluster calls visit with the keys of all masters.
 //
@@ -28,21 +28,21 @@ const SlotCount = 16384
 // What a pass is not certain of, the next may be: a slot is done when one of
 // them was. Since passes go through the masters in both orders in turn, a
 // move that takes hours, or that was left half done, delays nothing.
-func (e *Engine) scanCluster(ctx context.Context, visit func(keys []string) error) error {
-	var done SlotSet
+func (k *keyspace) scanCluster(ctx context.Context, visit func(keys []string) error) error {
+	var done slotSet
 	for n := range scanRestarts + 1 {
 		if n > 0 {
 			if err := pause(ctx, n); err != nil {
 				return err
 			}
 		}
-		nodes, err := e.scanOrder(ctx, n%2 == 1)
+		nodes, err := k.scanOrder(ctx, n%2 == 1)
 		if err != nil {
 			return err
 		}
-		err = e.scanPass(ctx, nodes, &done, visit)
+		err = k.scanPass(ctx, nodes, &done, visit)
 		switch {
-		case errors.Is(err, redis.ErrClosed) && !e.Client.Calls.ended():
+		case errors.Is(err, redis.ErrClosed) && !k.way.calls.ended():
 			// go-redis has closed the client of a node that left the Cluster.
 		case err != nil || !slices.Contains(done[:], false):
 			return err
@@ -53,8 +53,8 @@ func (e *Engine) scanCluster(ctx context.Context, visit func(keys []string) erro
 
 // scanOrder returns the masters in an order that is always the same, or its
 // reverse.
-func (e *Engine) scanOrder(ctx context.Context, reverse bool) ([]*Client, error) {
-	masters, err := e.Client.masters(ctx)
+func (k *keyspace) scanOrder(ctx context.Context, reverse bool) ([]*way, error) {
+	masters, err := k.way.masters(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -68,24 +68,24 @@ func (e *Engine) scanOrder(ctx context.Context, reverse bool) ([]*Client, error)
 	if reverse {
 		slices.Reverse(masters)
 	}
-	nodes := make([]*Client, len(masters))
+	nodes := make([]*way, len(masters))
 	for i, master := range masters {
-		nodes[i] = e.Client.on(master)
+		nodes[i] = k.way.on(master)
 	}
 	return nodes, nil
 }
 
-// A SlotSet says of each slot whether it is in.
-type SlotSet [SlotCount]bool
+// A slotSet says of each slot whether it is in.
+type slotSet [slotCount]bool
 
 // scanPass scans the nodes in turn and marks the slots that it is certain of.
-func (e *Engine) scanPass(ctx context.Context, nodes []*Client, done *SlotSet, visit func(keys []string) error) error {
-	before, err := e.views(ctx, nodes)
+func (k *keyspace) scanPass(ctx context.Context, nodes []*way, done *slotSet, visit func(keys []string) error) error {
+	before, err := k.views(ctx, nodes)
 	if err != nil {
 		return err
 	}
 	for _, node := range nodes {
-		if _, err := e.scanNode(ctx, node, visit); err != nil {
+		if _, err := k.scanNode(ctx, node, visit); err != nil {
 			return err
 		}
 	}
@@ -95,34 +95,34 @@ func (e *Engine) scanPass(ctx context.Context, nodes []*Client, done *SlotSet, v
 		}
 		return nil
 	}
-	after, err := e.views(ctx, nodes)
+	after, err := k.views(ctx, nodes)
 	if err != nil {
 		return err
 	}
 	if after != nil {
-		done.Settle(before, after)
+		done.settle(before, after)
 	}
 	return nil
 }
 
 // A view is what a master says of itself.
-type View struct {
-	ID, Epoch string
-	Slots     [][2]int       // first and last of each range
-	Moving    map[int]string // slot to the id of the master that it moves to
+type view struct {
+	id, epoch string
+	slots     [][2]int       // first and last of each range
+	moving    map[int]string // slot to the id of the master that it moves to
 }
 
 // views asks each node for its own, which nobody knows better. It returns nil
 // if CLUSTER NODES is not allowed.
-func (e *Engine) views(ctx context.Context, nodes []*Client) ([]View, error) {
-	all := make([]View, len(nodes))
+func (k *keyspace) views(ctx context.Context, nodes []*way) ([]view, error) {
+	all := make([]view, len(nodes))
 	for i, node := range nodes {
 		cmd, f, err := run(ctx, node, repeatable, func() *redis.StringCmd {
 			return redis.NewStringCmd(ctx, "cluster", "nodes")
 		})
 		if declined(f, err) {
-			e.warned.Do(func() {
-				e.logger.WarnContext(ctx, "kv: the cluster does not answer CLUSTER NODES, so Keys and Drop do not notice "+
+			k.warned.Do(func() {
+				k.logger.WarnContext(ctx, "kv: the cluster does not answer CLUSTER NODES, so Keys and Drop do not notice "+
 					"a failover or a reshard and may be incomplete; grant what docs/configuration.md lists", "error", err)
 			})
 			return nil, nil
@@ -130,16 +130,16 @@ func (e *Engine) views(ctx context.Context, nodes []*Client) ([]View, error) {
 		if err != nil {
 			return nil, err
 		}
-		all[i] = ParseView(cmd.Val())
+		all[i] = parseView(cmd.Val())
 	}
 	return all, nil
 }
 
-// ParseView reads the line of CLUSTER NODES that is about the node itself:
+// parseView reads the line of CLUSTER NODES that is about the node itself:
 // id, address, flags, its master, ping, pong, epoch, link, and its slots, as 5,
 // 5-9, and [7->-id] for one that is moving away. What a node says that is no
 // master, or is not understood, is an empty view.
-func ParseView(nodes string) View {
+func parseView(nodes string) view {
 	for line := range strings.Lines(nodes) {
 		fields := strings.Fields(line)
 		if len(fields) < 8 {
@@ -150,13 +150,13 @@ func ParseView(nodes string) View {
 			continue
 		}
 		if !slices.Contains(flags, "master") {
-			return View{}
+			return view{}
 		}
-		v := View{ID: fields[0], Epoch: fields[6], Moving: make(map[int]string)}
+		v := view{id: fields[0], epoch: fields[6], moving: make(map[int]string)}
 		for _, field := range fields[8:] {
 			if slot, to, ok := strings.Cut(strings.Trim(field, "[]"), "->-"); ok {
 				if n, err := strconv.Atoi(slot); err == nil {
-					v.Moving[n] = to
+					v.moving[n] = to
 				}
 				continue
 			}
@@ -166,25 +166,25 @@ func ParseView(nodes string) View {
 			}
 			a, errA := strconv.Atoi(first)
 			b, errB := strconv.Atoi(last)
-			if errA == nil && errB == nil && 0 <= a && b < SlotCount { // Else a slot that is coming in.
-				v.Slots = append(v.Slots, [2]int{a, b})
+			if errA == nil && errB == nil && 0 <= a && b < slotCount { // Else a slot that is coming in.
+				v.slots = append(v.slots, [2]int{a, b})
 			}
 		}
 		return v
 	}
-	return View{}
+	return view{}
 }
 
-// Settle marks the slots that a pass over the nodes of these views, in this
+// settle marks the slots that a pass over the nodes of these views, in this
 // order, is certain of.
-func (s *SlotSet) Settle(before, after []View) {
+func (s *slotSet) settle(before, after []view) {
 	was, is := owners(before), owners(after)
 	for slot, n := range was {
-		if n < 0 || n != is[slot] || before[n].ID != after[n].ID || before[n].Epoch != after[n].Epoch {
+		if n < 0 || n != is[slot] || before[n].id != after[n].id || before[n].epoch != after[n].epoch {
 			continue
 		}
-		from, to := before[n].Moving[slot], after[n].Moving[slot]
-		later := func(v View) bool { return v.ID == to }
+		from, to := before[n].moving[slot], after[n].moving[slot]
+		later := func(v view) bool { return v.id == to }
 		if from == to && (to == "" || slices.ContainsFunc(before[n+1:], later)) {
 			s[slot] = true
 		}
@@ -193,11 +193,11 @@ func (s *SlotSet) Settle(before, after []View) {
 
 // owners returns for each slot which view claims it, and -1 if none does or
 // several do.
-func owners(views []View) []int {
-	owner := slices.Repeat([]int{-1}, SlotCount)
-	var twice SlotSet
+func owners(views []view) []int {
+	owner := slices.Repeat([]int{-1}, slotCount)
+	var twice slotSet
 	for i, v := range views {
-		for _, r := range v.Slots {
+		for _, r := range v.slots {
 			for slot := r[0]; slot <= r[1]; slot++ {
 				twice[slot] = twice[slot] || owner[slot] >= 0
 				owner[slot] = i

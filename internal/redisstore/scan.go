@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"log/slog"
 	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -25,7 +27,7 @@ func (e *Engine) Keys(ctx context.Context) iter.Seq2[string, error] {
 		seen := make(map[string]struct{})
 		err := e.scan(ctx, func(keys []string) error {
 			for _, key := range keys {
-				id := key[len(e.Prefix):]
+				id := key[len(e.prefix):]
 				if _, again := seen[id]; again {
 					continue
 				}
@@ -48,15 +50,15 @@ func (e *Engine) Keys(ctx context.Context) iter.Seq2[string, error] {
 func (e *Engine) Drop(ctx context.Context) error {
 	defer e.forgetAll()
 	unlink := func(keys []string) error { return e.unlink(ctx, keys) }
-	if e.Client.Cluster() != nil {
+	if e.way.cluster() != nil {
 		return e.scanCluster(ctx, unlink)
 	}
 	for range scanRestarts {
-		server, err := e.scanNode(ctx, e.Client, unlink)
+		server, err := e.scanNode(ctx, e.way, unlink)
 		if err != nil {
 			return err
 		}
-		info, f, err := run(ctx, e.Client, repeatable, func() *redis.StringCmd { return infoServer(ctx) })
+		info, f, err := run(ctx, e.way, repeatable, func() *redis.StringCmd { return infoServer(ctx) })
 		if err != nil && !declined(f, err) {
 			return err
 		}
@@ -71,7 +73,7 @@ func (e *Engine) Drop(ctx context.Context) error {
 // slot, and not to the node that listed it.
 func (e *Engine) unlink(ctx context.Context, keys []string) error {
 	for _, part := range chunks(keys, nil) {
-		p, err := pipeline(ctx, e.writer, e.writer.unlessConfirmed(), len(part), func(i int) *redis.IntCmd {
+		p, err := pipeline(ctx, e.writes, e.writes.unlessConfirmed(), len(part), func(i int) *redis.IntCmd {
 			return redis.NewIntCmd(ctx, "unlink", part[i])
 		})
 		if err != nil {
@@ -86,14 +88,22 @@ func (e *Engine) unlink(ctx context.Context, keys []string) error {
 	return nil
 }
 
+// A keyspace is what has a prefix: a namespace, or all of them.
+type keyspace struct {
+	way    *way
+	prefix string // with the last colon
+	logger *slog.Logger
+	warned sync.Once // that a scan cannot be certain
+}
+
 // scan calls visit with the keys of the namespace, a page at a time and some
 // of them repeatedly. If it returns nil, every key was visited that existed
 // from beginning to end.
-func (e *Engine) scan(ctx context.Context, visit func(keys []string) error) error {
-	if e.Client.Cluster() != nil {
-		return e.scanCluster(ctx, visit)
+func (k *keyspace) scan(ctx context.Context, visit func(keys []string) error) error {
+	if k.way.cluster() != nil {
+		return k.scanCluster(ctx, visit)
 	}
-	_, err := e.scanNode(ctx, e.Client, visit)
+	_, err := k.scanNode(ctx, k.way, visit)
 	return err
 }
 
@@ -106,15 +116,15 @@ func (e *Engine) scan(ctx context.Context, visit func(keys []string) error) erro
 // the run id that comes with each page must be that of the first, or the scan
 // begins again. A server that does not tell its run id is asked for all pages
 // over one connection, before the first is visited.
-func (e *Engine) scanNode(ctx context.Context, node *Client, visit func(keys []string) error) (string, error) {
+func (k *keyspace) scanNode(ctx context.Context, node *way, visit func(keys []string) error) (string, error) {
 	server, cursor, restarts := "", uint64(0), 0
 	for {
-		p, err := e.page(ctx, node, cursor)
+		p, err := k.page(ctx, node, cursor)
 		switch {
 		case err != nil:
 			return "", err
 		case p.server == "":
-			keys, err := e.collect(ctx, node)
+			keys, err := k.collect(ctx, node)
 			if err != nil {
 				return "", err
 			}
@@ -140,28 +150,28 @@ func incomplete() error {
 // collect lists the keys of one server over one connection, whose peer cannot
 // change. Nothing else is asked of the pool meanwhile, so that many of them
 // cannot wait for each other.
-func (e *Engine) collect(ctx context.Context, node *Client) ([]string, error) {
+func (k *keyspace) collect(ctx context.Context, node *way) ([]string, error) {
 	var got []string
 	err := node.await(ctx, func(by *caller) (err error) {
 		got, err = retry(ctx, node, repeatable, func() ([]string, fate, error) {
 			var conn interface {
 				Process(ctx context.Context, cmd redis.Cmder) error
-			} = node
-			if client, ok := node.UniversalClient.(*redis.Client); ok { // All but what a caller has made up.
+			} = node.to
+			if client, ok := node.to.(*redis.Client); ok { // All but what a caller has made up.
 				own := client.Conn()
 				defer func() { _ = own.Close() }() // To the pool.
 				conn = own
 			}
 			var all []string
 			for cursor := uint64(0); ; {
-				scan := e.scanCommand(ctx, cursor)
-				f, err := node.attempt(ctx, func() error { return conn.Process(ctx, Single{scan, by}) })
+				scan := k.scanCommand(ctx, cursor)
+				f, err := node.attempt(ctx, func() error { return conn.Process(ctx, single{scan, by}) })
 				if err != nil {
 					return nil, f, err
 				}
 				var keys []string
 				keys, cursor = scan.Val()
-				all = append(all, e.ours(keys)...)
+				all = append(all, k.ours(keys)...)
 				if cursor == 0 {
 					return all, refused, nil
 				}
@@ -175,8 +185,8 @@ func (e *Engine) collect(ctx context.Context, node *Client) ([]string, error) {
 	return got, nil
 }
 
-func (e *Engine) scanCommand(ctx context.Context, cursor uint64) *redis.ScanCmd {
-	return redis.NewScanCmd(ctx, nil, "scan", cursor, "match", escapeGlob(e.Prefix)+"*", "count", ScanCount)
+func (k *keyspace) scanCommand(ctx context.Context, cursor uint64) *redis.ScanCmd {
+	return redis.NewScanCmd(ctx, nil, "scan", cursor, "match", escapeGlob(k.prefix)+"*", "count", scanCount)
 }
 
 // A page is one reply of SCAN.
@@ -190,10 +200,10 @@ type page struct {
 // same connection, who answers. No connection is held between two pages: the
 // loop over Keys may call the store, and many such loops would wait for each
 // other.
-func (e *Engine) page(ctx context.Context, node *Client, cursor uint64) (page, error) {
+func (k *keyspace) page(ctx context.Context, node *way, cursor uint64) (page, error) {
 	var got page
 	err := node.await(ctx, func(by *caller) (err error) {
-		got, err = retry(ctx, node, repeatable, func() (page, fate, error) { return e.tryPage(ctx, by, node, cursor) })
+		got, err = retry(ctx, node, repeatable, func() (page, fate, error) { return k.tryPage(ctx, by, node, cursor) })
 		return err
 	})
 	if err != nil { // The call may still be running, and write to got.
@@ -202,16 +212,16 @@ func (e *Engine) page(ctx context.Context, node *Client, cursor uint64) (page, e
 	return got, nil
 }
 
-func (e *Engine) tryPage(ctx context.Context, by *caller, node *Client, cursor uint64) (page, fate, error) {
+func (k *keyspace) tryPage(ctx context.Context, by *caller, node *way, cursor uint64) (page, fate, error) {
 	server := infoServer(ctx)
 	role := redis.NewStringCmd(ctx, "info", "replication")
-	scan := e.scanCommand(ctx, cursor)
-	pipe := node.Pipeline()
-	_ = pipe.Process(ctx, Single{server, by}) // Only queues it.
+	scan := k.scanCommand(ctx, cursor)
+	pipe := node.to.Pipeline()
+	_ = pipe.Process(ctx, single{server, by}) // Only queues it.
 	if node.sentinel {
-		_ = pipe.Process(ctx, Single{role, by})
+		_ = pipe.Process(ctx, single{role, by})
 	}
-	_ = pipe.Process(ctx, Single{scan, by})
+	_ = pipe.Process(ctx, single{scan, by})
 	f, err := node.attempt(ctx, func() error {
 		sendAll(ctx, pipe)
 		return scan.Err()
@@ -221,11 +231,11 @@ func (e *Engine) tryPage(ctx context.Context, by *caller, node *Client, cursor u
 	}
 	// A Sentinel that has not heard of a failover may have sent us to the old
 	// master, which has no part in what was written since.
-	if node.sentinel && ParseInfo(role.Val())["role"] == "slave" {
+	if node.sentinel && parseInfo(role.Val())["role"] == "slave" {
 		return page{}, passing, fault.Unavailablef("the server is a replica; a failover may be under way")
 	}
 	keys, next := scan.Val()
-	return page{server: runID(server), next: next, keys: e.ours(keys)}, refused, nil
+	return page{server: runID(server), next: next, keys: k.ours(keys)}, refused, nil
 }
 
 // declined reports whether the server itself refused a command.
@@ -239,14 +249,14 @@ func infoServer(ctx context.Context) *redis.StringCmd {
 }
 
 // runID is what tells one process from another, or "" if INFO was refused.
-func runID(info *redis.StringCmd) string { return ParseInfo(info.Val())["run_id"] }
+func runID(info *redis.StringCmd) string { return parseInfo(info.Val())["run_id"] }
 
 // ours keeps the keys that have the exact prefix, whatever the server made of
 // the pattern.
-func (e *Engine) ours(keys []string) []string {
+func (k *keyspace) ours(keys []string) []string {
 	mine := keys[:0]
 	for _, key := range keys {
-		if strings.HasPrefix(key, e.Prefix) {
+		if strings.HasPrefix(key, k.prefix) {
 			mine = append(mine, key)
 		}
 	}

@@ -186,7 +186,7 @@ func TestSlowLinkLargeGetMany(t *testing.T) {
 // The check can fail: it sees parts that are asked for again as they were.
 func TestSlowLinkGateParts(t *testing.T) {
 	stubborn := func(e *Engine, ids []string) (values []json.RawMessage, err error) {
-		for range RetryAttempts {
+		for range retryAttempts {
 			values = make([]json.RawMessage, len(ids))
 			if err = e.getTogether(t.Context(), ids, values).err; err == nil {
 				break

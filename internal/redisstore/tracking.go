@@ -21,13 +21,13 @@ const (
 	docOverhead = 192
 )
 
-type DocState int
+type docState int
 
 const (
-	DocAbsent  DocState = iota
-	DocAsked            // a GET is under way
-	DocFetched          // it has come, and may not be served yet
-	DocServed
+	docAbsent  docState = iota
+	docAsked            // a GET is under way
+	docFetched          // it has come, and may not be served yet
+	docServed
 )
 
 // A cachedDoc is a document in the cache.
@@ -35,21 +35,21 @@ type cachedDoc struct {
 	key   string
 	token uint64        // of the GET
 	conn  uint64        // it came from, whose end is the entry's
-	Value []byte        // never written to
+	value []byte        // never written to
 	until time.Duration // on the cache's clock
 
 	// These are the shard's.
-	state      DocState
+	state      docState
 	next, prev *cachedDoc // in the ring, from DocFetched on
 
 	used atomic.Bool
 }
 
-func (d *cachedDoc) size() int64 { return docSize(d.key, cap(d.Value)) }
+func (d *cachedDoc) size() int64 { return docSize(d.key, cap(d.value)) }
 
 func docSize(key string, value int) int64 { return int64(docOverhead + len(key) + value) }
 
-// A DocCache keeps documents by key, in a bounded number of bytes. It is the
+// A docCache keeps documents by key, in a bounded number of bytes. It is the
 // redis.Cache of one client.
 //
 // go-redis reserves an entry, sends a GET, and fulfils the reservation when the
@@ -60,7 +60,7 @@ func docSize(key string, value int) int64 { return int64(docOverhead + len(key) 
 // It evicts what came from a connection that has ended, since nobody would be
 // told any more. Only a peer that vanishes without a word leaves entries
 // behind; they are given up when they are as old as trust.
-type DocCache struct {
+type docCache struct {
 	seed   maphash.Seed
 	began  time.Time
 	trust  time.Duration
@@ -68,13 +68,13 @@ type DocCache struct {
 	uses   atomic.Int64 // how often go-redis has asked
 	shards [cacheShards]docShard
 
-	Mu       sync.Mutex
-	Reserved map[uint64]*cachedDoc // by token
+	mu       sync.Mutex
+	reserved map[uint64]*cachedDoc // by token
 
-	hits, misses, Evictions, invalidations atomic.Int64
+	hits, misses, evictions, invalidations atomic.Int64
 }
 
-var _ redis.Cache = (*DocCache)(nil)
+var _ redis.Cache = (*docCache)(nil)
 
 // A docShard evicts by the clock algorithm: the hand goes round, passes over
 // what was used since it last came by, and takes the first that was not.
@@ -86,8 +86,8 @@ type docShard struct {
 	limit int64
 }
 
-func NewDocCache(limit int64, trust time.Duration) *DocCache {
-	c := &DocCache{seed: maphash.MakeSeed(), began: time.Now(), trust: trust, Reserved: make(map[uint64]*cachedDoc)}
+func newDocCache(limit int64, trust time.Duration) *docCache {
+	c := &docCache{seed: maphash.MakeSeed(), began: time.Now(), trust: trust, reserved: make(map[uint64]*cachedDoc)}
 	for i := range c.shards {
 		c.shards[i].docs = make(map[string]*cachedDoc)
 		c.shards[i].limit = limit / cacheShards
@@ -95,48 +95,48 @@ func NewDocCache(limit int64, trust time.Duration) *DocCache {
 	return c
 }
 
-func (c *DocCache) now() time.Duration { return time.Since(c.began) }
+func (c *docCache) now() time.Duration { return time.Since(c.began) }
 
-func (c *DocCache) shard(hash uint64) *docShard { return &c.shards[hash%cacheShards] }
+func (c *docCache) shard(hash uint64) *docShard { return &c.shards[hash%cacheShards] }
 
-func (c *DocCache) shardOf(key string) *docShard { return c.shard(maphash.String(c.seed, key)) }
+func (c *docCache) shardOf(key string) *docShard { return c.shard(maphash.String(c.seed, key)) }
 
-// Look returns the document with this key. Its value can be read unless it is
-// DocAbsent or DocAsked.
-func (c *DocCache) Look(key []byte) (*cachedDoc, DocState) {
+// look returns the document with this key. Its value can be read unless it is
+// docAbsent or DocAsked.
+func (c *docCache) look(key []byte) (*cachedDoc, docState) {
 	s := c.shard(maphash.Bytes(c.seed, key))
 	s.mu.RLock()
 	d := s.docs[string(key)]
 	if d == nil {
 		s.mu.RUnlock()
-		return nil, DocAbsent
+		return nil, docAbsent
 	}
 	state, until := d.state, d.until
 	s.mu.RUnlock()
 	if c.now() >= until {
-		return nil, DocAbsent
+		return nil, docAbsent
 	}
-	if state == DocServed && !d.used.Load() {
+	if state == docServed && !d.used.Load() {
 		d.used.Store(true)
 	}
 	return d, state
 }
 
-// Serve lets a document that was fetched be served, but not after until.
+// serve lets a document that was fetched be served, but not after until.
 // It reports whether it is still in the cache.
-func (c *DocCache) Serve(d *cachedDoc, until time.Duration) bool {
+func (c *docCache) serve(d *cachedDoc, until time.Duration) bool {
 	s := c.shardOf(d.key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.docs[d.key] != d {
 		return false
 	}
-	d.state, d.until = DocServed, min(d.until, until)
+	d.state, d.until = docServed, min(d.until, until)
 	return true
 }
 
 // Drop reports whether the key was in the cache.
-func (c *DocCache) Drop(key string) bool {
+func (c *docCache) drop(key string) bool {
 	s := c.shardOf(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,7 +148,7 @@ func (c *DocCache) Drop(key string) bool {
 }
 
 // dropIf drops the documents that a condition holds for.
-func (c *DocCache) dropIf(condition func(d *cachedDoc) bool) (n int) {
+func (c *docCache) dropIf(condition func(d *cachedDoc) bool) (n int) {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
@@ -163,7 +163,7 @@ func (c *DocCache) dropIf(condition func(d *cachedDoc) bool) (n int) {
 	return n
 }
 
-func (c *DocCache) Size() (docs int, bytes int64) {
+func (c *docCache) size() (docs int, bytes int64) {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.RLock()
@@ -177,7 +177,7 @@ func (c *DocCache) Size() (docs int, bytes int64) {
 // remove takes a document out of the shard.
 func (s *docShard) remove(d *cachedDoc) {
 	delete(s.docs, d.key)
-	if d.state < DocFetched {
+	if d.state < docFetched {
 		return
 	}
 	s.bytes -= d.size()
@@ -216,18 +216,18 @@ func (s *docShard) shrink() (evicted int64) {
 
 // Get has nothing for go-redis: what is in the cache is served before go-redis
 // is asked, and nobody waits for the GET of another.
-func (c *DocCache) Get(context.Context, string) ([]byte, bool) {
+func (c *docCache) Get(context.Context, string) ([]byte, bool) {
 	c.uses.Add(1)
 	return nil, false
 }
 
 // Reserve makes an entry for a GET that is about to be sent.
-func (c *DocCache) Reserve(_ string, redisKeys []string) (token uint64, shouldFetch bool) {
+func (c *docCache) Reserve(_ string, redisKeys []string) (token uint64, shouldFetch bool) {
 	if len(redisKeys) != 1 {
 		return 0, true // There is no token 0.
 	}
 	now := c.now()
-	d := &cachedDoc{key: strings.Clone(bareKey(redisKeys[0])), token: c.tokens.Add(1), state: DocAsked, until: now + c.trust}
+	d := &cachedDoc{key: strings.Clone(bareKey(redisKeys[0])), token: c.tokens.Add(1), state: docAsked, until: now + c.trust}
 	s := c.shardOf(d.key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -238,9 +238,9 @@ func (c *DocCache) Reserve(_ string, redisKeys []string) (token uint64, shouldFe
 		s.remove(old)
 	}
 	s.docs[d.key] = d
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
-	c.Reserved[d.token] = d
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reserved[d.token] = d
 	return d.token, true
 }
 
@@ -253,16 +253,16 @@ func bareKey(redisKey string) string {
 }
 
 // take ends a reservation, and returns its entry, or nil if it has gone.
-func (c *DocCache) take(token uint64) *cachedDoc {
-	c.Mu.Lock()
-	defer c.Mu.Unlock()
-	d := c.Reserved[token]
-	delete(c.Reserved, token)
+func (c *docCache) take(token uint64) *cachedDoc {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d := c.reserved[token]
+	delete(c.reserved, token)
 	return d
 }
 
 // FulfillOwned takes the reply to the GET.
-func (c *DocCache) FulfillOwned(_ string, token, conn uint64, reply []byte) bool {
+func (c *docCache) FulfillOwned(_ string, token, conn uint64, reply []byte) bool {
 	d := c.take(token)
 	if d == nil {
 		return false
@@ -279,9 +279,9 @@ func (c *DocCache) FulfillOwned(_ string, token, conn uint64, reply []byte) bool
 	if s.docs[d.key] != d {
 		return false
 	}
-	d.Value, d.conn, d.state = value, conn, DocFetched
+	d.value, d.conn, d.state = value, conn, docFetched
 	s.insert(d)
-	c.Evictions.Add(s.shrink())
+	c.evictions.Add(s.shrink())
 	return s.docs[d.key] == d
 }
 
@@ -300,13 +300,13 @@ func bulkString(reply []byte) (json.RawMessage, bool) {
 }
 
 // Cancel ends a reservation without a reply.
-func (c *DocCache) Cancel(_ string, token uint64) bool {
+func (c *docCache) Cancel(_ string, token uint64) bool {
 	d := c.take(token)
 	return d != nil && c.giveUp(d)
 }
 
 // giveUp drops an entry, unless another has taken its place.
-func (c *DocCache) giveUp(d *cachedDoc) bool {
+func (c *docCache) giveUp(d *cachedDoc) bool {
 	s := c.shardOf(d.key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -318,8 +318,8 @@ func (c *DocCache) giveUp(d *cachedDoc) bool {
 }
 
 // DeleteByRedisKey hears that a key has changed.
-func (c *DocCache) DeleteByRedisKey(redisKey string) int {
-	if !c.Drop(bareKey(redisKey)) {
+func (c *docCache) DeleteByRedisKey(redisKey string) int {
+	if !c.drop(bareKey(redisKey)) {
 		return 0
 	}
 	c.invalidations.Add(1)
@@ -328,13 +328,13 @@ func (c *DocCache) DeleteByRedisKey(redisKey string) int {
 
 // DeleteByCacheKey is for a reply that Get gave and that is broken. It gives
 // none, so that all may go.
-func (c *DocCache) DeleteByCacheKey(string) bool { return c.Flush() > 0 }
+func (c *docCache) DeleteByCacheKey(string) bool { return c.Flush() > 0 }
 
 // EvictByConn hears that the server no longer tells of what was read through a
 // connection.
-func (c *DocCache) EvictByConn(conn uint64) int {
-	return c.dropIf(func(d *cachedDoc) bool { return d.state >= DocFetched && d.conn == conn })
+func (c *docCache) EvictByConn(conn uint64) int {
+	return c.dropIf(func(d *cachedDoc) bool { return d.state >= docFetched && d.conn == conn })
 }
 
 // Flush drops everything: the database was emptied.
-func (c *DocCache) Flush() int { return c.dropIf(func(*cachedDoc) bool { return true }) }
+func (c *docCache) Flush() int { return c.dropIf(func(*cachedDoc) bool { return true }) }

@@ -23,61 +23,51 @@ type confirmer struct {
 	most map[string]int // replicas that the master at an address was seen to have
 }
 
-// confirmed makes c one whose writer waits for replicas.
-func (c *Client) confirmed(o Options) error {
+// confirmed is the way for writes: the same, or one that waits for replicas.
+func (w *way) confirmed(o Options) (*way, error) {
 	if o.WaitReplicas == 0 || o.ReadOnly {
-		return nil
+		return w, nil
 	}
-	switch c.UniversalClient.(type) {
+	switch w.to.(type) {
 	case *redis.Client, *redis.ClusterClient:
 	default:
-		return fault.Invalidf("REDIS_WAIT_REPLICAS: the given client is neither a *redis.Client nor a *redis.ClusterClient")
+		return nil, fault.Invalidf("REDIS_WAIT_REPLICAS: the given client is neither a *redis.Client nor a *redis.ClusterClient")
 	}
-	w := *c
-	w.Together, w.Combiner, w.Lane = nil, nil, nil
-	w.confirm = &confirmer{want: o.WaitReplicas, most: make(map[string]int)}
+	c := &way{pool: w.pool, to: w.to, circuit: w.circuit}
+	c.confirm = &confirmer{want: o.WaitReplicas, most: make(map[string]int)}
 	if !o.Unshared {
-		w.share(w.executeConfirmed)
+		c.share(c.executeConfirmed, nil)
 	}
-	c.writes = &w
-	return nil
-}
-
-// writer returns the client to write with.
-func (c *Client) writer() *Client {
-	if c.writes != nil {
-		return c.writes
-	}
-	return c
+	return c, nil
 }
 
 // unlessConfirmed is the rule for a write that changes nothing when it is
 // executed again: since Redis 7.2 WAIT then has nothing to wait for, so that
 // the second attempt says nothing of the first.
-func (c *Client) unlessConfirmed() []fate {
-	if c.confirm != nil {
+func (w *way) unlessConfirmed() []fate {
+	if w.confirm != nil {
 		return once
 	}
 	return repeatable
 }
 
 // do sends one command.
-func (c *Client) do(ctx context.Context, cmd redis.Cmder) error {
-	if c.confirm == nil {
-		_ = c.Process(ctx, cmd) // The command has it.
+func (w *way) do(ctx context.Context, cmd redis.Cmder) error {
+	if w.confirm == nil {
+		_ = w.to.Process(ctx, cmd) // The command has it.
 	} else {
-		c.confirm.send(ctx, c, []redis.Cmder{cmd})
+		w.confirm.send(ctx, w, []redis.Cmder{cmd})
 	}
 	return cmd.Err()
 }
 
 // executeConfirmed sends the commands of a group, with one WAIT for all.
-func (c *Client) executeConfirmed(ctx context.Context, cmds []Single) {
+func (w *way) executeConfirmed(ctx context.Context, cmds []single) {
 	list := make([]redis.Cmder, len(cmds))
 	for i := range cmds {
 		list[i] = &cmds[i]
 	}
-	c.confirm.send(ctx, c, list)
+	w.confirm.send(ctx, w, list)
 }
 
 // A sender is what is used of a redis.Pipeliner.
@@ -86,16 +76,16 @@ type sender interface {
 	Exec(ctx context.Context) ([]redis.Cmder, error)
 }
 
-func (c *Client) pipe() sender {
-	if c.confirm == nil {
-		return c.Pipeline()
+func (w *way) pipe() sender {
+	if w.confirm == nil {
+		return w.to.Pipeline()
 	}
-	return &confirmedPipe{client: c}
+	return &confirmedPipe{way: w}
 }
 
 type confirmedPipe struct {
-	client *Client
-	cmds   []redis.Cmder
+	way  *way
+	cmds []redis.Cmder
 }
 
 func (p *confirmedPipe) Process(_ context.Context, cmd redis.Cmder) error {
@@ -104,7 +94,7 @@ func (p *confirmedPipe) Process(_ context.Context, cmd redis.Cmder) error {
 }
 
 func (p *confirmedPipe) Exec(ctx context.Context) ([]redis.Cmder, error) {
-	p.client.confirm.send(ctx, p.client, p.cmds)
+	p.way.confirm.send(ctx, p.way, p.cmds)
 	return p.cmds, nil
 }
 
@@ -120,10 +110,10 @@ type target struct {
 // send executes commands. Each has its own error then, which is that of the
 // WAIT behind it if it has none itself. Redirections are followed here: a
 // ClusterClient would follow them on another connection than that of the WAIT.
-func (w *confirmer) send(ctx context.Context, c *Client, cmds []redis.Cmder) {
-	cluster := c.Cluster()
+func (w *confirmer) send(ctx context.Context, by *way, cmds []redis.Cmder) {
+	cluster := by.cluster()
 	if cluster == nil {
-		w.execute(ctx, target{node: c.UniversalClient.(*redis.Client)}, cmds)
+		w.execute(ctx, target{node: by.to.(*redis.Client)}, cmds)
 		return
 	}
 	var masters map[string]*redis.Client // by address; needed for redirections
@@ -143,7 +133,7 @@ func (w *confirmer) send(ctx context.Context, c *Client, cmds []redis.Cmder) {
 		}
 		running.Wait()
 		if cmds = redirected(cmds); len(cmds) > 0 {
-			masters = c.addresses(ctx)
+			masters = by.addresses(ctx)
 		}
 	}
 }
@@ -195,9 +185,9 @@ func redirected(cmds []redis.Cmder) []redis.Cmder {
 
 // addresses asks the Cluster for its masters. Without an answer there are
 // none, and commands go on by their keys.
-func (c *Client) addresses(ctx context.Context) map[string]*redis.Client {
+func (w *way) addresses(ctx context.Context) map[string]*redis.Client {
 	byAddr := make(map[string]*redis.Client)
-	nodes, err := c.masters(ctx)
+	nodes, err := w.masters(ctx)
 	if err != nil {
 		return nil
 	}
@@ -215,17 +205,17 @@ func (w *confirmer) execute(ctx context.Context, to target, cmds []redis.Cmder) 
 	for _, cmd := range cmds {
 		cmd.SetErr(nil) // That of a redirection would hide what happens now.
 		if to.asking {
-			_ = pipe.Process(ctx, Single{redis.NewStatusCmd(ctx, "asking"), nil})
+			_ = pipe.Process(ctx, single{redis.NewStatusCmd(ctx, "asking"), nil})
 		}
 		_ = pipe.Process(ctx, cmd)
 	}
 	addr, within := to.node.Options().Addr, patience(ctx, to.node)
 	need := w.need(addr)
 	wait := redis.NewIntCmd(ctx, "wait", need, within.Milliseconds())
-	_ = pipe.Process(ctx, Single{wait, nil})
+	_ = pipe.Process(ctx, single{wait, nil})
 	role := redis.NewSliceCmd(ctx, "role")
 	if w.want == allReplicas {
-		_ = pipe.Process(ctx, Single{role, nil})
+		_ = pipe.Process(ctx, single{role, nil})
 	}
 	sendAll(ctx, pipe)
 
@@ -325,13 +315,13 @@ func (w *confirmer) learn(addr string, role *redis.SliceCmd, have int) error {
 }
 
 // probe makes sure at Open that the user may ask, and counts the replicas.
-func (w *confirmer) probe(ctx context.Context, c *Client) error {
-	nodes, err := c.masters(ctx)
+func (w *confirmer) probe(ctx context.Context, by *way) error {
+	nodes, err := by.masters(ctx)
 	if err != nil {
 		return err
 	}
 	for _, node := range nodes {
-		reader := &Client{UniversalClient: node, Where: c.Where, wait: c.wait, Calls: c.Calls}
+		reader := by.on(node).unguarded()
 		_, _, err := run(ctx, reader, repeatable, func() *redis.IntCmd { return redis.NewIntCmd(ctx, "wait", 0, 1) })
 		if err != nil {
 			return fmt.Errorf("REDIS_WAIT_REPLICAS needs WAIT: %w", err)

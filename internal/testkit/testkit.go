@@ -104,8 +104,40 @@ func ServerCalls(t *testing.T, c *redis.Client, command string) int {
 	return n
 }
 
-// TcpClients returns how many TCP connections the server has.
-func TcpClients(t *testing.T, s *redistest.Server) int {
+// ServerInfo returns a number of INFO, or 0 where there is none.
+func ServerInfo(t *testing.T, c *redis.Client, section, field string) int64 {
+	t.Helper()
+	text, err := c.Info(t.Context(), section).Result()
+	require.NoError(t, err)
+	m := regexp.MustCompile(`(?m)^` + field + `:(\d+)`).FindStringSubmatch(text)
+	if m == nil {
+		return 0
+	}
+	n, err := strconv.ParseInt(m[1], 10, 64)
+	require.NoError(t, err)
+	return n
+}
+
+// Received returns how many connections the server has accepted so far.
+func Received(t *testing.T, server *redistest.Server) int {
+	t.Helper()
+	n := ServerInfo(t, server.Client(), "stats", "total_connections_received")
+	require.Positive(t, n)
+	return int(n)
+}
+
+// Together runs do that many times at once.
+func Together(t *testing.T, n int, do func(worker int)) {
+	t.Helper()
+	var running sync.WaitGroup
+	for worker := range n {
+		running.Go(func() { do(worker) })
+	}
+	running.Wait()
+}
+
+// TCPClients returns how many TCP connections the server has.
+func TCPClients(t *testing.T, s *redistest.Server) int {
 	t.Helper()
 	list, err := s.Client().ClientList(t.Context()).Result()
 	require.NoError(t, err)

@@ -1,76 +1,33 @@
-package kv
+package redisstore
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"iter"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ngraf/kv/internal/redisstore"
+	"github.com/ngraf/kv/internal/fault"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
 
-// A listing is Keys, or a wrong one that the checks must catch.
-type listing func(ctx context.Context) iter.Seq2[string, error]
-
-// checkListing says what is wrong with a listing of ids that exist all the
-// time: one that is missing, or comes twice. It calls during with the number
-// of the id that it has got, from 0 on. What else is listed is of no concern.
-func checkListing(ctx context.Context, list listing, want map[string]bool, during func(n int, id string)) error {
-	seen, n := make(map[string]bool), 0
-	for id, err := range list(ctx) {
-		if err != nil {
-			return err
-		}
-		if seen[id] {
-			return fmt.Errorf("%w: %s came twice", errListing, id)
-		}
-		seen[id] = true
-		during(n, id)
-		n++
-	}
-	missing := 0
-	for id := range want {
-		if !seen[id] {
-			missing++
-		}
-	}
-	if missing > 0 {
-		return fmt.Errorf("%w: %d of %d are missing", errListing, missing, len(want))
-	}
-	return nil
-}
-
-// errListing is a listing that is wrong, and says nothing of it.
-var errListing = errors.New("wrong listing")
-
-func idSet[V any](items map[string]V) map[string]bool {
-	ids := make(map[string]bool, len(items))
-	for id := range items {
-		ids[id] = true
-	}
-	return ids
-}
-
 // naiveListing continues a cursor wherever the client is connected, and drops
 // repeats: what a loop over SCAN does. On a ClusterClient it visits one node.
-func naiveListing(clients ...redis.UniversalClient) listing {
+func naiveListing(clients ...redis.UniversalClient) testkit.Listing {
 	const prefix = "nano_graphrag:docs:"
 	return func(ctx context.Context) iter.Seq2[string, error] {
 		return func(yield func(string, error) bool) {
 			seen := make(map[string]bool)
 			for _, client := range clients {
 				for cursor := uint64(0); ; {
-					cmd := client.Scan(ctx, cursor, prefix+"*", redisstore.ScanCount)
+					cmd := client.Scan(ctx, cursor, prefix+"*", scanCount)
 					if cmd.Err() != nil { // The connection broke; the next one will do.
-						cmd = client.Scan(ctx, cursor, prefix+"*", redisstore.ScanCount)
+						cmd = client.Scan(ctx, cursor, prefix+"*", scanCount)
 					}
 					keys, next, err := cmd.Result()
 					if err != nil {
@@ -139,49 +96,46 @@ func (p *pair) failover(ctx context.Context) error {
 // once, whenever another server takes over (reliability.md, 4). A cursor that
 // is kept loses ids, and the check sees it.
 func TestRedisKeysThroughAChangeOfServer(t *testing.T) {
-	p, want := startPair(t), idSet(testkit.Numbered(20_000))
+	p, want := startPair(t), testkit.IDSet(testkit.Numbered(20_000))
 	p.fill(t, want)
-	s := openRedisStore(t, Config{Backend: "redis"}, "docs", WithRedisClient(p.client))
+	s := openEngine(t, settled(""), "docs", given(p.client))
 	for _, at := range []int{0, 5_000, 12_345, 19_999} {
 		change := func(n int, _ string) {
 			if n == at {
 				require.NoError(t, p.failover(t.Context()))
 			}
 		}
-		require.NoError(t, checkListing(t.Context(), s.Keys, want, change), at)
+		require.NoError(t, testkit.CheckListing(t.Context(), s.Keys, want, change), at)
 		if at == 5_000 {
-			require.ErrorIs(t, checkListing(t.Context(), naiveListing(p.client), want, change), errListing)
+			require.ErrorIs(t, testkit.CheckListing(t.Context(), naiveListing(p.client), want, change), testkit.ErrListing)
 		}
 	}
 }
 
 // A server that changes for every page ends the listing with an error.
 func TestRedisKeysGiveUp(t *testing.T) {
-	p, want := startPair(t), idSet(testkit.Numbered(5_000))
+	p, want := startPair(t), testkit.IDSet(testkit.Numbered(5_000))
 	p.fill(t, want)
-	s := openRedisStore(t, Config{Backend: "redis"}, "docs", WithRedisClient(p.client))
+	s := openEngine(t, settled(""), "docs", given(p.client))
 	changing := true
 	p.client.AddHook(testkit.Hook(func(cmd redis.Cmder) {
-		if own, ok := cmd.(redisstore.Single); ok {
-			cmd = own.Cmder
-		}
-		if _, ok := cmd.(*redis.ScanCmd); ok && changing {
+		if _, ok := bare(cmd).(*redis.ScanCmd); ok && changing {
 			require.NoError(t, p.failover(t.Context()))
 		}
 	}))
 	ignore := func(int, string) {}
-	require.ErrorIs(t, checkListing(t.Context(), s.Keys, want, ignore), ErrUnavailable)
-	require.ErrorIs(t, s.Drop(t.Context()), ErrUnavailable)
+	require.ErrorIs(t, testkit.CheckListing(t.Context(), s.Keys, want, ignore), fault.ErrUnavailable)
+	require.ErrorIs(t, s.Drop(t.Context()), fault.ErrUnavailable)
 	changing = false
 	p.fill(t, want)
-	require.NoError(t, checkListing(t.Context(), s.Keys, want, ignore))
+	require.NoError(t, testkit.CheckListing(t.Context(), s.Keys, want, ignore))
 }
 
 // Drop leaves nothing behind, also if what the old server acknowledged never
 // reached the new one, whenever that takes over.
 func TestRedisDropThroughAChangeOfServer(t *testing.T) {
-	p, items := startPair(t), idSet(testkit.Numbered(5_000))
-	s := openRedisStore(t, Config{Backend: "redis"}, "docs", WithRedisClient(p.client))
+	p, items := startPair(t), testkit.IDSet(testkit.Numbered(5_000))
+	s := openEngine(t, settled(""), "docs", given(p.client))
 	unlinked, at := 0, -1
 	p.client.AddHook(testkit.Hook(func(cmd redis.Cmder) {
 		if cmd.Name() != "unlink" {
@@ -202,12 +156,12 @@ func TestRedisDropThroughAChangeOfServer(t *testing.T) {
 
 // Where INFO is not allowed, the cursor is pinned to a connection instead.
 func TestRedisScanWithoutInfo(t *testing.T) {
-	p, items := startPair(t), idSet(testkit.Numbered(5_000))
+	p, items := startPair(t), testkit.IDSet(testkit.Numbered(5_000))
 	p.fill(t, items)
 	for _, server := range p.servers {
 		server.ACL("default", "", "~*", "&*", "+@all", "-info")
 	}
-	s := openRedisStore(t, Config{Backend: "redis"}, "docs", WithRedisClient(p.client))
+	s := openEngine(t, settled(""), "docs", given(p.client))
 	scans := 0
 	p.client.AddHook(testkit.Hook(func(cmd redis.Cmder) {
 		if cmd.Name() != "scan" {
@@ -217,7 +171,7 @@ func TestRedisScanWithoutInfo(t *testing.T) {
 			require.NoError(t, p.failover(t.Context()))
 		}
 	}))
-	require.NoError(t, checkListing(t.Context(), s.Keys, items, func(int, string) {}))
+	require.NoError(t, testkit.CheckListing(t.Context(), s.Keys, items, func(int, string) {}))
 	require.Greater(t, scans, 9)
 	require.NoError(t, s.Drop(t.Context()))
 	require.Empty(t, listed(t, s))
@@ -228,20 +182,20 @@ func TestRedisScanWithoutInfo(t *testing.T) {
 func TestRedisScanThroughSentinelFailover(t *testing.T) {
 	t.Parallel()
 	sentinel := redistest.StartSentinel(t, 1, 1)
-	ctx, s := t.Context(), openRedisStore(t, redisCfg(sentinel.URL()), "docs")
+	ctx, s := t.Context(), openEngine(t, settled(sentinel.URL()), "docs")
 	items := testkit.Numbered(20_000)
 	require.NoError(t, s.Upsert(ctx, items))
 	require.Eventually(t, func() bool { // What has not reached the replica is lost.
 		return sentinel.Nodes[1].Client().DBSize(ctx).Val() == int64(len(items))
 	}, testkit.Slack*5, testkit.Slack/1000)
-	require.NoError(t, checkListing(ctx, s.Keys, idSet(items), func(n int, _ string) {
+	require.NoError(t, testkit.CheckListing(ctx, s.Keys, testkit.IDSet(items), func(n int, _ string) {
 		if n == 7_000 {
 			sentinel.Failover()
 		}
 	}))
 
 	unlinked, reached, goOn := 0, make(chan struct{}), make(chan struct{})
-	s.engine.(*redisstore.Engine).Client.AddHook(testkit.Hook(func(cmd redis.Cmder) {
+	engineOf(s).way.client.AddHook(testkit.Hook(func(cmd redis.Cmder) {
 		if cmd.Name() != "unlink" {
 			return
 		}
@@ -257,4 +211,26 @@ func TestRedisScanThroughSentinelFailover(t *testing.T) {
 	close(goOn)
 	require.NoError(t, <-dropped)
 	require.Zero(t, sentinel.Master().Client().DBSize(ctx).Val())
+}
+
+// Whatever SCAN is answered with, repeats and strangers are dropped.
+func TestRedisScanRepeatsAreSuppressed(t *testing.T) {
+	server := redistest.Start(t)
+	client := redis.NewClient(&redis.Options{Network: "unix", Addr: server.Socket, DisableIdentity: true, MaxRetries: -1})
+	defer client.Close()
+	scans := 0
+	client.AddHook(testkit.Hook(func(cmd redis.Cmder) {
+		if scan, ok := bare(cmd).(*redis.ScanCmd); ok {
+			scans++
+			keys, cursor := scan.Val()
+			scan.SetVal(append(slices.Concat(keys, keys), "nano_graphrag:docsx:1", "stranger"), cursor)
+		}
+	}))
+	require.NoError(t, server.Client().Set(t.Context(), "stranger", "1", 0).Err())
+	s := openEngine(t, settled(""), "docs", given(client))
+	require.NoError(t, s.Upsert(t.Context(), testkit.Numbered(3)))
+	require.Equal(t, []string{"id-0", "id-1", "id-2"}, listed(t, s))
+	require.NoError(t, s.Drop(t.Context()))
+	require.Equal(t, []string{"stranger"}, testkit.AllKeys(t, server.Client()))
+	require.Equal(t, 2, scans)
 }

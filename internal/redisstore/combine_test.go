@@ -1,4 +1,4 @@
-package kv
+package redisstore
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ngraf/kv/internal/redisstore"
+	"github.com/ngraf/kv/internal/fault"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -51,7 +51,7 @@ func (g *gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 
 // gatedCombiner returns a combiner whose groups are all on their way, until
 // the gate opens.
-func gatedCombiner(t *testing.T, most int) (*redisstore.Combiner, *gate, *sync.WaitGroup) {
+func gatedCombiner(t *testing.T, most int) (*combiner, *gate, *sync.WaitGroup) {
 	server := miniredis.RunT(t)
 	for i := range 100 {
 		require.NoError(t, server.Set(fmt.Sprint(i), fmt.Sprint("value ", i)))
@@ -60,62 +60,62 @@ func gatedCombiner(t *testing.T, most int) (*redisstore.Combiner, *gate, *sync.W
 	t.Cleanup(func() { _ = client.Close() })
 	g := &gate{make(chan struct{}), make(chan struct{}), make(chan int, 100)}
 	client.AddHook(g)
-	c := redisstore.NewCombiner(redisstore.SendTo(client), new(redisstore.Calls), nil, most)
+	c := newCombiner(sendTo(client), new(calls), nil, most)
 	running := new(sync.WaitGroup)
-	for range redisstore.GroupsInFlight {
-		running.Go(func() { _ = c.Do(t.Context(), redis.NewStringCmd(t.Context(), "get", "0")) })
+	for range groupsInFlight {
+		running.Go(func() { _ = c.do(t.Context(), redis.NewStringCmd(t.Context(), "get", "0")) })
 		<-g.held
 	}
 	return c, g, running
 }
 
 // joined waits until that many commands are in the next group.
-func joined(t *testing.T, c *redisstore.Combiner, n int) {
+func joined(t *testing.T, c *combiner, n int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		c.Mu.Lock()
-		defer c.Mu.Unlock()
-		return len(c.Queue) == 1 && c.Queue[0].Callers == n
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.queue) == 1 && c.queue[0].callers == n
 	}, testkit.Slack, 100*time.Microsecond)
 }
 
 // Nobody waits behind groups that are stuck, as long as there are connections.
 func TestCombinerStuckGroups(t *testing.T) {
-	c, g, running := gatedCombiner(t, redisstore.GroupsInFlight+2)
+	c, g, running := gatedCombiner(t, groupsInFlight+2)
 	set := func(ctx context.Context, id string) error {
-		return c.Do(ctx, redis.NewStatusCmd(t.Context(), "set", id, id))
+		return c.do(ctx, redis.NewStatusCmd(t.Context(), "set", id, id))
 	}
 	require.NoError(t, set(t.Context(), "1"))
 	require.NoError(t, set(context.Background(), "2"))
 	for range 2 { // Now all connections have a stuck group.
-		running.Go(func() { _ = c.Do(t.Context(), redis.NewStringCmd(t.Context(), "get", "0")) })
+		running.Go(func() { _ = c.do(t.Context(), redis.NewStringCmd(t.Context(), "get", "0")) })
 		<-g.held
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*redisstore.Overdue)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*overdue)
 	defer cancel()
 	require.ErrorIs(t, set(ctx, "3"), context.DeadlineExceeded)
 	close(g.open)
 	running.Wait()
-	c.Calls.Running.Wait()
-	require.True(t, c.Idle())
+	c.calls.running.Wait()
+	require.True(t, c.idle())
 }
 
 // Callers without an end to their patience are back when the socket's timeout
 // has passed as often as there are attempts, however many they are.
 func TestRedisHungServerHoldsNobodyLonger(t *testing.T) {
 	server := redistest.Start(t)
-	cfg := redisCfg(server.URL())
-	cfg.Redis.SocketTimeout = 500 * time.Millisecond
-	s := openRedisStore(t, cfg, "docs")
+	cfg := settled(server.URL())
+	cfg.SocketTimeout = 500 * time.Millisecond
+	s := openEngine(t, cfg, "docs")
 	server.Pause()
 	defer server.Resume()
 	began := time.Now()
-	together(t, 5000/testkit.Stride, func(worker int) {
-		if _, err := s.Get(context.Background(), fmt.Sprint(worker)); !errors.Is(err, ErrUnavailable) {
+	testkit.Together(t, 5000/testkit.Stride, func(worker int) {
+		if _, err := s.Get(context.Background(), fmt.Sprint(worker)); !errors.Is(err, fault.ErrUnavailable) {
 			t.Errorf("%d: %v", worker, err)
 		}
 	})
-	require.Less(t, time.Since(began), redisstore.RetryAttempts*(cfg.Redis.SocketTimeout+redisstore.RetryMost)+testkit.Slack)
+	require.Less(t, time.Since(began), retryAttempts*(cfg.SocketTimeout+retryMost)+testkit.Slack)
 }
 
 // Commands that come while groups are on their way go together, and each
@@ -125,17 +125,17 @@ func TestRedisHungServerHoldsNobodyLonger(t *testing.T) {
 func TestCombinerGroups(t *testing.T) {
 	for name, quits := range map[string]int{"nobody quits": -1, "the sender quits": 0, "another quits": 5} {
 		t.Run(name, func(t *testing.T) {
-			c, g, running := gatedCombiner(t, redisstore.GroupsInFlight)
+			c, g, running := gatedCombiner(t, groupsInFlight)
 			quit := make(chan error, 1)
 			ctx, cancel := context.WithCancel(t.Context())
 			for i := range 20 {
 				cmd := redis.NewStringCmd(t.Context(), "get", fmt.Sprint(i))
 				running.Go(func() {
 					if i == quits {
-						quit <- c.Do(ctx, cmd)
+						quit <- c.do(ctx, cmd)
 						return
 					}
-					err := c.Do([]context.Context{t.Context(), context.Background()}[i%2], cmd)
+					err := c.do([]context.Context{t.Context(), context.Background()}[i%2], cmd)
 					if err != nil || cmd.Val() != fmt.Sprint("value ", i) {
 						t.Errorf("%d is %q, %v", i, cmd.Val(), err)
 					}
@@ -150,7 +150,7 @@ func TestCombinerGroups(t *testing.T) {
 			running.Wait()
 			require.Equal(t, 20-min(quits+1, 1), <-g.sizes, "who quit has taken his command along")
 			require.Empty(t, g.sizes)
-			c.Calls.Running.Wait()
+			c.calls.running.Wait()
 		})
 	}
 }
@@ -159,25 +159,25 @@ func TestCombinerGroups(t *testing.T) {
 // caller gets his own value. Of one that MGET has no value for, it is not said
 // that it is not there.
 func TestCombinerReads(t *testing.T) {
-	c, g, running := gatedCombiner(t, redisstore.GroupsInFlight)
+	c, g, running := gatedCombiner(t, groupsInFlight)
 	ids := []string{"1", "absent", "2", "3", "1"}
 	ctx, cancel := context.WithCancel(t.Context())
 	quit := make(chan error, 1)
 	for i, id := range ids {
 		running.Go(func() {
-			got, err := c.Read([]context.Context{t.Context(), context.Background()}[i%2], "", id)
-			want := redisstore.ReadResult{Value: json.RawMessage("value " + id), Sure: true}
+			got, err := c.read([]context.Context{t.Context(), context.Background()}[i%2], "", id)
+			want := readResult{value: json.RawMessage("value " + id), sure: true}
 			if id == "absent" {
-				want = redisstore.ReadResult{}
+				want = readResult{}
 			}
-			if err != nil || got.Sure != want.Sure || string(got.Value) != string(want.Value) {
-				t.Errorf("%s is %q, %v, %v", id, got.Value, got.Sure, err)
+			if err != nil || got.sure != want.sure || string(got.value) != string(want.value) {
+				t.Errorf("%s is %q, %v, %v", id, got.value, got.sure, err)
 			}
 		})
 		joined(t, c, i+1)
 	}
 	running.Go(func() {
-		_, err := c.Read(ctx, "", "4")
+		_, err := c.read(ctx, "", "4")
 		quit <- err
 	})
 	joined(t, c, len(ids)+1)
@@ -186,7 +186,7 @@ func TestCombinerReads(t *testing.T) {
 	close(g.open)
 	running.Wait()
 	require.Empty(t, g.sizes, "a pipeline was sent, not an MGET alone")
-	c.Calls.Running.Wait()
+	c.calls.running.Wait()
 }
 
 // Get finds out what is no document by itself, in whatever company: what is
@@ -204,17 +204,17 @@ func TestRedisReadsInCompany(t *testing.T) {
 	require.NoError(t, admin.Do(t.Context(), "acl", "setuser", "poor", "on", ">poor", "~*", "+@all", "-mget").Err())
 	for name, user := range map[string]string{"may use MGET": "", "may not use MGET": "poor"} {
 		t.Run(name, func(t *testing.T) {
-			cfg := redisCfg(server.URL())
-			cfg.Redis.Username, cfg.Redis.Password = user, Secret(user)
-			s := openRedisStore(t, cfg, "docs")
-			want := map[string]error{"list": ErrCorrupt, "broken": ErrCorrupt, "empty": ErrCorrupt, "absent": ErrNotFound}
+			cfg := settled(server.URL())
+			cfg.Username, cfg.Password = user, user
+			s := openEngine(t, cfg, "docs")
+			want := map[string]error{"list": fault.ErrCorrupt, "broken": fault.ErrCorrupt, "empty": fault.ErrCorrupt, "absent": fault.ErrNotFound}
 			for id, kind := range want { // Alone, on the lane and off it.
 				_, err := s.Get(t.Context(), id)
 				require.ErrorIs(t, err, kind, id)
 				_, err = s.Get(context.Background(), id)
 				require.ErrorIs(t, err, kind, id)
 			}
-			together(t, 64, func(worker int) {
+			testkit.Together(t, 64, func(worker int) {
 				for i := range 200 / len(want) {
 					for id, kind := range want {
 						if _, err := s.Get(t.Context(), id); !errors.Is(err, kind) {
@@ -231,30 +231,20 @@ func TestRedisReadsInCompany(t *testing.T) {
 	}
 }
 
-// together runs do that many times at once.
-func together(t *testing.T, n int, do func(worker int)) {
-	t.Helper()
-	var running sync.WaitGroup
-	for worker := range n {
-		running.Go(func() { do(worker) })
-	}
-	running.Wait()
-}
-
 // A panic in the goroutine of one caller is no acknowledgement for the others.
 func TestCombinerPanic(t *testing.T) {
-	c, g, running := gatedCombiner(t, redisstore.GroupsInFlight)
+	c, g, running := gatedCombiner(t, groupsInFlight)
 	running.Go(func() {
 		defer func() {
 			if recover() == nil {
 				t.Error("the panic was lost")
 			}
 		}()
-		_ = c.Do(context.Background(), redis.NewStringCmd(t.Context(), "get", "panic"))
+		_ = c.do(context.Background(), redis.NewStringCmd(t.Context(), "get", "panic"))
 	})
 	joined(t, c, 1)
 	running.Go(func() {
-		if err := c.Do(context.Background(), redis.NewStatusCmd(t.Context(), "set", "1", "2")); !errors.Is(err, redisstore.ErrNoAnswer) {
+		if err := c.do(context.Background(), redis.NewStatusCmd(t.Context(), "set", "1", "2")); !errors.Is(err, errNoAnswer) {
 			t.Errorf("the other one got %v", err)
 		}
 	})
@@ -266,8 +256,8 @@ func TestCombinerPanic(t *testing.T) {
 // Cancelled reads do not cost a connection each.
 func TestRedisLaneRests(t *testing.T) {
 	server := redistest.Start(t)
-	s := openRedisStore(t, redisCfg(server.URL()), "docs")
-	before, began := received(t, server), time.Now()
+	s := openEngine(t, settled(server.URL()), "docs")
+	before, began := testkit.Received(t, server), time.Now()
 	server.Pause()
 	for range 300 {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -277,7 +267,7 @@ func TestRedisLaneRests(t *testing.T) {
 	}
 	server.Resume()
 	most := 50 + int(time.Since(began)/time.Second) // The pool's, and one each second.
-	require.LessOrEqual(t, received(t, server)-before, most+1)
+	require.LessOrEqual(t, testkit.Received(t, server)-before, most+1)
 }
 
 // A call on the lane ends when its context is cancelled, and Close ends one
@@ -285,10 +275,10 @@ func TestRedisLaneRests(t *testing.T) {
 // MaxConnections.
 func TestRedisLaneIsCut(t *testing.T) {
 	server := redistest.Start(t)
-	cfg := redisCfg(server.URL())
-	cfg.Redis.MaxConnections, cfg.Redis.SocketTimeout = 2, time.Minute
-	s := openRedisStore(t, cfg, "docs")
-	lane := s.engine.(*redisstore.Engine).Client.Lane
+	cfg := settled(server.URL())
+	cfg.MaxConnections, cfg.SocketTimeout = 2, time.Minute
+	s := openEngine(t, cfg, "docs")
+	lane := engineOf(s).way.lane
 	stuck := func(ctx context.Context) chan error {
 		got := make(chan error, 1)
 		go func() {
@@ -296,8 +286,8 @@ func TestRedisLaneIsCut(t *testing.T) {
 			got <- err
 		}()
 		require.Eventually(t, func() bool {
-			if lane.Busy.TryLock() {
-				lane.Busy.Unlock()
+			if lane.busy.TryLock() {
+				lane.busy.Unlock()
 				return false
 			}
 			return true
@@ -308,24 +298,22 @@ func TestRedisLaneIsCut(t *testing.T) {
 		t.Helper()
 		require.NoError(t, testkit.Await(func() bool {
 			_, err := s.Get(t.Context(), "0")
-			require.ErrorIs(t, err, ErrNotFound)
-			return lane.Client.Load() != nil
+			require.ErrorIs(t, err, fault.ErrNotFound)
+			return lane.client.Load() != nil
 		}), "the lane is not used")
 	}
 	for range 2 {
 		rested()
-		stats, err := s.Stats(t.Context())
-		require.NoError(t, err)
-		require.Equal(t, 2, stats.Redis.Connections)
+		require.Equal(t, 2, figures(s).Connections)
 
 		server.Pause()
 		ctx, cancel := context.WithCancel(t.Context())
 		got := stuck(ctx)
 		cancel()
-		err = <-got
+		err := <-got
 		require.ErrorIs(t, err, context.Canceled)
-		require.NotErrorIs(t, err, ErrUnavailable)
-		require.Nil(t, lane.Client.Load(), "the lane was not cut")
+		require.NotErrorIs(t, err, fault.ErrUnavailable)
+		require.Nil(t, lane.client.Load(), "the lane was not cut")
 		server.Resume()
 	}
 	rested()
@@ -333,5 +321,5 @@ func TestRedisLaneIsCut(t *testing.T) {
 	defer server.Resume()
 	got := stuck(t.Context())
 	require.NoError(t, s.Close())
-	require.ErrorIs(t, <-got, ErrClosed)
+	require.ErrorIs(t, <-got, fault.ErrClosed)
 }

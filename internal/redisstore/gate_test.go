@@ -1,4 +1,4 @@
-package kv
+package redisstore
 
 import (
 	"bytes"
@@ -13,7 +13,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ngraf/kv/internal/redisstore"
+	"github.com/ngraf/kv/internal/enginetest"
+	"github.com/ngraf/kv/internal/fault"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -43,7 +44,7 @@ func wrongCounts(t *testing.T, s countingStore, proxy *testkit.DroppingProxy, se
 			require.Nil(t, proxy.Drop.Load(), "the reply was dropped")
 			if err == nil && count != n {
 				wrong = append(wrong, fmt.Sprintf("%s of %d: %d", tt.name, n, count))
-			} else if err != nil && !errors.Is(err, ErrOutcomeUnknown) {
+			} else if err != nil && !errors.Is(err, fault.ErrOutcomeUnknown) {
 				wrong = append(wrong, fmt.Sprintf("%s of %d: %v", tt.name, n, err))
 			}
 			for id, value := range items { // As if the call had been carried out in full.
@@ -70,12 +71,12 @@ func TestRedisGateRetries(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: proxy.Addr().String()}) // Retries three times, by default.
 	defer client.Close()
 
-	require.Empty(t, wrongCounts(t, openRedisStore(t, redisCfg(url), "docs"), proxy, server))
-	require.Empty(t, wrongCounts(t, openRedisStore(t, redisCfg(url), "docs", WithoutAutoPipelining()), proxy, server))
-	require.Empty(t, wrongCounts(t, openRedisStore(t, redisCfg(""), "docs", WithRedisClient(client)), proxy, server))
+	require.Empty(t, wrongCounts(t, openEngine(t, settled(url), "docs"), proxy, server))
+	require.Empty(t, wrongCounts(t, openEngine(t, settled(url), "docs", unshared), proxy, server))
+	require.Empty(t, wrongCounts(t, openEngine(t, settled(""), "docs", given(client)), proxy, server))
 
 	all := []string{"insert of 1: 0", "delete of 1: 0", "insert of 3: 0", "delete of 3: 0"}
-	careless := openRedisStore(t, redisCfg(""), "docs", WithRedisClient(retryingClient{client}))
+	careless := openEngine(t, settled(""), "docs", given(retryingClient{client}))
 	require.Equal(t, all, wrongCounts(t, careless, proxy, server))
 	require.Equal(t, all, wrongCounts(t, naiveStore{client}, proxy, server))
 }
@@ -97,9 +98,9 @@ func (p retryingPipeline) Process(ctx context.Context, cmd redis.Cmder) error {
 
 func bare(cmd redis.Cmder) redis.Cmder {
 	switch s := cmd.(type) {
-	case redisstore.Single:
+	case single:
 		return s.Cmder
-	case *redisstore.Single:
+	case *single:
 		return s.Cmder
 	}
 	return cmd
@@ -112,10 +113,10 @@ func TestRedisGateGoneCallers(t *testing.T) {
 	proxy := startSlowProxy(t, server.Addr)
 	client := redis.NewClient(&redis.Options{Addr: proxy.Addr().String(), MaxRetries: -1})
 	defer client.Close()
-	careless := openRedisStore(t, redisCfg(""), "docs", WithRedisClient(retryingClient{client}))
-	require.NotEmpty(t, undoneBeforeGreeting(t, careless, proxy, openRedisStore(t, redisCfg(server.URL()), "docs")))
+	careless := openEngine(t, settled(""), "docs", given(retryingClient{client}))
+	require.NotEmpty(t, undoneBeforeGreeting(t, careless, proxy, openEngine(t, settled(server.URL()), "docs")))
 
-	hoarding := openRedisStore(t, redisCfg(server.URL()), "docs")
+	hoarding := openEngine(t, settled(server.URL()), "docs")
 	hoard(t, hoarding)
 	look := undone(t, hoarding, server)
 	require.NoError(t, testkit.Await(func() bool { return len(look()) > 0 }))
@@ -128,12 +129,12 @@ func TestRedisGateGoneCallers(t *testing.T) {
 }
 
 // hoard gives a store go-redis's own queue, which a command cannot leave.
-func hoard(t *testing.T, s *store) {
-	client := s.engine.(*redisstore.Engine).Client
-	queue, err := client.UniversalClient.(*redis.Client).AsyncAutoPipeline()
+func hoard(t *testing.T, s *enginetest.Store) {
+	w := engineOf(s).way // For writing, too.
+	queue, err := w.to.(*redis.Client).AsyncAutoPipeline()
 	require.NoError(t, err)
-	client.Combiner = nil
-	client.Together = func(ctx context.Context, cmd redis.Cmder) error {
+	w.combiner = nil
+	w.together = func(ctx context.Context, cmd redis.Cmder) error {
 		return queue.Submit(ctx, cmd).WaitContext(ctx)
 	}
 }

@@ -1,4 +1,4 @@
-package kv
+package redisstore
 
 import (
 	"net"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/fault"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -34,21 +35,21 @@ func TestRedisConnectionBreaksBeforeItIsReady(t *testing.T) {
 	door := &hangingUp{Listener: proxy.Listener}
 	proxy.Listener = door
 	proxy.Forward(server.Addr)
-	cfg := redisCfg("redis://" + proxy.Addr().String())
-	cfg.Redis.HealthCheckInterval = 1 // Every call makes a connection.
-	s := openRedisStore(t, cfg, "docs")
+	cfg := settled("redis://" + proxy.Addr().String())
+	cfg.HealthCheckInterval = 1 // Every call makes a connection.
+	s := openEngine(t, cfg, "docs")
 
 	door.times.Store(2)
 	n, err := s.Insert(t.Context(), testkit.OneDoc)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
-	require.EqualValues(t, 2, figures(t, s).Redis.Retries)
+	require.EqualValues(t, 2, figures(s).Retries)
 
 	door.times.Store(100)
 	for _, op := range []string{"insert", "delete"} {
 		err = operations[op](t.Context(), s)
-		require.ErrorIs(t, err, ErrUnavailable, op)
-		require.NotErrorIs(t, err, ErrOutcomeUnknown, op)
+		require.ErrorIs(t, err, fault.ErrUnavailable, op)
+		require.NotErrorIs(t, err, fault.ErrOutcomeUnknown, op)
 		require.ErrorContains(t, err, "before it was ready", op)
 	}
 	require.Equal(t, []string{"nano_graphrag:docs:a"}, testkit.AllKeys(t, server.Client()))

@@ -1,4 +1,4 @@
-package kv
+package redisstore
 
 import (
 	"context"
@@ -15,8 +15,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ngraf/kv/internal/redisstore"
+	"github.com/ngraf/kv/internal/enginetest"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 const (
@@ -42,7 +43,7 @@ func giveUp(t *testing.T, call func(ctx context.Context, i int) error) int {
 	var mu sync.Mutex
 	gaveUp := 0
 	end := time.Now().Add(gonePause)
-	together(t, goneCallers, func(worker int) {
+	testkit.Together(t, goneCallers, func(worker int) {
 		for i := worker; time.Now().Before(end); i += goneCallers {
 			ctx, cancel := context.WithCancel(context.Background())
 			if i/goneCallers%2 == 0 {
@@ -65,7 +66,7 @@ func giveUp(t *testing.T, call func(ctx context.Context, i int) error) int {
 }
 
 // older are the writes that are given up.
-func older(s *store) func(ctx context.Context, i int) error {
+func older(s *enginetest.Store) func(ctx context.Context, i int) error {
 	old := json.RawMessage(`{"version":"old"}`)
 	return func(ctx context.Context, i int) error {
 		a, b := fmt.Sprintf("id-%d", i%goneDocs), fmt.Sprintf("id-%d", (i+1)%goneDocs)
@@ -86,7 +87,7 @@ func older(s *store) func(ctx context.Context, i int) error {
 // undone has older writes given up while servers are stopped, lets the servers
 // go on and overwrites all. It returns what looks for documents that have been
 // undone since.
-func undone(t *testing.T, s *store, servers ...*redistest.Server) func() []string {
+func undone(t *testing.T, s *enginetest.Store, servers ...*redistest.Server) func() []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
@@ -99,7 +100,7 @@ func undone(t *testing.T, s *store, servers ...*redistest.Server) func() []strin
 }
 
 // notNew returns the documents that are not the newest version.
-func notNew(s *store) (wrong []string) {
+func notNew(s *enginetest.Store) (wrong []string) {
 	for id, want := range versions("new") {
 		value, err := s.Get(context.Background(), id)
 		if err != nil || string(value) != string(want) {
@@ -122,56 +123,59 @@ func stopped(servers []*redistest.Server, do func()) {
 }
 
 // leftBehind waits until no call runs any more that its caller has left.
-func leftBehind(s *store) {
-	s.engine.(*redisstore.Engine).Client.Calls.Running.Wait()
+func leftBehind(s *enginetest.Store) {
+	engineOf(s).way.calls.running.Wait()
 }
 
 // goneKinds are all ways to a server. Each returns a store, and the servers
 // that are stopped.
-var goneKinds = map[string]func(t *testing.T) (*store, []*redistest.Server){
-	"shared": func(t *testing.T) (*store, []*redistest.Server) {
+var goneKinds = map[string]func(t *testing.T) (*enginetest.Store, []*redistest.Server){
+	"shared": func(t *testing.T) (*enginetest.Store, []*redistest.Server) {
 		server := redistest.Start(t)
-		return openRedisStore(t, redisCfg(server.URL()), "docs"), []*redistest.Server{server}
+		return openEngine(t, settled(server.URL()), "docs"), []*redistest.Server{server}
 	},
-	"not shared": func(t *testing.T) (*store, []*redistest.Server) {
+	"not shared": func(t *testing.T) (*enginetest.Store, []*redistest.Server) {
 		server := redistest.Start(t)
-		return openRedisStore(t, redisCfg(server.URL()), "docs", WithoutAutoPipelining()), []*redistest.Server{server}
+		return openEngine(t, settled(server.URL()), "docs", unshared), []*redistest.Server{server}
 	},
-	"with a client cache": func(t *testing.T) (*store, []*redistest.Server) {
+	"with a client cache": func(t *testing.T) (*enginetest.Store, []*redistest.Server) {
 		server := redistest.Start(t)
-		cfg := redisCfg(server.URL())
-		cfg.Redis.ClientCache = 1 << 20
-		return openRedisStore(t, cfg, "docs"), []*redistest.Server{server}
+		cfg := settled(server.URL())
+		cfg.ClientCache = 1 << 20
+		return openEngine(t, cfg, "docs"), []*redistest.Server{server}
 	},
-	"a given client": func(t *testing.T) (*store, []*redistest.Server) { return openGiven(t, false) },
-	"a given client that sees deadlines": func(t *testing.T) (*store, []*redistest.Server) {
+	"a given client": func(t *testing.T) (*enginetest.Store, []*redistest.Server) { return openGiven(t, false) },
+	"a given client that sees deadlines": func(t *testing.T) (*enginetest.Store, []*redistest.Server) {
 		return openGiven(t, true)
 	},
-	"Sentinel": func(t *testing.T) (*store, []*redistest.Server) {
+	"Sentinel": func(t *testing.T) (*enginetest.Store, []*redistest.Server) {
 		group := redistest.StartSentinel(t, 1, 1)
-		return openRedisStore(t, redisCfg(group.URL()), "docs"), []*redistest.Server{group.Master()}
+		return openEngine(t, settled(group.URL()), "docs"), []*redistest.Server{group.Master()}
 	},
-	"Sentinel and replicas": func(t *testing.T) (*store, []*redistest.Server) {
+	"Sentinel and replicas": func(t *testing.T) (*enginetest.Store, []*redistest.Server) {
 		group := redistest.StartSentinel(t, 1, 1)
-		return openWaiting(t, group.URL(), 1), []*redistest.Server{group.Master()}
+		return openEngine(t, settled(group.URL()), "docs", waiting), []*redistest.Server{group.Master()}
 	},
-	"Cluster, all stopped": func(t *testing.T) (*store, []*redistest.Server) {
+	"Cluster, all stopped": func(t *testing.T) (*enginetest.Store, []*redistest.Server) {
 		group := redistest.StartCluster(t, 3, 0)
-		return openRedisStore(t, redisCfg(group.URL()), "docs"), group.Nodes
+		return openEngine(t, settled(group.URL()), "docs"), group.Nodes
 	},
-	"Cluster, one stopped": func(t *testing.T) (*store, []*redistest.Server) {
+	"Cluster, one stopped": func(t *testing.T) (*enginetest.Store, []*redistest.Server) {
 		group := redistest.StartCluster(t, 3, 0)
-		return openRedisStore(t, redisCfg(group.URL()), "docs"), group.Nodes[:1]
+		return openEngine(t, settled(group.URL()), "docs"), group.Nodes[:1]
 	},
-	"Cluster, not shared": func(t *testing.T) (*store, []*redistest.Server) {
+	"Cluster, not shared": func(t *testing.T) (*enginetest.Store, []*redistest.Server) {
 		group := redistest.StartCluster(t, 3, 0)
-		return openRedisStore(t, redisCfg(group.URL()), "docs", WithoutAutoPipelining()), group.Nodes
+		return openEngine(t, settled(group.URL()), "docs", unshared), group.Nodes
 	},
-	"Cluster and replicas": func(t *testing.T) (*store, []*redistest.Server) {
+	"Cluster and replicas": func(t *testing.T) (*enginetest.Store, []*redistest.Server) {
 		group := redistest.StartCluster(t, 3, 1)
-		return openWaiting(t, group.URL(), 1), masters(group)
+		return openEngine(t, settled(group.URL()), "docs", waiting), masters(group)
 	},
 }
+
+// waiting has writes wait for a replica, for 2.4 s.
+func waiting(o *Options) { o.WaitReplicas, o.SocketTimeout = 1, 3*time.Second }
 
 func masters(group *redistest.Cluster) (list []*redistest.Server) {
 	for _, slot := range []int{0, 8000, 16000} {
@@ -180,17 +184,18 @@ func masters(group *redistest.Cluster) (list []*redistest.Server) {
 	return list
 }
 
-func openGiven(t *testing.T, seesDeadlines bool) (*store, []*redistest.Server) {
+func openGiven(t *testing.T, seesDeadlines bool) (*enginetest.Store, []*redistest.Server) {
 	server := redistest.Start(t)
 	client := redis.NewClient(&redis.Options{Addr: server.Addr, ContextTimeoutEnabled: seesDeadlines})
 	t.Cleanup(func() { _ = client.Close() })
-	return openRedisStore(t, redisCfg(""), "docs", WithRedisClient(client)), []*redistest.Server{server}
+	return openEngine(t, settled(""), "docs", given(client)), []*redistest.Server{server}
 }
 
 // A command whose caller has gone is never put on the wire: writes that were
 // given up while servers were stopped do not come over a newer one that was
 // acknowledged, remove nothing, and bring nothing back after a Drop.
 func TestRedisGoneCallersUndoNothing(t *testing.T) {
+	t.Parallel()
 	for name, open := range goneKinds {
 		t.Run(name, func(t *testing.T) {
 			s, servers := open(t)
@@ -269,7 +274,7 @@ func (p *slowProxy) serve(client net.Conn, held *chan struct{}) {
 // undoneBeforeGreeting has older writes given up while no new connection is
 // greeted, overwrites all, and returns what has been undone when the greetings
 // have come.
-func undoneBeforeGreeting(t *testing.T, s *store, proxy *slowProxy, other *store) []string {
+func undoneBeforeGreeting(t *testing.T, s *enginetest.Store, proxy *slowProxy, other *enginetest.Store) []string {
 	require.NoError(t, other.Upsert(t.Context(), versions("first")))
 	release := proxy.hold(t)
 	require.NotZero(t, giveUp(t, older(s)))
@@ -285,19 +290,19 @@ func undoneBeforeGreeting(t *testing.T, s *store, proxy *slowProxy, other *store
 func TestRedisGoneCallersBeforeTheGreeting(t *testing.T) {
 	server := redistest.Start(t)
 	proxy := startSlowProxy(t, server.Addr)
-	other := openRedisStore(t, redisCfg(server.URL()), "docs")
-	cfg := redisCfg("redis://" + proxy.Addr().String())
-	cfg.Redis.MaxConnections = 10
-	given := func(seesDeadlines bool) *store {
+	other := openEngine(t, settled(server.URL()), "docs")
+	cfg := settled("redis://" + proxy.Addr().String())
+	cfg.MaxConnections = 10
+	given := func(seesDeadlines bool) *enginetest.Store {
 		client := redis.NewClient(&redis.Options{Addr: proxy.Addr().String(), PoolSize: 10, ContextTimeoutEnabled: seesDeadlines})
 		t.Cleanup(func() { _ = client.Close() })
-		return openRedisStore(t, redisCfg(""), "docs", WithRedisClient(client))
+		return openEngine(t, settled(""), "docs", given(client))
 	}
-	for name, open := range map[string]func() *store{
-		"shared":                             func() *store { return openRedisStore(t, cfg, "docs") },
-		"not shared":                         func() *store { return openRedisStore(t, cfg, "docs", WithoutAutoPipelining()) },
-		"a given client":                     func() *store { return given(false) },
-		"a given client that sees deadlines": func() *store { return given(true) },
+	for name, open := range map[string]func() *enginetest.Store{
+		"shared":                             func() *enginetest.Store { return openEngine(t, cfg, "docs") },
+		"not shared":                         func() *enginetest.Store { return openEngine(t, cfg, "docs", unshared) },
+		"a given client":                     func() *enginetest.Store { return given(false) },
+		"a given client that sees deadlines": func() *enginetest.Store { return given(true) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Empty(t, undoneBeforeGreeting(t, open(), proxy, other))

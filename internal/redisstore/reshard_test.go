@@ -1,4 +1,4 @@
-package kv
+package redisstore
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ngraf/kv/internal/redisstore"
+	"github.com/ngraf/kv/internal/enginetest"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -31,33 +31,33 @@ func slotRange(first, last int) []int {
 // empty view, of which no pass is certain.
 func TestParseView(t *testing.T) {
 	const other = "bb 127.0.0.1:2@12,host slave aa 0 1 2 connected 1\n"
-	for text, want := range map[string]redisstore.View{
+	for text, want := range map[string]view{
 		other + "aa 127.0.0.1:1@11 myself,master - 0 0 7 connected 5 0-3 [8->-bb] [9-<-cc]\n": {
-			ID: "aa", Epoch: "7", Slots: [][2]int{{5, 5}, {0, 3}}, Moving: map[int]string{8: "bb"}},
-		other + "aa 127.0.0.1:1@11 myself,master - 0 0 7 connected\n": {ID: "aa", Epoch: "7", Moving: map[int]string{}},
+			id: "aa", epoch: "7", slots: [][2]int{{5, 5}, {0, 3}}, moving: map[int]string{8: "bb"}},
+		other + "aa 127.0.0.1:1@11 myself,master - 0 0 7 connected\n": {id: "aa", epoch: "7", moving: map[int]string{}},
 		other + "aa 127.0.0.1:1@11 myself,slave bb 0 0 7 connected\n": {},
 		other + "aa 127.0.0.1:1@11 myself,master - 0 0 7 connected 0-99999999 7-x": {
-			ID: "aa", Epoch: "7", Moving: map[int]string{}},
+			id: "aa", epoch: "7", moving: map[int]string{}},
 		"aa myself,master": {},
 		"":                 {},
 	} {
-		require.Equal(t, want, redisstore.ParseView(text), text)
+		require.Equal(t, want, parseView(text), text)
 	}
 }
 
 // A pass is certain of a slot that one master had all the time, not moving or
-// moving to one that is scanned later (redis_reshard.go).
+// moving to one that is scanned later (reshard.go).
 func TestPassIsCertain(t *testing.T) {
-	at := func(id, epoch string, moving map[int]string, slots ...[2]int) redisstore.View {
-		return redisstore.View{ID: id, Epoch: epoch, Slots: slots, Moving: moving}
+	at := func(id, epoch string, moving map[int]string, slots ...[2]int) view {
+		return view{id: id, epoch: epoch, slots: slots, moving: moving}
 	}
-	low, high := [2]int{0, 9}, [2]int{10, redisstore.SlotCount - 1}
-	still := []redisstore.View{at("a", "1", nil, low), at("b", "2", nil, high)}
-	toB := []redisstore.View{at("a", "1", map[int]string{3: "b"}, low), at("b", "2", nil, high)}
-	toA := []redisstore.View{at("a", "1", nil, low), at("b", "2", map[int]string{30: "a"}, high)}
-	toC := []redisstore.View{at("a", "1", map[int]string{3: "c"}, low), at("b", "2", nil, high)}
+	low, high := [2]int{0, 9}, [2]int{10, slotCount - 1}
+	still := []view{at("a", "1", nil, low), at("b", "2", nil, high)}
+	toB := []view{at("a", "1", map[int]string{3: "b"}, low), at("b", "2", nil, high)}
+	toA := []view{at("a", "1", nil, low), at("b", "2", map[int]string{30: "a"}, high)}
+	toC := []view{at("a", "1", map[int]string{3: "c"}, low), at("b", "2", nil, high)}
 	for name, test := range map[string]struct {
-		before, after []redisstore.View
+		before, after []view
 		uncertain     int
 	}{
 		"nothing moves":         {still, still, 0},
@@ -65,15 +65,15 @@ func TestPassIsCertain(t *testing.T) {
 		"to one scanned before": {toA, toA, 1},
 		"to one not scanned":    {toC, toC, 1},
 		"begins":                {still, toB, 1},
-		"ends":                  {toB, []redisstore.View{at("a", "1", nil, [2]int{0, 2}, [2]int{4, 9}), at("b", "3", nil, [2]int{3, 3}, high)}, 1 + redisstore.SlotCount - 10},
-		"there and back":        {still, []redisstore.View{at("a", "3", nil, low), at("b", "2", nil, high)}, 10},
-		"claimed by two":        {[]redisstore.View{at("a", "1", nil, low, [2]int{10, 10}), at("b", "2", nil, high)}, still, 1},
-		"nobody's":              {[]redisstore.View{at("a", "1", nil, low), at("b", "2", nil, [2]int{20, redisstore.SlotCount - 1})}, still, 10},
-		"demoted":               {still, []redisstore.View{at("a", "1", nil, low), {}}, redisstore.SlotCount - 10},
-		"another node":          {still, []redisstore.View{at("x", "1", nil, low), at("b", "2", nil, high)}, 10},
+		"ends":                  {toB, []view{at("a", "1", nil, [2]int{0, 2}, [2]int{4, 9}), at("b", "3", nil, [2]int{3, 3}, high)}, 1 + slotCount - 10},
+		"there and back":        {still, []view{at("a", "3", nil, low), at("b", "2", nil, high)}, 10},
+		"claimed by two":        {[]view{at("a", "1", nil, low, [2]int{10, 10}), at("b", "2", nil, high)}, still, 1},
+		"nobody's":              {[]view{at("a", "1", nil, low), at("b", "2", nil, [2]int{20, slotCount - 1})}, still, 10},
+		"demoted":               {still, []view{at("a", "1", nil, low), {}}, slotCount - 10},
+		"another node":          {still, []view{at("x", "1", nil, low), at("b", "2", nil, high)}, 10},
 	} {
-		var done redisstore.SlotSet
-		done.Settle(test.before, test.after)
+		var done slotSet
+		done.settle(test.before, test.after)
 		uncertain := 0
 		for _, is := range done {
 			if !is {
@@ -90,7 +90,7 @@ func TestPassIsCertain(t *testing.T) {
 func TestRedisReshard(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, 1)
-	s := openRedisStore(t, redisCfg(cluster.URL()), "docs")
+	s := openEngine(t, settled(cluster.URL()), "docs")
 	t.Run("between two masters", func(t *testing.T) { testMoveBehind(t, cluster, s) })
 	t.Run("with writers", func(t *testing.T) { testReshardWithWriters(t, cluster, s) })
 	t.Run("left open", func(t *testing.T) { testOpenSlots(t, cluster, s) })
@@ -99,12 +99,12 @@ func TestRedisReshard(t *testing.T) {
 
 // testMoveBehind moves slots from the master that is scanned last to the first,
 // when that one has been scanned and the other has not.
-func testMoveBehind(t *testing.T, cluster *redistest.Cluster, s *store) {
+func testMoveBehind(t *testing.T, cluster *redistest.Cluster, s *enginetest.Store) {
 	items := testkit.Numbered(6_000)
 	require.NoError(t, s.Upsert(t.Context(), items))
 	ignore := func(int, string) {}
-	client := s.engine.(*redisstore.Engine).Client.Cluster()
-	require.ErrorIs(t, checkListing(t.Context(), naiveListing(client), idSet(items), ignore), errListing)
+	client := engineOf(s).way.cluster()
+	require.ErrorIs(t, testkit.CheckListing(t.Context(), naiveListing(client), testkit.IDSet(items), ignore), testkit.ErrListing)
 
 	masters := slices.Clone(cluster.Nodes[:3])
 	slices.SortFunc(masters, func(a, b *redistest.Server) int { return strings.Compare(a.Addr, b.Addr) })
@@ -115,9 +115,9 @@ func testMoveBehind(t *testing.T, cluster *redistest.Cluster, s *store) {
 		if wrong {
 			list = naive
 		}
-		begin := slices.Index(cluster.Nodes, last) * redisstore.SlotCount / 3 // Rounded down, so one may be another's.
+		begin := slices.Index(cluster.Nodes, last) * slotCount / 3 // Rounded down, so one may be another's.
 		slots, moved := slotRange(begin+1, begin+500), false
-		err := checkListing(t.Context(), list, idSet(items), func(_ int, id string) {
+		err := testkit.CheckListing(t.Context(), list, testkit.IDSet(items), func(_ int, id string) {
 			if !moved && first.Client().Exists(t.Context(), "nano_graphrag:docs:"+id).Err() != nil {
 				moved = true // The first id that is not of the first master: that one is done.
 				cluster.MoveSlots(last, first, slots)
@@ -125,7 +125,7 @@ func testMoveBehind(t *testing.T, cluster *redistest.Cluster, s *store) {
 		})
 		require.True(t, moved)
 		if wrong {
-			require.ErrorIs(t, err, errListing)
+			require.ErrorIs(t, err, testkit.ErrListing)
 		} else {
 			require.NoError(t, err)
 		}
@@ -135,9 +135,9 @@ func testMoveBehind(t *testing.T, cluster *redistest.Cluster, s *store) {
 
 // testReshardWithWriters moves 500 slots three times, from each master to the
 // next, while documents are written, listed and dropped.
-func testReshardWithWriters(t *testing.T, cluster *redistest.Cluster, s *store) {
-	busy := openRedisStore(t, redisCfg(cluster.URL()), "busy")
-	gone := openRedisStore(t, redisCfg(cluster.URL()), "gone")
+func testReshardWithWriters(t *testing.T, cluster *redistest.Cluster, s *enginetest.Store) {
+	busy := openEngine(t, settled(cluster.URL()), "busy")
+	gone := openEngine(t, settled(cluster.URL()), "gone")
 	items := testkit.Numbered(6_000)
 	require.NoError(t, s.Upsert(t.Context(), items))
 	for round := range 3 {
@@ -157,7 +157,7 @@ func testReshardWithWriters(t *testing.T, cluster *redistest.Cluster, s *store) 
 		})
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				if err := checkListing(t.Context(), s.Keys, idSet(items), func(int, string) {}); err != nil {
+				if err := testkit.CheckListing(t.Context(), s.Keys, testkit.IDSet(items), func(int, string) {}); err != nil {
 					t.Errorf("round %d, listing %d: %v", round, listings, err)
 					return
 				}
@@ -173,7 +173,7 @@ func testReshardWithWriters(t *testing.T, cluster *redistest.Cluster, s *store) 
 				drops++
 			}
 		})
-		first := round*redisstore.SlotCount/3 + 1000
+		first := round*slotCount/3 + 1000
 		cluster.MoveSlots(cluster.Nodes[round], cluster.Nodes[(round+1)%3], slotRange(first, first+499))
 		stop()
 		wg.Wait()
@@ -184,7 +184,7 @@ func testReshardWithWriters(t *testing.T, cluster *redistest.Cluster, s *store) 
 }
 
 // useAll uses every call that names ids on a few of its own.
-func useAll(ctx context.Context, s *store, n int) error {
+func useAll(ctx context.Context, s *enginetest.Store, n int) error {
 	ids := make([]string, 40)
 	items := make(map[string]json.RawMessage)
 	for i := range ids {
@@ -227,7 +227,7 @@ func useAll(ctx context.Context, s *store, n int) error {
 
 // dropAll fills a namespace, drops it, and looks for what is left on every
 // node.
-func dropAll(ctx context.Context, s *store, cluster *redistest.Cluster) error {
+func dropAll(ctx context.Context, s *enginetest.Store, cluster *redistest.Cluster) error {
 	if err := s.Upsert(ctx, testkit.Numbered(1_000)); err != nil {
 		return err
 	}
@@ -240,12 +240,12 @@ func dropAll(ctx context.Context, s *store, cluster *redistest.Cluster) error {
 	}
 	for _, value := range values {
 		if value != nil {
-			return fmt.Errorf("%w: something is left after Drop", errListing)
+			return fmt.Errorf("%w: something is left after Drop", testkit.ErrListing)
 		}
 	}
 	for _, node := range cluster.Nodes[:3] {
 		if keys, err := node.Client().Keys(ctx, "nano_graphrag:gone:*").Result(); err != nil || len(keys) > 0 {
-			return fmt.Errorf("%w: %d keys are left on a node, %w", errListing, len(keys), err)
+			return fmt.Errorf("%w: %d keys are left on a node, %w", testkit.ErrListing, len(keys), err)
 		}
 	}
 	return nil
@@ -253,7 +253,7 @@ func dropAll(ctx context.Context, s *store, cluster *redistest.Cluster) error {
 
 // testOpenSlots has slots that go on moving for ever, half of their keys here
 // and half there, in both directions: everything works.
-func testOpenSlots(t *testing.T, cluster *redistest.Cluster, s *store) {
+func testOpenSlots(t *testing.T, cluster *redistest.Cluster, s *enginetest.Store) {
 	ctx := t.Context()
 	require.NoError(t, s.Drop(ctx))
 	items := testkit.Numbered(4_000)
@@ -269,11 +269,11 @@ func testOpenSlots(t *testing.T, cluster *redistest.Cluster, s *store) {
 	require.NoError(t, err)
 	require.Equal(t, len(more), n)
 	maps.Copy(more, items)
-	require.NoError(t, checkListing(ctx, s.Keys, idSet(more), func(int, string) {}))
+	require.NoError(t, testkit.CheckListing(ctx, s.Keys, testkit.IDSet(more), func(int, string) {}))
 	for n := range 5 {
 		require.NoError(t, useAll(ctx, s, n))
 	}
-	require.NoError(t, dropAll(ctx, openRedisStore(t, redisCfg(cluster.URL()), "gone"), cluster))
+	require.NoError(t, dropAll(ctx, openEngine(t, settled(cluster.URL()), "gone"), cluster))
 	require.NoError(t, s.Drop(ctx))
 	require.Empty(t, listed(t, s))
 	there()
@@ -287,11 +287,11 @@ func testScanWithoutNodes(t *testing.T, cluster *redistest.Cluster) {
 		node.ACL("default", "", "~*", "&*", "+@all", "-cluster|nodes")
 	}
 	book := new(testkit.LogBook)
-	s := openRedisStore(t, redisCfg(cluster.URL()), "docs", WithLogger(book.Logger()))
+	s := openEngine(t, settled(cluster.URL()), "docs", logTo(book.Logger()))
 	items := testkit.Numbered(2_000)
 	require.NoError(t, s.Upsert(t.Context(), items))
 	require.Empty(t, book.Warnings())
-	require.NoError(t, checkListing(t.Context(), s.Keys, idSet(items), func(int, string) {}))
+	require.NoError(t, testkit.CheckListing(t.Context(), s.Keys, testkit.IDSet(items), func(int, string) {}))
 	require.NoError(t, s.Drop(t.Context()))
 	require.Empty(t, listed(t, s))
 	require.Len(t, book.Warnings(), 1)

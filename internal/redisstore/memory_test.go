@@ -1,4 +1,4 @@
-package kv
+package redisstore
 
 import (
 	"encoding/json"
@@ -10,7 +10,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ngraf/kv/internal/redisstore"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -32,7 +31,7 @@ func TestRedisMemoryIsBoundedByTheChunk(t *testing.T) {
 	}
 	const n, aChunk = 200_000, 1 << 20
 	server := redistest.Start(t)
-	s := openRedisStore(t, redisCfg(server.URL()), "docs")
+	s := openEngine(t, settled(server.URL()), "docs")
 	items, ids := make(map[string]json.RawMessage, n), make([]string, n)
 	for i := range ids {
 		ids[i] = fmt.Sprintf("id-%06d", i)
@@ -40,7 +39,7 @@ func TestRedisMemoryIsBoundedByTheChunk(t *testing.T) {
 	}
 	var mu sync.Mutex // Also keeps other chunks from allocating during a look.
 	var peak, commands, every int64
-	s.engine.(*redisstore.Engine).Client.AddHook(testkit.Hook(func(redis.Cmder) {
+	engineOf(s).way.client.AddHook(testkit.Hook(func(redis.Cmder) {
 		mu.Lock()
 		defer mu.Unlock()
 		if commands++; commands%every == 0 {

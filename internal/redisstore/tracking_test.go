@@ -1,4 +1,4 @@
-package kv
+package redisstore
 
 import (
 	"fmt"
@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/ngraf/kv/internal/redisstore"
 )
 
 // The cache stays within its bytes, on its own books and on the heap.
@@ -22,7 +20,7 @@ func TestClientCacheIsBounded(t *testing.T) {
 		return int64(m.HeapAlloc)
 	}
 	before := heap()
-	c := redisstore.NewDocCache(limit, time.Hour)
+	c := newDocCache(limit, time.Hour)
 	reply := []byte(fmt.Sprintf("$1024\r\n%s\r\n", strings.Repeat("x", 1024)))
 	for i := range 100_000 {
 		key := fmt.Sprintf("nano_graphrag:text_chunks:chunk-%032d", i)
@@ -30,25 +28,25 @@ func TestClientCacheIsBounded(t *testing.T) {
 		require.True(t, fetch)
 		c.FulfillOwned("", token, 7, reply)
 		if i%100 == 0 {
-			_, bytes := c.Size()
+			_, bytes := c.size()
 			require.LessOrEqual(t, bytes, int64(limit))
 		}
 	}
-	docs, bytes := c.Size()
+	docs, bytes := c.size()
 	took := heap() - before
 	t.Logf("%d documents, %d bytes by our books, %d on the heap", docs, bytes, took)
 	require.Greater(t, bytes, int64(limit*9/10))
 	require.Less(t, took, int64(limit*5/4))
-	require.EqualValues(t, 100_000, int64(docs)+c.Evictions.Load())
+	require.EqualValues(t, 100_000, int64(docs)+c.evictions.Load())
 	require.Zero(t, reservations(c))
 
 	// What is too large for a shard never comes in.
 	token, _ := c.Reserve("", []string{"0\x000:\x00large"})
 	require.False(t, c.FulfillOwned("", token, 7, []byte(fmt.Sprintf("$%d\r\n%s\r\n", limit/16, strings.Repeat("x", limit/16)))))
-	_, state := c.Look([]byte("large"))
-	require.Equal(t, redisstore.DocAbsent, state)
+	_, state := c.look([]byte("large"))
+	require.Equal(t, docAbsent, state)
 	require.Equal(t, docs, c.EvictByConn(7))
-	docs, bytes = c.Size()
+	docs, bytes = c.size()
 	require.Zero(t, docs)
 	require.Zero(t, bytes)
 	runtime.KeepAlive(c)
@@ -56,14 +54,14 @@ func TestClientCacheIsBounded(t *testing.T) {
 
 // What is in use outlives what is not.
 func TestClientCacheKeepsWhatIsUsed(t *testing.T) {
-	c := redisstore.NewDocCache(redisstore.LeastCache, time.Hour)
+	c := newDocCache(LeastCache, time.Hour)
 	reply := []byte(fmt.Sprintf("$1024\r\n%s\r\n", strings.Repeat("x", 1024)))
 	put := func(key string) {
 		if token, fetch := c.Reserve("", []string{"0\x000:\x00" + key}); fetch {
 			c.FulfillOwned("", token, 7, reply)
 		}
-		if d, state := c.Look([]byte(key)); state == redisstore.DocFetched {
-			require.True(t, c.Serve(d, time.Hour))
+		if d, state := c.look([]byte(key)); state == docFetched {
+			require.True(t, c.serve(d, time.Hour))
 		}
 	}
 	hot := make([]string, 100)
@@ -72,12 +70,12 @@ func TestClientCacheKeepsWhatIsUsed(t *testing.T) {
 		put(hot[i])
 	}
 	for i := range 10_000 {
-		c.Look([]byte(hot[i%len(hot)]))
+		c.look([]byte(hot[i%len(hot)]))
 		put(fmt.Sprint("cold-", i))
 	}
 	left := 0
 	for _, key := range hot {
-		if _, state := c.Look([]byte(key)); state == redisstore.DocServed {
+		if _, state := c.look([]byte(key)); state == docServed {
 			left++
 		}
 	}
@@ -88,33 +86,33 @@ func TestClientCacheKeepsWhatIsUsed(t *testing.T) {
 // the place of the one that was asked for after it.
 func TestClientCacheReplyTooLate(t *testing.T) {
 	name := []string{"0\x002:jo\x00a"}
-	state := func(c *redisstore.DocCache) redisstore.DocState { _, state := c.Look([]byte("a")); return state }
-	for event, change := range map[string]func(c *redisstore.DocCache){
-		"invalidation": func(c *redisstore.DocCache) { require.Equal(t, 1, c.DeleteByRedisKey(name[0])) },
-		"own write":    func(c *redisstore.DocCache) { require.True(t, c.Drop("a")) },
-		"flush":        func(c *redisstore.DocCache) { require.Equal(t, 1, c.Flush()) },
+	state := func(c *docCache) docState { _, state := c.look([]byte("a")); return state }
+	for event, change := range map[string]func(c *docCache){
+		"invalidation": func(c *docCache) { require.Equal(t, 1, c.DeleteByRedisKey(name[0])) },
+		"own write":    func(c *docCache) { require.True(t, c.drop("a")) },
+		"flush":        func(c *docCache) { require.Equal(t, 1, c.Flush()) },
 	} {
-		c := redisstore.NewDocCache(redisstore.LeastCache, time.Hour)
+		c := newDocCache(LeastCache, time.Hour)
 		old, fetch := c.Reserve("", name)
 		require.True(t, fetch, event)
 		_, fetch = c.Reserve("", name)
 		require.False(t, fetch, event)
-		require.Equal(t, redisstore.DocAsked, state(c), event)
+		require.Equal(t, docAsked, state(c), event)
 		change(c)
-		require.Equal(t, redisstore.DocAbsent, state(c), event)
+		require.Equal(t, docAbsent, state(c), event)
 		next, fetch := c.Reserve("", name)
 		require.True(t, fetch, event)
 		require.False(t, c.FulfillOwned("", old, 1, []byte("$1\r\n1\r\n")), event)
-		require.Equal(t, redisstore.DocAsked, state(c), event)
+		require.Equal(t, docAsked, state(c), event)
 		reply := []byte("$1\r\n2\r\n")
 		require.True(t, c.FulfillOwned("", next, 1, reply), event)
 		clear(reply) // It is go-redis's.
 		require.False(t, c.Cancel("", next), event)
-		d, at := c.Look([]byte("a"))
-		require.Equal(t, redisstore.DocFetched, at, event)
-		require.Equal(t, "2", string(d.Value), event)
+		d, at := c.look([]byte("a"))
+		require.Equal(t, docFetched, at, event)
+		require.Equal(t, "2", string(d.value), event)
 		change(c)
-		require.False(t, c.Serve(d, time.Hour), event)
+		require.False(t, c.serve(d, time.Hour), event)
 		require.Zero(t, reservations(c))
 	}
 }

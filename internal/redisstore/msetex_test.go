@@ -1,4 +1,4 @@
-package kv
+package redisstore
 
 import (
 	"slices"
@@ -11,6 +11,7 @@ import (
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/fault"
 	"github.com/ngraf/kv/internal/testkit"
 )
 
@@ -34,7 +35,7 @@ func TestRedisMSETEX(t *testing.T) {
 		}
 		c.WriteInt(1)
 	}))
-	s := openRedisStore(t, redisCfg("redis://"+m.Addr()), "docs", WithoutAutoPipelining())
+	s := openEngine(t, settled("redis://"+m.Addr()), "docs", unshared)
 	require.NoError(t, s.UpsertTTL(t.Context(), testkit.Numbered(2), 1500*time.Millisecond))
 	require.Len(t, sent, 1)
 	args := sent[0]
@@ -60,7 +61,7 @@ func TestRedisWithoutMSETEX(t *testing.T) {
 		"ERR unknown command 'msetex', with args beginning with: 'id'": {nil, 1},
 		"NOPERM this user has no permissions to run 'msetex'":          {nil, 1},
 		"":    {nil, 1}, // 0: nothing was stored
-		"OOM": {ErrUnavailable, 2},
+		"OOM": {fault.ErrUnavailable, 2},
 	} {
 		m := miniredis.RunT(t)
 		tries := 0
@@ -76,7 +77,7 @@ func TestRedisWithoutMSETEX(t *testing.T) {
 			}
 			c.WriteError(reply)
 		}))
-		s := openRedisStore(t, redisCfg("redis://"+m.Addr()), "docs")
+		s := openEngine(t, settled("redis://"+m.Addr()), "docs")
 		for range 2 {
 			require.ErrorIs(t, s.UpsertTTL(t.Context(), testkit.Numbered(3), time.Minute), want.err, reply)
 		}

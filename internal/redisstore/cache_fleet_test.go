@@ -1,4 +1,4 @@
-package kv
+package redisstore
 
 import (
 	"bufio"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/enginetest"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -36,7 +37,7 @@ func TestClientCacheWriter(t *testing.T) {
 	if url == "" {
 		t.Skip("is run by the tests of the client-side cache")
 	}
-	s := openRedisStore(t, cachedCfg(url), "docs")
+	s := openEngine(t, cached(url), "docs")
 	out := bufio.NewWriter(os.Stdout)
 	defer out.Flush()
 	lines := json.NewEncoder(out)
@@ -57,7 +58,7 @@ type sightings struct {
 }
 
 // watch reads the documents until the context is done.
-func (w *sightings) watch(ctx context.Context, s *store) error {
+func (w *sightings) watch(ctx context.Context, s *enginetest.Store) error {
 	for i := 0; ctx.Err() == nil; i++ {
 		id := i % writerIDs
 		began, n := time.Now(), 0
@@ -96,7 +97,7 @@ func (w *sightings) oldest(writes []written) (most time.Duration) {
 
 // follow runs a writer beside some readers of this process. It returns what
 // was written, and how old what was read has been.
-func follow(t *testing.T, s *store, server *redistest.Server, meanwhile func()) ([]written, time.Duration) {
+func follow(t *testing.T, s *enginetest.Store, server *redistest.Server, meanwhile func()) ([]written, time.Duration) {
 	for id := range writerIDs {
 		require.NoError(t, s.Upsert(t.Context(), map[string]json.RawMessage{fmt.Sprint(id): json.RawMessage(`0`)}))
 		warm(t, s, fmt.Sprint(id))
@@ -135,15 +136,16 @@ func follow(t *testing.T, s *store, server *redistest.Server, meanwhile func()) 
 // What one process reads while another writes, and while its connections are
 // killed, is never older than a moment; when the writer rests, it is the last.
 func TestClientCacheTwoProcesses(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
-	s := openRedisStore(t, cachedCfg(server.URL()), "docs")
+	s := openEngine(t, cached(server.URL()), "docs")
 	writes, oldest := follow(t, s, server, func() {
 		for range 3 {
 			time.Sleep(writerTime / 8)
 			require.NoError(t, testkit.KillTCP(t.Context(), server))
 		}
 	})
-	stats := redisStats(t, s)
+	stats := figures(s)
 	t.Logf("%d writes; what was read had been replaced for %v at the most; %+v", len(writes), oldest, stats)
 	require.Less(t, oldest, testkit.Slack)
 	require.Greater(t, stats.CacheHits, stats.CacheMisses)
@@ -159,8 +161,9 @@ func TestClientCacheTwoProcesses(t *testing.T) {
 
 // The same finds out a cache that does not hear of writes.
 func TestClientCacheTwoProcessesCatchesDeafness(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
-	s := openRedisStore(t, cachedCfg(deafen(t, server)), "docs")
+	s := openEngine(t, cached(deafen(t, server)), "docs")
 	_, oldest := follow(t, s, server, func() {})
 	t.Logf("what was read had been replaced for %v at the most", oldest)
 	require.Greater(t, oldest, testkit.Slack)
