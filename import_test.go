@@ -158,7 +158,7 @@ func TestImportOfDamage(t *testing.T) {
 		}
 		require.NoError(t, got.Close())
 	}
-	for i := 0; i < len(stream); i += testkit.Stride {
+	for i := 0; i < len(stream); i += testkit.Stride() {
 		try(stream[:i], fmt.Sprintf("cut at byte %d", i))
 		flipped := bytes.Clone(stream)
 		flipped[i] ^= 1 << (i % 8)

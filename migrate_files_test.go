@@ -228,7 +228,7 @@ func TestMigrateKill(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, source, 0o600))
 	there := migrateJob{URL: server.URL(), Dir: dir}
 	back := migrateJob{URL: server.URL(), Dir: dir, Back: true}
-	rounds, cut := testkit.Soak("KV_SOAK_MIGRATE_KILLS", 16/min(testkit.Stride, 2))/2, [2]int{}
+	rounds, cut := testkit.Soak("KV_SOAK_MIGRATE_KILLS", 16/min(testkit.Stride(), 2))/2, [2]int{}
 	c := server.Client()
 	for range rounds {
 		require.NoError(t, c.FlushAll(t.Context()).Err())

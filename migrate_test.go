@@ -386,7 +386,7 @@ func TestMigrateInterrupted(t *testing.T) {
 	}
 	for to, open := range kinds(t) {
 		for _, mirror := range []bool{false, true} {
-			for k := 1; ; k += max(1, testkit.Stride/2) {
+			for k := 1; ; k += max(1, testkit.Stride()/2) {
 				dst := open()
 				have(t, dst, docs{"extra": "1"})
 				ctx, cancel := context.WithCancel(t.Context())

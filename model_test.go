@@ -32,7 +32,7 @@ type modelRun struct {
 // Whatever sequence of calls, every backend answers as a map would, also
 // after it was closed and opened again.
 func TestModelJSON(t *testing.T) {
-	for seed := range uint64(200 / testkit.Stride) {
+	for seed := range uint64(200 / testkit.Stride()) {
 		dir := t.TempDir()
 		open := func() Store {
 			return openDir(t, dir, "docs")
@@ -46,11 +46,11 @@ func TestModelJSON(t *testing.T) {
 
 func TestModelRedis(t *testing.T) {
 	server := redistest.Start(t)
-	modelOnRedis(t, server.SocketURL(), 40/testkit.Stride)
+	modelOnRedis(t, server.SocketURL(), 40/testkit.Stride())
 }
 
 func TestModelCluster(t *testing.T) {
-	modelOnRedis(t, redistest.StartCluster(t, 3, 0).URL(), max(8/testkit.Stride, 1))
+	modelOnRedis(t, redistest.StartCluster(t, 3, 0).URL(), max(8/testkit.Stride(), 1))
 }
 
 func modelOnRedis(t *testing.T, url string, seeds int) {

@@ -17,8 +17,10 @@ import (
 	"github.com/ngraf/kv/internal/testkit"
 )
 
+// crowd is how many callers there are. The race detector knows 8,128 goroutines.
+func crowd() int { return 10_000 / testkit.Stride() }
+
 const (
-	crowd       = 10_000 / testkit.Stride // The race detector knows 8,128 goroutines.
 	crowdPool   = 50
 	crowdMemory = 32 << 10 // bytes a caller, at most: its stack, its command, its share of the buffers
 )
@@ -40,13 +42,13 @@ func TestCrowd(t *testing.T) {
 				opened, err := f.Open(t.Context(), fmt.Sprintf("%s-%t", name, cancellable))
 				require.NoError(t, err)
 				s := opened.(*store)
-				require.NoError(t, s.Upsert(t.Context(), testkit.Numbered(crowd)))
+				require.NoError(t, s.Upsert(t.Context(), testkit.Numbered(crowd())))
 				for op, call := range crowdCalls {
 					peak := rush(t, cancellable, func(ctx context.Context, i int) error { return call(ctx, s, i) })
-					t.Logf("%s, cancellable %t: %d bytes a caller", op, cancellable, peak/crowd)
-					require.Less(t, peak/crowd, int64(crowdMemory), op)
+					t.Logf("%s, cancellable %t: %d bytes a caller", op, cancellable, peak/int64(crowd()))
+					require.Less(t, peak/int64(crowd()), int64(crowdMemory), op)
 				}
-				require.Len(t, listed(t, s), 2*crowd, "what was there, and what was inserted")
+				require.Len(t, listed(t, s), 2*crowd(), "what was there, and what was inserted")
 			}
 			require.LessOrEqual(t, testkit.TCPClients(t, server), crowdPool)
 			require.LessOrEqual(t, testkit.Received(t, server)-connections, crowdPool, "connections made")
@@ -95,7 +97,7 @@ func rush(t *testing.T, cancellable bool, call func(ctx context.Context, i int) 
 	var ready, running sync.WaitGroup
 	var failed atomic.Int64
 	start := make(chan struct{})
-	for i := range crowd {
+	for i := range crowd() {
 		ready.Add(1)
 		running.Go(func() {
 			ready.Done()
@@ -117,7 +119,7 @@ func rush(t *testing.T, cancellable bool, call func(ctx context.Context, i int) 
 		case <-done:
 			tick.Stop()
 			require.Zero(t, failed.Load(), "failed")
-			t.Logf("%d calls in %v", crowd, time.Since(began).Round(time.Millisecond))
+			t.Logf("%d calls in %v", crowd(), time.Since(began).Round(time.Millisecond))
 			return peak
 		}
 	}

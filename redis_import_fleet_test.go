@@ -196,7 +196,7 @@ func imports(sights []importSight) (lines []string) {
 // 100,000 documents (fewer with the race detector): it is imported exactly
 // once, and nobody misses a document (issue 5).
 func TestImportByAFleet(t *testing.T) {
-	const docs = 100_000 / testkit.Stride
+	docs := 100_000 / testkit.Stride()
 	f := startImporters(t, 8, docs, 0)
 	sights := f.sights(nobody)
 	require.Len(t, imports(sights), 1)
@@ -220,7 +220,7 @@ func TestImportByAFleet(t *testing.T) {
 // stopped, and nobody misses a document.
 func TestImportOfAKilledProcessIsTakenOver(t *testing.T) {
 	t.Parallel()
-	const docs, lease = 100_000 / testkit.Stride, 2 * time.Second
+	docs, lease := 100_000/testkit.Stride(), 2*time.Second
 	f := startImporters(t, 8, docs, lease)
 	victim := f.halfway()
 	require.NoError(t, f.children[victim].Process.Kill())
@@ -236,7 +236,7 @@ func TestImportOfAKilledProcessIsTakenOver(t *testing.T) {
 // nothing back that was deleted since another took over.
 func TestImportOfAStoppedProcessResurrectsNothing(t *testing.T) {
 	t.Parallel()
-	const docs, lease = 100_000 / testkit.Stride, time.Second
+	docs, lease := 100_000/testkit.Stride(), time.Second
 	f := startImporters(t, 1, docs, lease)
 	require.Equal(t, 0, f.halfway())
 	require.NoError(t, f.children[0].Process.Signal(syscall.SIGSTOP))

@@ -30,7 +30,7 @@ func endsWell(err error) bool {
 // or after, and nothing panics.
 func TestJSONCloseUnderLoad(t *testing.T) {
 	t.Parallel()
-	for range 1000 / testkit.Stride {
+	for range 1000 / testkit.Stride() {
 		closeUnderLoad(t)
 		if t.Failed() {
 			return
@@ -106,7 +106,7 @@ func failingFlushes(t *testing.T, fault func(crashfs.Op) bool, change func(*Engi
 		}
 		return nil
 	})
-	for i := range 2000 / testkit.Stride {
+	for i := range 2000 / testkit.Stride() {
 		require.NoError(t, s.Upsert(ctx, testkit.One(idOf(i%100), fmt.Sprint(i))))
 		if change != nil {
 			change(e)
@@ -151,7 +151,7 @@ func TestJSONFailedFlushesOfAFailedStore(t *testing.T) {
 		return nil
 	})
 	require.ErrorIs(t, s.Upsert(ctx, testkit.One("a", "2")), syscall.EIO)
-	for range 2000 / testkit.Stride {
+	for range 2000 / testkit.Stride() {
 		require.ErrorIs(t, s.Flush(ctx), syscall.EIO)
 	}
 	require.LessOrEqual(t, files.Handles(), 3)

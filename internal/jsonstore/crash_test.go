@@ -290,7 +290,7 @@ func (r *rig) run() error {
 
 func TestJSONCrashEverywhere(t *testing.T) {
 	t.Parallel()
-	seeds := uint64(testkit.Soak("KV_SOAK_SEEDS", max(1, 4/testkit.Stride)))
+	seeds := uint64(testkit.Soak("KV_SOAK_SEEDS", max(1, 4/testkit.Stride())))
 	for _, policy := range []Policy{policyAlways, policyEverySec, policyNo} {
 		t.Run(string(policy), func(t *testing.T) {
 			t.Parallel()

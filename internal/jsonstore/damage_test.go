@@ -74,8 +74,8 @@ func inTwo(t *testing.T, n int, f func(i int) error) {
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
-			for i := int(next.Add(testkit.Stride)) - testkit.Stride; i < n; i = int(next.Add(testkit.Stride)) - testkit.Stride {
-				i += i / testkit.Stride % testkit.Stride // Not always the same bit of a byte.
+			for i := int(next.Add(int64(testkit.Stride()))) - testkit.Stride(); i < n; i = int(next.Add(int64(testkit.Stride()))) - testkit.Stride() {
+				i += i / testkit.Stride() % testkit.Stride() // Not always the same bit of a byte.
 				if i >= n {
 					return
 				}
@@ -141,7 +141,7 @@ func TestJSONJournalCutAtEveryByte(t *testing.T) {
 		}
 		return nil
 	})
-	t.Logf("%d cuts", (64<<10+1)/testkit.Stride)
+	t.Logf("%d cuts", (64<<10+1)/testkit.Stride())
 }
 
 func TestJSONEveryBitOfAJournal(t *testing.T) {
@@ -164,7 +164,7 @@ func TestJSONEveryBitOfAJournal(t *testing.T) {
 		}
 		return wasRefused(files, err, journalName, flipped)
 	})
-	t.Logf("%d flips", 8*len(journal)/testkit.Stride)
+	t.Logf("%d flips", 8*len(journal)/testkit.Stride())
 }
 
 // wasRefused checks an error of a damaged file, which must be left alone.
@@ -209,7 +209,7 @@ func TestJSONDocumentFileCutAtEveryByte(t *testing.T) {
 		_, _, _, err := openMem(files)
 		return wasRefused(files, err, documentName, document[:cut])
 	})
-	t.Logf("%d cuts", len(document)/testkit.Stride)
+	t.Logf("%d cuts", len(document)/testkit.Stride())
 }
 
 func TestJSONEveryBitOfTimesToLive(t *testing.T) {

@@ -101,7 +101,7 @@ func TestJSONEveryOperationFails(t *testing.T) {
 			t.Parallel()
 			injected, checks := 0, 0
 			for i, fault := range faults {
-				for n := 1 + i*(testkit.Stride-1)/4; ; n += testkit.Stride {
+				for n := 1 + i*(testkit.Stride()-1)/4; ; n += testkit.Stride() {
 					r := newRig(policy)
 					there := r.inject(n, 0, fault)
 					require.NoErrorf(t, r.wrong, "%s, operation %d failed by %v", policy, n, fault)
@@ -126,7 +126,7 @@ func TestJSONTwoOperationsFail(t *testing.T) {
 		t.Run(string(policy), func(t *testing.T) {
 			t.Parallel()
 			rng := rand.New(rand.NewPCG(uint64(testkit.Soak("KV_SOAK_PAIRS_SEED", 1)), 0))
-			pairs, checks := testkit.Soak("KV_SOAK_PAIRS", 400/testkit.Stride), 0
+			pairs, checks := testkit.Soak("KV_SOAK_PAIRS", 400/testkit.Stride()), 0
 			for range pairs {
 				n, again, fault := 1+rng.IntN(900), 1+rng.IntN(8), faults[rng.IntN(len(faults))]
 				r := newRig(policy)

@@ -114,7 +114,7 @@ func TestJSONReplaceCrash(t *testing.T) {
 		t.Run(string(policy), func(t *testing.T) {
 			t.Parallel()
 			r := replaceRig(policy)
-			r.watch(uint64(testkit.Soak("KV_SOAK_SEEDS", max(1, 4/testkit.Stride))))
+			r.watch(uint64(testkit.Soak("KV_SOAK_SEEDS", max(1, 4/testkit.Stride()))))
 			require.NoError(t, r.run())
 			r.crash("at the end", 2)
 			require.NoError(t, r.wrong)
@@ -131,7 +131,7 @@ func TestJSONReplaceFaults(t *testing.T) {
 		t.Run(fault.Error(), func(t *testing.T) {
 			t.Parallel()
 			injected := 0
-			for n := 1 + i*(testkit.Stride-1)/4; ; n += testkit.Stride {
+			for n := 1 + i*(testkit.Stride()-1)/4; ; n += testkit.Stride() {
 				r := replaceRig(policyEverySec)
 				there := r.inject(n, 0, fault)
 				require.NoErrorf(t, r.wrong, "operation %d failed by %v", n, fault)

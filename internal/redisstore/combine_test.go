@@ -110,7 +110,7 @@ func TestRedisHungServerHoldsNobodyLonger(t *testing.T) {
 	server.Pause()
 	defer server.Resume()
 	began := time.Now()
-	testkit.Together(t, 5000/testkit.Stride, func(worker int) {
+	testkit.Together(t, 5000/testkit.Stride(), func(worker int) {
 		if _, err := s.Get(context.Background(), fmt.Sprint(worker)); !errors.Is(err, fault.ErrUnavailable) {
 			t.Errorf("%d: %v", worker, err)
 		}

@@ -33,7 +33,7 @@ func TestCrowdLeaves(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, servers := open(t)
-			for _, callers := range []int{200, 10_000 / testkit.Stride} {
+			for _, callers := range []int{200, 10_000 / testkit.Stride()} {
 				stopped(servers, func() {
 					items := make([]map[string]json.RawMessage, callers)
 					for i := range items {

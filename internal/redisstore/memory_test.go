@@ -26,7 +26,7 @@ func liveHeap() int64 {
 // commands and replies at once: what a write takes does not grow with the
 // batch, and what a read takes beside its result is a byte or two for each id.
 func TestRedisMemoryIsBoundedByTheChunk(t *testing.T) {
-	if testkit.Stride > 1 {
+	if testkit.Race {
 		t.Skip("measured without the race detector")
 	}
 	const n, aChunk = 200_000, 1 << 20

@@ -2,4 +2,5 @@
 
 package testkit
 
-const Stride = 1
+// Race says that the race detector watches, and memory is not what it is.
+const Race = false
