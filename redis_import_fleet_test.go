@@ -213,7 +213,7 @@ func TestImportByAFleet(t *testing.T) {
 		}
 	}
 	require.Equal(t, 7, waited)
-	t.Logf("8 workers, %d documents: %d SETs, the slowest Open took %v, %.0f documents/s", docs, sets, slowest, docs/slowest.Seconds())
+	t.Logf("8 workers, %d documents: %d SETs, the slowest Open took %v, %.0f documents/s", docs, sets, slowest, float64(docs)/slowest.Seconds())
 }
 
 // The importer is killed in the middle: another takes over, goes on where it
