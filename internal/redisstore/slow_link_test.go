@@ -202,7 +202,7 @@ func TestSlowLinkGateParts(t *testing.T) {
 // over a slow link.
 func TestSlowLinkSmallBesideLarge(t *testing.T) {
 	const (
-		neighbours = 24
+		neighbours = 20
 		patience   = 3 * time.Second
 		largeReads = 3 * neighbours
 	)
