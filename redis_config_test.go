@@ -68,6 +68,7 @@ func TestRedisVariablesReachTheClient(t *testing.T) {
 		HealthCheckInterval: 11 * time.Second,
 		CAFile:              "ca.pem", CertFile: "cert.pem", KeyFile: "key.pem", ServerName: "redis.internal",
 		WaitReplicas:    2,
+		Maint:           "disabled",
 		CircuitFailures: 4, CircuitCooldown: 6 * time.Second,
 	}, settings(o))
 	require.Empty(t, book.Warnings())
@@ -78,6 +79,7 @@ func TestRedisDefaultsReachTheClient(t *testing.T) {
 	require.Equal(t, redisstore.Options{
 		Addrs: []string{"localhost:6379"}, Protocol: 3,
 		KeyPrefix:           "nano_graphrag",
+		Maint:               "disabled",
 		MaxConnections:      50,
 		ConnectionTimeout:   5 * time.Second,
 		SocketTimeout:       5 * time.Second,

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"testing"
 
 	"github.com/ngraf/kv"
 )
@@ -69,9 +68,6 @@ func batchCases() []Case {
 		}},
 		{Name: "value of 16 MiB", Sentence: sStored, check: func(e *env) {
 			const size = 16 << 20
-			if testing.Short() {
-				e.Skipf("a value of 16 MiB takes too long for -short")
-			}
 			if e.h.MaxValueBytes < size {
 				e.Skipf("the harness allows %d bytes a value", e.h.MaxValueBytes)
 			}

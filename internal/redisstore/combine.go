@@ -86,7 +86,7 @@ func (g *group) present() bool { return g.readers.Load() > 0 }
 // newCombiner makes a combiner whose groups execute sends, at most that many
 // at a time. Each command has its own error then.
 func newCombiner(execute func(context.Context, []single), calls *calls, lane *lane, most int) *combiner {
-	return &combiner{execute: execute, calls: calls, lane: lane, most: max(most, groupsInFlight), pace: pace{bytes: sharedReply, most: 1}}
+	return &combiner{execute: execute, calls: calls, lane: lane, most: max(most, groupsInFlight), pace: pace{bytes: sharedReply}}
 }
 
 // sendTo sends the commands of a group to a server, in one pipeline.
@@ -400,7 +400,7 @@ func (c *combiner) send(g *group) {
 	}()
 	c.execute(context.Background(), g.cmds)
 	answered = true
-	if read := g.read; read != nil && read.reply.err == nil {
+	if read := g.read; read != nil && read.reply.err == nil && read.reply.seen > 0 { // Else a server that hangs.
 		c.pace.came(len(read.reply.values), read.reply.values[:read.reply.seen])
 	}
 }

@@ -160,7 +160,6 @@ func TestCombinerGroups(t *testing.T) {
 // that it is not there.
 func TestCombinerReads(t *testing.T) {
 	c, g, running := gatedCombiner(t, groupsInFlight)
-	c.pace.most = chunkCommands // Small reads have come back before.
 	ids := []string{"1", "absent", "2", "3", "1"}
 	ctx, cancel := context.WithCancel(t.Context())
 	quit := make(chan error, 1)

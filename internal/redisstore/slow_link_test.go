@@ -204,7 +204,7 @@ func TestSlowLinkSmallBesideLarge(t *testing.T) {
 	const (
 		neighbours = 20
 		patience   = 3 * time.Second
-		largeReads = 3 * neighbours
+		largeReads = 4 * neighbours
 	)
 	server := redistest.Start(t)
 	near := slowStore(t, Options{Addrs: []string{server.Addr}, SocketTimeout: 5 * time.Second})
@@ -220,16 +220,24 @@ func TestSlowLinkSmallBesideLarge(t *testing.T) {
 			ctx, stop := context.WithCancel(context.Background())
 			defer stop()
 			var running sync.WaitGroup
+			known := make(chan struct{})
 			var came, missed, slowest atomic.Int64
 			for _, id := range large {
 				running.Go(func() {
 					for ctx.Err() == nil {
-						if _, err := far.Get(ctx, id); err == nil && came.Add(1) == largeReads {
+						if _, err := far.Get(ctx, id); err != nil {
+							continue
+						}
+						switch came.Add(1) {
+						case neighbours:
+							close(known)
+						case largeReads:
 							stop()
 						}
 					}
 				})
 			}
+			<-known // What the neighbours read.
 			for _, id := range small {
 				running.Go(func() {
 					for ctx.Err() == nil {
