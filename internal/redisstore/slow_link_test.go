@@ -215,8 +215,7 @@ func TestSlowLinkSmallBesideLarge(t *testing.T) {
 	link := startSlowLink(t, server.Addr, 12<<20)
 	for name, o := range map[string]Options{"shared": {}, "unshared": {Unshared: true}} {
 		t.Run(name, func(t *testing.T) {
-			o.Addrs, o.SocketTimeout = []string{link.addr}, 5*time.Second
-			far := slowStore(t, o)
+			far := slowStore(t, Options{Addrs: []string{link.addr}, SocketTimeout: 5 * time.Second, Unshared: o.Unshared})
 			ctx, stop := context.WithCancel(context.Background())
 			defer stop()
 			var running sync.WaitGroup
