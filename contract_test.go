@@ -33,17 +33,20 @@ const (
 )
 
 func TestContractJSON(t *testing.T) {
+	t.Parallel()
 	kvtest.Run(t, func(t *testing.T) kvtest.Harness { return jsonHarness(t, roomy, same) })
 }
 
 // A wrapper hides nothing: every case that passes on a store passes on a
 // store that is wrapped.
 func TestContractWrapped(t *testing.T) {
+	t.Parallel()
 	kvtest.Run(t, func(t *testing.T) kvtest.Harness { return jsonHarness(t, tight, wrap) })
 }
 
 // Here every command travels alone, in the next test with those of others.
 func TestContractMiniredis(t *testing.T) {
+	t.Parallel()
 	kvtest.Run(t, func(t *testing.T) kvtest.Harness {
 		server := miniredis.RunT(t)
 		h := redisHarness(t, tight, "redis://"+server.Addr(), kv.WithoutAutoPipelining())
@@ -63,11 +66,13 @@ func TestContractMiniredis(t *testing.T) {
 }
 
 func TestContractRedis(t *testing.T) {
+	t.Parallel()
 	kvtest.Run(t, func(t *testing.T) kvtest.Harness { return serverHarness(t, 0) })
 }
 
 // The client-side cache changes nothing that a client can see.
 func TestContractRedisCached(t *testing.T) {
+	t.Parallel()
 	kvtest.Run(t, func(t *testing.T) kvtest.Harness { return serverHarness(t, 64<<20) })
 }
 

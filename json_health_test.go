@@ -1,10 +1,9 @@
 //go:build unix
 
-package kv
+package kv_test
 
 import (
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -14,24 +13,17 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ngraf/kv/internal/fsys"
-	"github.com/ngraf/kv/internal/jsonstore"
-	"github.com/ngraf/kv/internal/testkit"
+	"github.com/ngraf/kv"
 )
-
-// A fullDisk has no room.
-type fullDisk struct{ fsys.FS }
-
-func (fullDisk) Free() (int64, error) { return 0, nil }
 
 // A jsonPatient is a namespace of files that something is done to.
 type jsonPatient struct {
 	t     *testing.T
 	dir   string
-	store *store
+	store builtin
 }
 
-func newJSONPatient(t *testing.T, cfg Config) *jsonPatient {
+func newJSONPatient(t *testing.T, cfg kv.Config) *jsonPatient {
 	t.Helper()
 	cfg.WorkingDir = filepath.Join(t.TempDir(), "private")
 	require.NoError(t, os.Mkdir(cfg.WorkingDir, 0o700))
@@ -41,13 +33,13 @@ func newJSONPatient(t *testing.T, cfg Config) *jsonPatient {
 	return p
 }
 
-func (p *jsonPatient) open(cfg Config, opts ...Option) {
+func (p *jsonPatient) open(cfg kv.Config, opts ...kv.Option) {
 	p.t.Helper()
 	cfg.WorkingDir = p.dir
-	s, err := Open(p.t.Context(), cfg, "t", append(opts, quietly())...)
+	s, err := kv.Open(p.t.Context(), cfg, "t", append(opts, quietly())...)
 	require.NoError(p.t, err)
 	p.t.Cleanup(func() { _ = s.Close() })
-	p.store = s.(*store)
+	p.store = s.(builtin)
 }
 
 func (p *jsonPatient) write(name, text string, mode os.FileMode) {
@@ -60,41 +52,41 @@ func (p *jsonPatient) write(name, text string, mode os.FileMode) {
 // What is done to files, and what Check says of it.
 func TestJSONCheck(t *testing.T) {
 	for name, tt := range map[string]struct {
-		cfg  Config
+		cfg  kv.Config
 		harm func(p *jsonPatient)
 		want []string
 	}{
-		"good": {Config{}, func(p *jsonPatient) {}, nil},
-		"no fsync": {Config{JSON: JSONConfig{Fsync: FsyncNo}}, func(*jsonPatient) {},
+		"good": {kv.Config{}, func(p *jsonPatient) {}, nil},
+		"no fsync": {kv.Config{JSON: kv.JSONConfig{Fsync: kv.FsyncNo}}, func(*jsonPatient) {},
 			[]string{"json-no-fsync"}},
-		"no fsync, expiring": {Config{JSON: JSONConfig{Fsync: FsyncNo}, TTL: map[string]time.Duration{"t": time.Hour}}, func(*jsonPatient) {}, nil},
-		"open directory": {Config{}, func(p *jsonPatient) { require.NoError(p.t, os.Chmod(p.dir, 0o755)) },
+		"no fsync, expiring": {kv.Config{JSON: kv.JSONConfig{Fsync: kv.FsyncNo}, TTL: map[string]time.Duration{"t": time.Hour}}, func(*jsonPatient) {}, nil},
+		"open directory": {kv.Config{}, func(p *jsonPatient) { require.NoError(p.t, os.Chmod(p.dir, 0o755)) },
 			[]string{"json-open-directory"}},
-		"open file": {Config{}, func(p *jsonPatient) { require.NoError(p.t, os.Chmod(filepath.Join(p.dir, "kv_store_t.json"), 0o644)) },
+		"open file": {kv.Config{}, func(p *jsonPatient) { require.NoError(p.t, os.Chmod(filepath.Join(p.dir, "kv_store_t.json"), 0o644)) },
 			[]string{"json-open-files"}},
-		"another's open file": {Config{}, func(p *jsonPatient) { p.write("kv_store_t2.json", "{}", 0o644) }, nil},
-		"leftovers": {Config{}, func(p *jsonPatient) {
+		"another's open file": {kv.Config{}, func(p *jsonPatient) { p.write("kv_store_t2.json", "{}", 0o644) }, nil},
+		"leftovers": {kv.Config{}, func(p *jsonPatient) {
 			p.write("kv_store_t.journal.7.torn", planted, 0o600)
 			p.write("kv_store_t.json.damaged-20260101T000000.000", planted, 0o600)
 		}, []string{"json-leftovers"}},
-		"another's leftovers": {Config{}, func(p *jsonPatient) {
+		"another's leftovers": {kv.Config{}, func(p *jsonPatient) {
 			p.write("kv_store_t.x.journal.7.torn", planted, 0o600)
 			p.write("kv_store_t2.json.damaged-20260101T000000.000", planted, 0o600)
 		}, nil},
-		"changed": {Config{}, func(p *jsonPatient) { p.write("kv_store_t.json", `{}`, 0o600) }, []string{"json-changed"}},
-		"removed": {Config{}, func(p *jsonPatient) { require.NoError(p.t, os.Remove(filepath.Join(p.dir, "kv_store_t.json"))) }, []string{"json-changed"}},
+		"changed": {kv.Config{}, func(p *jsonPatient) { p.write("kv_store_t.json", `{}`, 0o600) }, []string{"json-changed"}},
+		"removed": {kv.Config{}, func(p *jsonPatient) { require.NoError(p.t, os.Remove(filepath.Join(p.dir, "kv_store_t.json"))) }, []string{"json-changed"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newJSONPatient(t, tt.cfg)
-			require.Empty(t, sound(t, leftOut(Check(t.Context(), p.store), "json-no-fsync")), "before")
+			require.Empty(t, sound(t, leftOut(kv.Check(t.Context(), p.store), "json-no-fsync")), "before")
 			tt.harm(p)
 			require.Equal(t, tt.want, orNil(found(t, wrappedStore{p.store})))
 		})
 	}
 }
 
-func leftOut(list []Finding, code string) (rest []Finding) {
+func leftOut(list []kv.Finding, code string) (rest []kv.Finding) {
 	for _, f := range list {
 		if f.Code != code {
 			rest = append(rest, f)
@@ -107,7 +99,7 @@ func leftOut(list []Finding, code string) (rest []Finding) {
 // who reads while nobody has the lock.
 func TestJSONCheckForeignValues(t *testing.T) {
 	t.Parallel()
-	p := newJSONPatient(t, Config{})
+	p := newJSONPatient(t, kv.Config{})
 	require.NoError(t, p.store.Close())
 	var text strings.Builder
 	for i := range 3 * 1024 {
@@ -118,9 +110,9 @@ func TestJSONCheckForeignValues(t *testing.T) {
 		fmt.Fprintf(&text, `,"%s%d": %s`, planted, i, value)
 	}
 	p.write("kv_store_t.json", "{"+text.String()[1:]+"}", 0o600)
-	for _, opts := range [][]Option{{WithReadOnly()}, nil} {
-		p.open(Config{}, opts...)
-		list := Check(t.Context(), p.store)
+	for _, opts := range [][]kv.Option{{kv.WithReadOnly()}, nil} {
+		p.open(kv.Config{}, opts...)
+		list := kv.Check(t.Context(), p.store)
 		require.Equal(t, []string{"json-foreign-values"}, sound(t, list))
 		require.Contains(t, list[0].Text, ": 3 of them")
 		require.Equal(t, p.dir, list[0].Where)
@@ -134,38 +126,16 @@ func TestJSONCheckInUse(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux can say who has a lock without taking it")
 	}
-	p := newJSONPatient(t, Config{})
+	p := newJSONPatient(t, kv.Config{})
 	require.NoError(t, p.store.Close())
-	p.open(Config{}, WithReadOnly())
+	p.open(kv.Config{}, kv.WithReadOnly())
 	require.Empty(t, found(t, p.store))
 	kill, pid := holder(t, p.dir)
 	before := namesIn(t, p.dir)
-	list := Check(t.Context(), p.store)
+	list := kv.Check(t.Context(), p.store)
 	require.Equal(t, []string{"json-in-use"}, sound(t, list))
 	require.Contains(t, list[0].Text, fmt.Sprintf("pid %d ", pid))
 	require.Equal(t, before, namesIn(t, p.dir))
 	kill()
 	require.Empty(t, found(t, p.store))
-}
-
-// A full disk is said when the namespace is opened.
-func TestJSONOpenSaysFullDisk(t *testing.T) {
-	dir, err := fsys.Open(t.TempDir(), false)
-	require.NoError(t, err)
-	e, err := jsonstore.Open(t.Context(), jsonstore.Options{Namespace: "t", Files: fullDisk{dir}, Logger: slog.New(slog.DiscardHandler)})
-	require.NoError(t, err)
-	book := new(testkit.LogBook)
-	f, err := NewFactory(Config{}, WithLogger(book.Logger()))
-	require.NoError(t, err)
-	for range 2 {
-		f.sayFindings(t.Context(), e, "t")
-	}
-	require.Equal(t, 1, strings.Count(book.Text(), "level=ERROR"))
-	require.Contains(t, book.Text(), "code=json-disk-full")
-	free, err := dir.Free()
-	if runtime.GOOS == "linux" {
-		require.NoError(t, err)
-		require.Positive(t, free)
-	}
-	require.NoError(t, e.Close())
 }

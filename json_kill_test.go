@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"bufio"
@@ -17,6 +17,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
+	"github.com/ngraf/kv/internal/jsonstore"
 	"github.com/ngraf/kv/internal/testkit"
 )
 
@@ -42,8 +44,8 @@ type act struct {
 // returned, and the last that began.
 type told struct{ done, begun act }
 
-func killConfig(dir string, policy Fsync) Config {
-	return Config{Backend: "json", WorkingDir: dir, JSON: JSONConfig{Fsync: policy}}
+func killConfig(dir string, policy kv.Fsync) kv.Config {
+	return kv.Config{Backend: "json", WorkingDir: dir, JSON: kv.JSONConfig{Fsync: policy}}
 }
 
 func killValue(id string, seq int) json.RawMessage {
@@ -61,19 +63,19 @@ func TestJSONKillChild(t *testing.T) {
 	round := 0
 	_, err := fmt.Sscan(os.Getenv(killRound), &round)
 	require.NoError(t, err)
-	s, err := Open(t.Context(), killConfig(dir, Fsync(os.Getenv(killPolicy))), "t", WithLogger(slog.New(slog.DiscardHandler)))
+	ctx := jsonstore.WithCompactAt(t.Context(), 16<<10)
+	s, err := kv.Open(ctx, killConfig(dir, kv.Fsync(os.Getenv(killPolicy))), "t", kv.WithLogger(slog.New(slog.DiscardHandler)))
 	require.NoError(t, err)
 	pipe := os.NewFile(3, "pipe")
 	var wg sync.WaitGroup
 	for w := range killWriters {
-		wg.Go(func() { killWrite(s, pipe, w, round*1_000_000) })
+		wg.Go(func() { killWrite(s.(builtin), pipe, w, round*1_000_000) })
 	}
 	wg.Wait()
 }
 
-// killWrite tells what it begins, and what was acknowledged. Now and then it
-// has the document file written.
-func killWrite(s Store, pipe *os.File, writer, seq int) {
+// killWrite tells what it begins, and what was acknowledged.
+func killWrite(s builtin, pipe *os.File, writer, seq int) {
 	ctx := context.Background()
 	rng := rand.New(rand.NewPCG(uint64(writer), uint64(seq)))
 	for {
@@ -97,15 +99,12 @@ func killWrite(s Store, pipe *os.File, writer, seq int) {
 			return err
 		}
 		err := tell("begun")
-		if err == nil && rng.IntN(20) == 0 {
-			err = s.Flush(ctx)
-		}
 		switch {
 		case err != nil:
 		case kind == "del":
 			_, err = s.Delete(ctx, ids...)
 		case rng.IntN(50) == 0:
-			err = s.(Expirer).UpsertTTL(ctx, items, time.Hour)
+			err = s.UpsertTTL(ctx, items, time.Hour)
 		default:
 			err = s.Upsert(ctx, items)
 		}
@@ -121,7 +120,7 @@ func TestJSONKill(t *testing.T) {
 		t.Skip("300 processes")
 	}
 	t.Parallel()
-	for _, policy := range []Fsync{FsyncAlways, FsyncEverySec, FsyncNo} {
+	for _, policy := range []kv.Fsync{kv.FsyncAlways, kv.FsyncEverySec, kv.FsyncNo} {
 		t.Run(string(policy), func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
@@ -139,17 +138,8 @@ func TestJSONKill(t *testing.T) {
 	}
 }
 
-func namesIn(t *testing.T, dir string) (names []string) {
-	entries, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	return names
-}
-
 // killOnce runs a child for some milliseconds, and takes down what it tells.
-func killOnce(t *testing.T, dir string, policy Fsync, round int, know map[string]told) (writes int) {
+func killOnce(t *testing.T, dir string, policy kv.Fsync, round int, know map[string]told) (writes int) {
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
 	defer r.Close()
@@ -189,12 +179,12 @@ func killOnce(t *testing.T, dir string, policy Fsync, round int, know map[string
 
 // killCheck compares what is there with what was told. Every other time it
 // only looks, so that the next child goes on with the journal as it is.
-func killCheck(t *testing.T, dir string, policy Fsync, round int, know map[string]told) {
-	opts := []Option{WithLogger(slog.New(slog.DiscardHandler))}
+func killCheck(t *testing.T, dir string, policy kv.Fsync, round int, know map[string]told) {
+	opts := []kv.Option{kv.WithLogger(slog.New(slog.DiscardHandler))}
 	if round%2 == 0 {
-		opts = append(opts, WithReadOnly())
+		opts = append(opts, kv.WithReadOnly())
 	}
-	s, err := Open(t.Context(), killConfig(dir, policy), "t", opts...)
+	s, err := kv.Open(t.Context(), killConfig(dir, policy), "t", opts...)
 	require.NoError(t, err, "round %d", round)
 	there := make(map[string]int)
 	for id, err := range s.Keys(t.Context()) {

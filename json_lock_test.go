@@ -1,12 +1,11 @@
 //go:build unix
 
-package kv
+package kv_test
 
 import (
 	"bufio"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,15 +18,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/testkit"
 )
 
 const lockDir = "KV_TEST_LOCK_DIR"
 
-func quiet() Option { return WithLogger(slog.New(slog.DiscardHandler)) }
-
-func jsonFactory(t *testing.T, dir string, opts ...Option) *Factory {
-	f, err := NewFactory(killConfig(dir, FsyncAlways), append(opts, quiet())...)
+func jsonFactory(t *testing.T, dir string, opts ...kv.Option) *kv.Factory {
+	f, err := kv.NewFactory(killConfig(dir, kv.FsyncAlways), append(opts, quietly())...)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = f.Close() })
 	return f
@@ -39,7 +37,7 @@ func TestJSONLockChild(t *testing.T) {
 	if dir == "" {
 		t.Skip("is run by the tests of the lock")
 	}
-	s, err := Open(t.Context(), killConfig(dir, FsyncAlways), "t", quiet())
+	s, err := kv.Open(t.Context(), killConfig(dir, kv.FsyncAlways), "t", quietly())
 	require.NoError(t, err)
 	require.NoError(t, s.Upsert(t.Context(), testkit.One("of the child", "1")))
 	fmt.Println("open")
@@ -77,17 +75,17 @@ func TestJSONLockedByAnotherProcess(t *testing.T) {
 	start := time.Now()
 	_, err := f.Open(t.Context(), "t")
 	require.Less(t, time.Since(start), 50*time.Millisecond)
-	require.ErrorIs(t, err, ErrLocked)
+	require.ErrorIs(t, err, kv.ErrLocked)
 	host, hostErr := os.Hostname()
 	require.NoError(t, hostErr)
 	require.Contains(t, err.Error(), fmt.Sprintf("pid %d on %s since %s", pid, host, time.Now().UTC().Format("2006-01-")))
 
-	reader, err := jsonFactory(t, dir, WithReadOnly()).Open(t.Context(), "t")
+	reader, err := jsonFactory(t, dir, kv.WithReadOnly()).Open(t.Context(), "t")
 	require.NoError(t, err)
 	value, err := reader.Get(t.Context(), "of the child")
 	require.NoError(t, err)
 	require.Equal(t, "1", string(value))
-	require.ErrorIs(t, reader.Upsert(t.Context(), testkit.One("a", "1")), ErrInvalid)
+	require.ErrorIs(t, reader.Upsert(t.Context(), testkit.One("a", "1")), kv.ErrInvalid)
 	require.NoError(t, reader.Flush(t.Context()))
 	require.NoError(t, reader.Close())
 	require.Equal(t, before, namesIn(t, dir), "looking made files")
@@ -114,9 +112,9 @@ func TestJSONLockedByAnotherFactory(t *testing.T) {
 	value, err := b.Get(t.Context(), "x")
 	require.NoError(t, err, "two stores of a factory share the files")
 	require.Equal(t, "1", string(value))
-	for _, s := range []Store{a, b} {
+	for _, s := range []kv.Store{a, b} {
 		_, err = second.Open(t.Context(), "t")
-		require.ErrorIs(t, err, ErrLocked)
+		require.ErrorIs(t, err, kv.ErrLocked)
 		require.NoError(t, s.Close())
 	}
 	s, err := second.Open(t.Context(), "t")
@@ -132,9 +130,9 @@ func TestJSONLockedByAnotherFactory(t *testing.T) {
 func TestJSONModes(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	dir := filepath.Join(t.TempDir(), "deep", "er")
-	s, err := Open(t.Context(), killConfig(dir, FsyncAlways), "t", quiet())
+	s, err := kv.Open(t.Context(), killConfig(dir, kv.FsyncAlways), "t", quietly())
 	require.NoError(t, err)
-	expirer, _ := As[Expirer](s)
+	expirer, _ := kv.As[kv.Expirer](s)
 	require.NoError(t, expirer.UpsertTTL(t.Context(), testkit.One("x", "1"), time.Hour))
 	require.NoError(t, s.Flush(t.Context()))
 	require.NoError(t, s.Upsert(t.Context(), testkit.One("y", "1")))
@@ -164,7 +162,7 @@ func TestJSONNotAFile(t *testing.T) {
 			dir := t.TempDir()
 			require.NoError(t, make(filepath.Join(dir, "kv_store_t."+name)))
 			done := testkit.InBackground(func() error {
-				_, err := Open(t.Context(), killConfig(dir, FsyncAlways), "t", quiet())
+				_, err := kv.Open(t.Context(), killConfig(dir, kv.FsyncAlways), "t", quietly())
 				return err
 			})
 			select {
@@ -213,19 +211,19 @@ func TestJSONForeignChanges(t *testing.T) {
 			if err == nil { // The file that we have open is still there.
 				require.Equal(t, `"bbbbbbbbbbbbb"`, string(value))
 			} else {
-				require.ErrorIs(t, err, ErrCorrupt)
+				require.ErrorIs(t, err, kv.ErrCorrupt)
 			}
 			require.NoError(t, s.Flush(t.Context()), "nothing was written")
 			require.NoError(t, s.Upsert(t.Context(), testkit.One("c", "1")))
 			for range 3 {
 				err = s.Flush(t.Context())
-				require.ErrorIs(t, err, ErrCorrupt)
+				require.ErrorIs(t, err, kv.ErrCorrupt)
 				require.ErrorContains(t, err, path)
 				require.NoError(t, s.Upsert(t.Context(), testkit.One("d", "1")))
 			}
-			require.ErrorIs(t, s.Close(), ErrCorrupt)
+			require.ErrorIs(t, s.Close(), kv.ErrCorrupt)
 			_, err = f.Open(t.Context(), "t")
-			require.ErrorIs(t, err, ErrCorrupt)
+			require.ErrorIs(t, err, kv.ErrCorrupt)
 			require.ErrorContains(t, err, path)
 			now, err := os.ReadFile(path)
 			require.Equal(t, theirErr == nil, err == nil)
@@ -251,7 +249,7 @@ func TestJSONForeignChangeWhilePending(t *testing.T) {
 	f := jsonFactory(t, dir)
 	for range 2 {
 		_, err = f.Open(t.Context(), "t")
-		require.ErrorIs(t, err, ErrCorrupt)
+		require.ErrorIs(t, err, kv.ErrCorrupt)
 		require.ErrorContains(t, err, path)
 		require.ErrorContains(t, err, filepath.Join(dir, "kv_store_t.journal.1"))
 	}
@@ -289,7 +287,7 @@ func TestJSONForkDoesNotKeepTheLock(t *testing.T) {
 	defer close(stop)
 	dir := t.TempDir()
 	for range 200 {
-		s, err := Open(t.Context(), killConfig(dir, FsyncNo), "t", quiet())
+		s, err := kv.Open(t.Context(), killConfig(dir, kv.FsyncNo), "t", quietly())
 		require.NoError(t, err)
 		require.NoError(t, s.Close())
 		runtime.Gosched()

@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"encoding/json"
@@ -10,13 +10,15 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv"
 )
 
 // damaged makes a namespace with ten documents in the document file, and ten
 // in the journal, as a killed process leaves it; change damages its files.
 func damaged(t *testing.T, change func(name string, text []byte) []byte) (dir string) {
 	live := t.TempDir()
-	s, err := Open(t.Context(), Config{WorkingDir: live, JSON: JSONConfig{Fsync: FsyncAlways}}, "docs")
+	s, err := kv.Open(t.Context(), kv.Config{WorkingDir: live, JSON: kv.JSONConfig{Fsync: kv.FsyncAlways}}, "docs")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = s.Close() })
 	put := func(from int) {
@@ -39,8 +41,8 @@ func damaged(t *testing.T, change func(name string, text []byte) []byte) (dir st
 	return dir
 }
 
-func repairDir(t *testing.T, dir string) RepairReport {
-	report, err := Repair(t.Context(), Config{WorkingDir: dir}, "docs", WithLogger(slog.New(slog.DiscardHandler)))
+func repairDir(t *testing.T, dir string) kv.RepairReport {
+	report, err := kv.Repair(t.Context(), kv.Config{WorkingDir: dir}, "docs", kv.WithLogger(slog.New(slog.DiscardHandler)))
 	require.NoError(t, err)
 	return report
 }
@@ -135,10 +137,10 @@ func TestRepair(t *testing.T) {
 func TestRepairRefuses(t *testing.T) {
 	dir := t.TempDir()
 	openDir(t, dir, "docs")
-	_, err := Repair(t.Context(), Config{WorkingDir: dir}, "docs")
-	require.ErrorIs(t, err, ErrLocked)
-	_, err = Repair(t.Context(), Config{Backend: "redis"}, "docs")
-	require.ErrorIs(t, err, ErrInvalid)
-	_, err = Repair(t.Context(), Config{WorkingDir: dir}, "../docs")
-	require.ErrorIs(t, err, ErrInvalid)
+	_, err := kv.Repair(t.Context(), kv.Config{WorkingDir: dir}, "docs")
+	require.ErrorIs(t, err, kv.ErrLocked)
+	_, err = kv.Repair(t.Context(), kv.Config{Backend: "redis"}, "docs")
+	require.ErrorIs(t, err, kv.ErrInvalid)
+	_, err = kv.Repair(t.Context(), kv.Config{WorkingDir: dir}, "../docs")
+	require.ErrorIs(t, err, kv.ErrInvalid)
 }

@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/lease"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
@@ -32,7 +33,7 @@ func TestLeaseLost(t *testing.T) {
 		began, release := make(chan struct{}), make(chan struct{})
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			v, err := For[string](slow).Compute(t.Context(), "a", func(context.Context) (string, error) {
+			v, err := kv.For[string](slow).Compute(t.Context(), "a", func(context.Context) (string, error) {
 				close(began)
 				<-release
 				return "older", nil
@@ -49,15 +50,15 @@ func TestLeaseLost(t *testing.T) {
 		require.NoError(t, err)
 		require.EqualValues(t, 1, n)
 		if newer != "" {
-			v, err := For[string](fast).Compute(t.Context(), "a", giving(&calls, newer, nil))
+			v, err := kv.For[string](fast).Compute(t.Context(), "a", giving(&calls, newer, nil))
 			require.NoError(t, err)
 			require.Equal(t, newer, v)
 		}
 		close(release)
 		wg.Wait()
-		v, err := For[string](fast).Get(t.Context(), "a")
+		v, err := kv.For[string](fast).Get(t.Context(), "a")
 		require.Equal(t, newer, v)
-		require.Equal(t, newer == "", errors.Is(err, ErrNotFound), "stored without a lease")
+		require.Equal(t, newer == "", errors.Is(err, kv.ErrNotFound), "stored without a lease")
 		_, err = fast.Delete(t.Context(), "a")
 		require.NoError(t, err)
 	}
@@ -68,30 +69,30 @@ func TestLeaseLost(t *testing.T) {
 
 // A write that comes while fn runs stays, and is what Compute returns.
 func TestComputeYieldsToWrites(t *testing.T) {
-	onComputeBackends(t, 0, func(t *testing.T, open func() *store) {
+	onComputeBackends(t, 0, func(t *testing.T, open func() builtin) {
 		s := open()
-		v, err := For[string](s).Compute(t.Context(), "a", func(ctx context.Context) (string, error) {
-			return "older", For[string](s).Upsert(ctx, map[string]string{"a": "newer"})
+		v, err := kv.For[string](s).Compute(t.Context(), "a", func(ctx context.Context) (string, error) {
+			return "older", kv.For[string](s).Upsert(ctx, map[string]string{"a": "newer"})
 		})
 		require.NoError(t, err)
 		require.Equal(t, "newer", v)
-		v, err = For[string](s).Get(t.Context(), "a")
+		v, err = kv.For[string](s).Get(t.Context(), "a")
 		require.NoError(t, err)
 		require.Equal(t, "newer", v)
 	})
 }
 
 // A lease is renewed while fn runs, and not taken by others; a dead leader is
-// replaced within the lease time; a release is its owner's only.
+// replaced within the lease time.
 func TestLeaseLife(t *testing.T) {
 	server := redistest.Start(t)
 	first, second := openRedisStore(t, redisCfg(server.URL()), "docs"), openRedisStore(t, redisCfg(server.URL()), "docs")
-	o := ComputeOptions[string]{Lease: quick}
+	o := kv.ComputeOptions[string]{Lease: quick}
 	var calls atomic.Int64
 	var wg sync.WaitGroup
-	for _, s := range []*store{first, second} {
+	for _, s := range []builtin{first, second} {
 		wg.Go(func() {
-			v, err := For[string](s).With(o).Compute(t.Context(), "a", func(context.Context) (string, error) {
+			v, err := kv.For[string](s).With(o).Compute(t.Context(), "a", func(context.Context) (string, error) {
 				calls.Add(1)
 				time.Sleep(3 * quick)
 				return "v", nil
@@ -103,17 +104,10 @@ func TestLeaseLife(t *testing.T) {
 	wg.Wait()
 	require.EqualValues(t, 1, calls.Load())
 
-	dead := lease.Lease{ID: "b", Token: "of the dead"} // Nobody renews it.
-	claims, err := first.flights.Leases.Claim(t.Context(), []lease.Lease{dead}, quick)
-	require.NoError(t, err)
-	require.Equal(t, []lease.Claim{{State: lease.Granted}}, claims)
-	foreign := []lease.Answer{{Lease: lease.Lease{ID: "b", Token: "another"}}}
-	require.Equal(t, []lease.Settled{{Lost: true}}, second.flights.Leases.Settle(t.Context(), foreign))
-	still, err := second.flights.Leases.Renew(t.Context(), []lease.Lease{foreign[0].Lease}, time.Hour)
-	require.NoError(t, err)
-	require.Equal(t, []bool{false}, still)
+	dead := server.Client().Set(t.Context(), "kv-lease:{nano_graphrag:docs:b}", "of the dead", quick) // Nobody renews it.
+	require.NoError(t, dead.Err())
 	began := time.Now()
-	v, err := For[string](second).With(o).Compute(t.Context(), "b", giving(&calls, "v", nil))
+	v, err := kv.For[string](second).With(o).Compute(t.Context(), "b", giving(&calls, "v", nil))
 	require.NoError(t, err)
 	require.Equal(t, "v", v)
 	require.InDelta(t, quick, time.Since(began), float64(quick))
@@ -145,13 +139,13 @@ func TestComputeRoundTrips(t *testing.T) {
 	server := redistest.Start(t)
 	client := redis.NewClient(&redis.Options{Network: "tcp", Addr: server.Addr, ContextTimeoutEnabled: true, MaxRetries: -1})
 	defer client.Close()
-	s := openRedisStore(t, Config{Backend: "redis"}, "docs", WithRedisClient(client))
+	s := openRedisStore(t, kv.Config{Backend: "redis"}, "docs", kv.WithRedisClient(client))
 	count := new(trips)
 	client.AddHook(count)
 	var calls atomic.Int64
 	for _, want := range []int64{3, 1} {
 		count.n.Store(0)
-		_, err := For[string](s).Compute(t.Context(), "a", giving(&calls, "v", nil))
+		_, err := kv.For[string](s).Compute(t.Context(), "a", giving(&calls, "v", nil))
 		require.NoError(t, err)
 		require.Equal(t, want, count.n.Load())
 	}
@@ -160,11 +154,11 @@ func TestComputeRoundTrips(t *testing.T) {
 		ids = append(ids, fmt.Sprint(i))
 	}
 	count.n.Store(0)
-	_, err := For[string](s).ComputeMany(t.Context(), ids, upper(&calls, nil))
+	_, err := kv.For[string](s).ComputeMany(t.Context(), ids, upper(&calls, nil))
 	require.NoError(t, err)
 	require.LessOrEqual(t, count.n.Load(), int64(4)) // Of a GetMany some are two.
 	require.NoError(t, client.ConfigResetStat(t.Context()).Err())
-	_, err = For[string](s).Compute(t.Context(), "b", giving(&calls, "v", nil))
+	_, err = kv.For[string](s).Compute(t.Context(), "b", giving(&calls, "v", nil))
 	require.NoError(t, err)
 	require.Equal(t, 2, testkit.ServerCalls(t, client, "eval"), "by the server's own count")
 }
@@ -176,14 +170,14 @@ func TestComputeWaiters(t *testing.T) {
 	quiet := strings.Replace(server.URL(), "redis://", "redis://quiet:pw@", 1)
 	for name, url := range map[string]string{"notified": server.URL(), "polling": quiet} {
 		t.Run(name, func(t *testing.T) {
-			var stores []*store
+			var stores []builtin
 			for range 2 {
 				stores = append(stores, openRedisStore(t, redisCfg(url), "docs"))
 			}
 			began, release := make(chan struct{}), make(chan time.Time, 1)
 			var wg sync.WaitGroup
 			wg.Go(func() {
-				_, err := For[string](stores[0]).Compute(t.Context(), name, func(context.Context) (string, error) {
+				_, err := kv.For[string](stores[0]).Compute(t.Context(), name, func(context.Context) (string, error) {
 					close(began)
 					time.Sleep(600 * time.Millisecond) // The polls have become rare.
 					release <- time.Now()
@@ -192,7 +186,7 @@ func TestComputeWaiters(t *testing.T) {
 				assert.NoError(t, err)
 			})
 			<-began
-			v, err := For[string](stores[1]).Compute(t.Context(), name, func(context.Context) (string, error) { return "", errors.New("called twice") })
+			v, err := kv.For[string](stores[1]).Compute(t.Context(), name, func(context.Context) (string, error) { return "", errors.New("called twice") })
 			late := time.Since(<-release)
 			require.NoError(t, err)
 			require.Equal(t, "v", v)
@@ -211,13 +205,13 @@ func TestComputeAway(t *testing.T) {
 	s := openRedisStore(t, redisCfg(server.URL()), "docs")
 	server.Kill()
 	var calls atomic.Int64
-	_, err := For[string](s).Compute(t.Context(), "a", giving(&calls, "v", nil))
-	require.ErrorIs(t, err, ErrUnavailable)
+	_, err := kv.For[string](s).Compute(t.Context(), "a", giving(&calls, "v", nil))
+	require.ErrorIs(t, err, kv.ErrUnavailable)
 	require.Zero(t, calls.Load())
-	_, err = For[string](s).ComputeMany(t.Context(), []string{"a", "b"}, upper(&calls, nil))
-	require.ErrorIs(t, err, ErrUnavailable)
+	_, err = kv.For[string](s).ComputeMany(t.Context(), []string{"a", "b"}, upper(&calls, nil))
+	require.ErrorIs(t, err, kv.ErrUnavailable)
 	require.Zero(t, calls.Load())
-	alone := For[string](s).With(ComputeOptions[string]{Unshared: true})
+	alone := kv.For[string](s).With(kv.ComputeOptions[string]{Unshared: true})
 	v, err := alone.Compute(t.Context(), "a", giving(&calls, "v", nil))
 	require.NoError(t, err)
 	require.Equal(t, "v", v)
@@ -230,7 +224,7 @@ func TestComputeAway(t *testing.T) {
 	require.Empty(t, listed(t, s))
 
 	// It goes away, and comes back, while fn runs: the answer is not lost.
-	v, err = For[string](s).Compute(t.Context(), "c", func(context.Context) (string, error) {
+	v, err = kv.For[string](s).Compute(t.Context(), "c", func(context.Context) (string, error) {
 		server.Pause()
 		time.AfterFunc(500*time.Millisecond, server.Resume)
 		return "v", nil
@@ -238,11 +232,11 @@ func TestComputeAway(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "v", v)
 	require.Equal(t, []string{"c"}, listed(t, s))
-	v, err = For[string](s).With(ComputeOptions[string]{Lease: quick}).Compute(t.Context(), "d", func(context.Context) (string, error) {
+	v, err = kv.For[string](s).With(kv.ComputeOptions[string]{Lease: quick}).Compute(t.Context(), "d", func(context.Context) (string, error) {
 		server.Kill()
 		return "v", nil
 	})
-	require.ErrorIs(t, err, ErrUnavailable)
+	require.ErrorIs(t, err, kv.ErrUnavailable)
 	require.Equal(t, "v", v, "it has been paid for")
 }
 
@@ -260,7 +254,7 @@ func TestComputeLostReply(t *testing.T) {
 			}
 			id, want := fmt.Sprint(i, round), fmt.Sprint("v", i, round)
 			var calls atomic.Int64
-			v, err := For[string](s).With(ComputeOptions[string]{Lease: quick}).Compute(t.Context(), id, func(context.Context) (string, error) {
+			v, err := kv.For[string](s).With(kv.ComputeOptions[string]{Lease: quick}).Compute(t.Context(), id, func(context.Context) (string, error) {
 				calls.Add(1)
 				if text == "pexpire" {
 					time.Sleep(quick)

@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"encoding/json"
@@ -11,9 +11,10 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
+	"github.com/ngraf/kv/internal/jsonstore"
 	"github.com/ngraf/kv/internal/redistest"
 )
 
@@ -55,19 +56,19 @@ var registers = porcupine.Model{
 
 type registerOp struct{ kind, id, value string }
 
-func (op registerOp) call(t *testing.T, s Store) (string, error) {
+func (op registerOp) call(t *testing.T, s builtin) (string, error) {
 	items := map[string]json.RawMessage{op.id: json.RawMessage(op.value)}
 	switch op.kind {
 	case "get":
 		value, err := s.Get(t.Context(), op.id)
-		if errors.Is(err, ErrNotFound) {
+		if errors.Is(err, kv.ErrNotFound) {
 			return "", nil
 		}
 		return string(value), err
 	case "upsert":
 		return "", s.Upsert(t.Context(), items)
 	case "insert":
-		n, err := s.(Inserter).Insert(t.Context(), items)
+		n, err := s.Insert(t.Context(), items)
 		return strconv.Itoa(n), err
 	default:
 		n, err := s.Delete(t.Context(), op.id)
@@ -78,25 +79,11 @@ func (op registerOp) call(t *testing.T, s Store) (string, error) {
 // Get, Upsert, Insert and Delete of 32 clients on 10 ids are linearizable:
 // each takes effect at one moment between its call and its return.
 func TestLinearizableJSON(t *testing.T) {
-	s := openDir(t, t.TempDir(), "docs")
-	var flushing sync.WaitGroup
-	over := make(chan struct{})
-	flushing.Go(func() { // The files change under the clients.
-		for {
-			select {
-			case <-over:
-				return
-			default:
-				assert.NoError(t, s.Flush(t.Context()))
-			}
-		}
-	})
-	testLinearizable(t, s)
-	close(over)
-	flushing.Wait()
-	stats, err := s.(Statser).Stats(t.Context())
+	s, err := kv.Open(jsonstore.WithCompactAt(t.Context(), 16<<10), kv.Config{WorkingDir: t.TempDir()}, "docs")
 	require.NoError(t, err)
-	require.Positive(t, stats.JSON.Compactions)
+	defer s.Close()
+	testLinearizable(t, s.(builtin))
+	require.Positive(t, figures(t, s.(builtin)).JSON.Compactions, "the files change under the clients")
 }
 
 func TestLinearizableRedis(t *testing.T) {
@@ -104,7 +91,7 @@ func TestLinearizableRedis(t *testing.T) {
 	testLinearizable(t, openRedisStore(t, redisCfg(server.URL()), "docs"))
 }
 
-func testLinearizable(t *testing.T, s Store) {
+func testLinearizable(t *testing.T, s builtin) {
 	for range 20 {
 		require.NoError(t, s.Drop(t.Context()))
 		var mu sync.Mutex

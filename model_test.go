@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"encoding/json"
@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
+	"github.com/ngraf/kv/internal/jsonstore"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -22,8 +24,8 @@ const modelOps = 2000
 type modelRun struct {
 	t      *testing.T
 	rng    *rand.Rand
-	store  Store
-	reopen func(Store) Store
+	store  kv.Store
+	reopen func(kv.Store) kv.Store
 	model  map[string]string
 	seed   uint64
 	op     int
@@ -32,12 +34,15 @@ type modelRun struct {
 // Whatever sequence of calls, every backend answers as a map would, also
 // after it was closed and opened again.
 func TestModelJSON(t *testing.T) {
+	ctx := jsonstore.WithCompactAt(t.Context(), 8<<10)
 	for seed := range uint64(200 / testkit.Stride()) {
-		dir := t.TempDir()
-		open := func() Store {
-			return openDir(t, dir, "docs")
+		cfg := kv.Config{WorkingDir: t.TempDir()}
+		open := func() kv.Store {
+			s, err := kv.Open(ctx, cfg, "docs")
+			require.NoError(t, err)
+			return s
 		}
-		runModel(t, seed, open(), func(s Store) Store {
+		runModel(t, seed, open(), func(s kv.Store) kv.Store {
 			require.NoError(t, s.Close())
 			return open()
 		})
@@ -54,23 +59,23 @@ func TestModelCluster(t *testing.T) {
 }
 
 func modelOnRedis(t *testing.T, url string, seeds int) {
-	f, err := NewFactory(Config{Backend: "redis", Redis: RedisConfig{URL: RedisURL(url)}}, WithLogger(slog.New(slog.DiscardHandler)))
+	f, err := kv.NewFactory(kv.Config{Backend: "redis", Redis: kv.RedisConfig{URL: kv.RedisURL(url)}}, kv.WithLogger(slog.New(slog.DiscardHandler)))
 	require.NoError(t, err)
 	defer f.Close()
 	for seed := range uint64(seeds) {
-		open := func() Store {
+		open := func() kv.Store {
 			s, err := f.Open(t.Context(), fmt.Sprint("docs", seed))
 			require.NoError(t, err)
 			return s
 		}
-		runModel(t, seed, open(), func(s Store) Store {
+		runModel(t, seed, open(), func(s kv.Store) kv.Store {
 			require.NoError(t, s.Close())
 			return open()
 		})
 	}
 }
 
-func runModel(t *testing.T, seed uint64, s Store, reopen func(Store) Store) {
+func runModel(t *testing.T, seed uint64, s kv.Store, reopen func(kv.Store) kv.Store) {
 	r := &modelRun{
 		t: t, rng: rand.New(rand.NewPCG(seed, 0)), store: s, reopen: reopen,
 		model: make(map[string]string), seed: seed,
@@ -83,9 +88,9 @@ func runModel(t *testing.T, seed uint64, s Store, reopen func(Store) Store) {
 			clear(r.model)
 		case n < 3:
 			r.store = r.reopen(r.store)
-		case n < 20:
+		case n < 6:
 			r.no(r.store.Flush(t.Context()))
-		case n < 24:
+		case n < 10:
 			r.keys()
 		default:
 			steps[r.rng.IntN(len(steps))]()
@@ -138,7 +143,7 @@ func (r *modelRun) upsert() {
 
 func (r *modelRun) insert() {
 	items, want := r.items(), 0
-	n, err := r.store.(Inserter).Insert(r.t.Context(), items)
+	n, err := r.store.(kv.Inserter).Insert(r.t.Context(), items)
 	r.no(err)
 	for id, v := range items {
 		if _, there := r.model[id]; !there {
@@ -167,7 +172,7 @@ func (r *modelRun) get() {
 	value, err := r.store.Get(r.t.Context(), id)
 	want, there := r.model[id]
 	if !there {
-		require.ErrorIs(r.t, err, ErrNotFound, "seed %d, call %d", r.seed, r.op)
+		require.ErrorIs(r.t, err, kv.ErrNotFound, "seed %d, call %d", r.seed, r.op)
 		return
 	}
 	r.no(err)
@@ -202,7 +207,7 @@ func (r *modelRun) missing() {
 
 func (r *modelRun) ttl() {
 	items := r.items()
-	x := r.store.(Expirer)
+	x := r.store.(kv.Expirer)
 	r.no(x.UpsertTTL(r.t.Context(), items, time.Hour))
 	for id, v := range items {
 		r.model[id] = string(v)

@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
 )
 
@@ -26,7 +27,7 @@ func BenchmarkRedisClientCache(b *testing.B) {
 	defer own.Close()
 	cfg := redisCfg(server.URL())
 	cfg.Redis.ClientCache = 64 << 20
-	s, err := Open(b.Context(), cfg, "docs")
+	s, err := kv.Open(b.Context(), cfg, "docs")
 	require.NoError(b, err)
 	defer s.Close()
 	ids := make([]string, 1000)

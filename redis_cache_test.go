@@ -1,10 +1,12 @@
-package kv
+package kv_test
 
 import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv"
 )
 
 // Where go-redis would go without a cache and say so in its log, the
@@ -31,18 +33,18 @@ func TestClientCacheRefusals(t *testing.T) {
 			c.vars["REDIS_CLIENT_CACHE"] = "16777216 # 16 MiB"
 		}
 		cfg, err := fromMap(c.vars)
-		require.ErrorIs(t, err, ErrInvalid, "%v", c.vars)
+		require.ErrorIs(t, err, kv.ErrInvalid, "%v", c.vars)
 		for _, want := range append(c.want, "REDIS_CLIENT_CACHE:") {
 			require.ErrorContains(t, err, want)
 		}
 		if cfg.Redis.ClientCache != 0 {
-			_, err = NewFactory(cfg)
-			require.ErrorIs(t, err, ErrInvalid)
+			_, err = kv.NewFactory(cfg)
+			require.ErrorIs(t, err, kv.ErrInvalid)
 		}
 	}
 	given := redis.NewClient(&redis.Options{})
 	defer given.Close()
-	_, err := NewFactory(Config{Backend: "redis", Redis: RedisConfig{URL: "redis://h", ClientCache: 64 << 20}}, WithRedisClient(given))
+	_, err := kv.NewFactory(kv.Config{Backend: "redis", Redis: kv.RedisConfig{URL: "redis://h", ClientCache: 64 << 20}}, kv.WithRedisClient(given))
 	require.ErrorContains(t, err, "WithRedisClient")
 	for text, want := range map[string]int64{"0": 0, "1048576 # 1 MiB": 1 << 20} {
 		cfg, err := fromMap(map[string]string{"REDIS_CLIENT_CACHE": text})

@@ -1,10 +1,12 @@
-package kv
+package kv_test
 
 import (
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv"
 )
 
 // Its settings are checked like all others.
@@ -15,11 +17,11 @@ func TestRedisCircuitSettings(t *testing.T) {
 	require.Equal(t, 2500*time.Millisecond, cfg.Redis.CircuitCooldown)
 	for name, text := range map[string]string{"REDIS_CIRCUIT_FAILURES": "-1", "REDIS_CIRCUIT_COOLDOWN": "0"} {
 		_, err = fromMap(map[string]string{name: text})
-		require.ErrorIs(t, err, ErrInvalid)
+		require.ErrorIs(t, err, kv.ErrInvalid)
 		require.ErrorContains(t, err, name)
 	}
-	err = Config{Redis: RedisConfig{CircuitFailures: -1, CircuitCooldown: -1}}.Validate()
-	require.ErrorIs(t, err, ErrInvalid)
+	err = kv.Config{Redis: kv.RedisConfig{CircuitFailures: -1, CircuitCooldown: -1}}.Validate()
+	require.ErrorIs(t, err, kv.ErrInvalid)
 	require.ErrorContains(t, err, "REDIS_CIRCUIT_FAILURES")
 	require.ErrorContains(t, err, "REDIS_CIRCUIT_COOLDOWN")
 }

@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"encoding/json"
@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -21,8 +22,8 @@ import (
 func TestClusterFailover(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, 1)
 	before := goleak.IgnoreCurrent()
-	cfg := Config{Backend: "redis", Redis: RedisConfig{URL: RedisURL(cluster.URL())}}
-	s, err := Open(t.Context(), cfg, "docs", WithLogger(slog.New(slog.DiscardHandler)))
+	cfg := kv.Config{Backend: "redis", Redis: kv.RedisConfig{URL: kv.RedisURL(cluster.URL())}}
+	s, err := kv.Open(t.Context(), cfg, "docs", kv.WithLogger(slog.New(slog.DiscardHandler)))
 	require.NoError(t, err)
 	items := make(map[string]json.RawMessage)
 	for i := range 300 {
@@ -38,7 +39,7 @@ func TestClusterFailover(t *testing.T) {
 	failed := 0
 	for {
 		err = testkit.CheckListing(t.Context(), s.Keys, testkit.IDSet(items), func(int, string) {})
-		if !errors.Is(err, ErrUnavailable) {
+		if !errors.Is(err, kv.ErrUnavailable) {
 			break
 		}
 		failed++

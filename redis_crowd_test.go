@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -30,18 +31,18 @@ const (
 // left of them afterwards.
 func TestCrowd(t *testing.T) {
 	server := redistest.Start(t, redistest.Arg("--maxclients", fmt.Sprint(crowdPool+2))) // And the test's own.
-	for name, opts := range map[string][]Option{"shared": nil, "alone": {WithoutAutoPipelining()}} {
+	for name, opts := range map[string][]kv.Option{"shared": nil, "alone": {kv.WithoutAutoPipelining()}} {
 		t.Run(name, func(t *testing.T) {
 			before := goleak.IgnoreCurrent()
 			connections := testkit.Received(t, server)
 			cfg := redisCfg(server.URL())
 			cfg.Redis.MaxConnections = crowdPool
-			f, err := NewFactory(cfg, opts...)
+			f, err := kv.NewFactory(cfg, opts...)
 			require.NoError(t, err)
 			for _, cancellable := range []bool{false, true} {
 				opened, err := f.Open(t.Context(), fmt.Sprintf("%s-%t", name, cancellable))
 				require.NoError(t, err)
-				s := opened.(*store)
+				s := opened.(builtin)
 				require.NoError(t, s.Upsert(t.Context(), testkit.Numbered(crowd())))
 				for op, call := range crowdCalls {
 					peak := rush(t, cancellable, func(ctx context.Context, i int) error { return call(ctx, s, i) })
@@ -61,8 +62,8 @@ func TestCrowd(t *testing.T) {
 }
 
 // crowdCalls are what the i-th caller does.
-var crowdCalls = map[string]func(ctx context.Context, s *store, i int) error{
-	"get": func(ctx context.Context, s *store, i int) error {
+var crowdCalls = map[string]func(ctx context.Context, s builtin, i int) error{
+	"get": func(ctx context.Context, s builtin, i int) error {
 		id := fmt.Sprintf("id-%d", i)
 		value, err := s.Get(ctx, id)
 		if err == nil && string(value) != fmt.Sprintf(`{"id":%q}`, id) {
@@ -70,11 +71,11 @@ var crowdCalls = map[string]func(ctx context.Context, s *store, i int) error{
 		}
 		return err
 	},
-	"upsert": func(ctx context.Context, s *store, i int) error {
+	"upsert": func(ctx context.Context, s builtin, i int) error {
 		id := fmt.Sprintf("id-%d", i)
 		return s.Upsert(ctx, map[string]json.RawMessage{id: json.RawMessage(fmt.Sprintf(`{"id":%q}`, id))})
 	},
-	"insert": func(ctx context.Context, s *store, i int) error {
+	"insert": func(ctx context.Context, s builtin, i int) error {
 		n, err := s.Insert(ctx, map[string]json.RawMessage{fmt.Sprintf("new-%d", i): json.RawMessage(`1`)})
 		if err == nil && n != 1 {
 			err = fmt.Errorf("inserted %d", n)

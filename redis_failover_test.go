@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"encoding/json"
@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -35,7 +36,7 @@ type ledger struct {
 
 // startLedger has goroutines write numbered documents, each one once: most by
 // themselves, some with an Insert, some together.
-func startLedger(t *testing.T, s *store) *ledger {
+func startLedger(t *testing.T, s builtin) *ledger {
 	l := &ledger{t: t, stop: make(chan struct{})}
 	for w := range failoverWriters {
 		l.running.Go(func() {
@@ -93,7 +94,7 @@ func (l *ledger) end() {
 }
 
 // lost counts the acknowledged documents that a store does not have.
-func (l *ledger) lost(s *store) int {
+func (l *ledger) lost(s builtin) int {
 	l.t.Helper()
 	// For a second after its dials have failed go-redis repeats the error.
 	require.Eventually(l.t, func() bool { return s.Ping(l.t.Context()) == nil }, 30*time.Second, 10*time.Millisecond)
@@ -112,10 +113,10 @@ func (l *ledger) lost(s *store) int {
 	return lost
 }
 
-func failoverStore(t *testing.T, url string, want Replicas) *store {
+func failoverStore(t *testing.T, url string, want kv.Replicas) builtin {
 	cfg := redisCfg(url)
 	cfg.Redis.WaitReplicas, cfg.Redis.SocketTimeout, cfg.Redis.ConnectionTimeout = want, 2*time.Second, 2*time.Second
-	return openRedisStore(t, cfg, "docs", WithLogger(slog.New(slog.DiscardHandler)))
+	return openRedisStore(t, cfg, "docs", kv.WithLogger(slog.New(slog.DiscardHandler)))
 }
 
 // A replica that is cut off becomes the master. WAIT for one of two replicas
@@ -123,7 +124,7 @@ func failoverStore(t *testing.T, url string, want Replicas) *store {
 // or for all, acknowledges nothing meanwhile.
 func TestWaitOneOfTwoIsCaught(t *testing.T) {
 	t.Parallel()
-	for _, want := range []Replicas{0, 1, 2, AllReplicas} {
+	for _, want := range []kv.Replicas{0, 1, 2, kv.AllReplicas} {
 		t.Run(want.String(), func(t *testing.T) {
 			group := startReplicated(t, 2)
 			l := startLedger(t, failoverStore(t, group.master.URL(), want))
@@ -203,7 +204,7 @@ func TestSentinelFailoverRounds(t *testing.T) {
 		kinds = slices.Repeat(slices.Sorted(maps.Keys(takeovers)), n)
 	}
 	for _, kind := range kinds {
-		for _, want := range []Replicas{0, AllReplicas} {
+		for _, want := range []kv.Replicas{0, kv.AllReplicas} {
 			t.Run(kind+"/"+want.String(), func(t *testing.T) {
 				group := redistest.StartSentinel(t, 2, 3, redistest.Password("secret"))
 				l := startLedger(t, failoverStore(t, group.URL(), want))
@@ -216,7 +217,7 @@ func TestSentinelFailoverRounds(t *testing.T) {
 				l.end()
 				lost := l.lost(failoverStore(t, group.URL(), 0))
 				t.Logf("%d acknowledged, %d lost, %d calls failed", len(l.acked), lost, l.failed)
-				if want == AllReplicas {
+				if want == kv.AllReplicas {
 					require.Zero(t, lost)
 				}
 			})
@@ -228,9 +229,9 @@ func TestSentinelFailoverRounds(t *testing.T) {
 // WAIT for its replica nothing that was acknowledged is lost.
 func TestClusterFailoverRounds(t *testing.T) {
 	t.Parallel()
-	wants := []Replicas{AllReplicas}
+	wants := []kv.Replicas{kv.AllReplicas}
 	if n := soakRounds(); n > 0 {
-		wants = slices.Repeat([]Replicas{0, AllReplicas}, n)
+		wants = slices.Repeat([]kv.Replicas{0, kv.AllReplicas}, n)
 	}
 	for _, want := range wants {
 		t.Run(want.String(), func(t *testing.T) {
@@ -253,7 +254,7 @@ func TestClusterFailoverRounds(t *testing.T) {
 			l.end()
 			lost := l.lost(failoverStore(t, cluster.URL(), 0))
 			t.Logf("%d acknowledged, %d lost, %d calls failed", len(l.acked), lost, l.failed)
-			if want == AllReplicas {
+			if want == kv.AllReplicas {
 				require.Zero(t, lost)
 			}
 		})

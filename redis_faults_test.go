@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"context"
@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -40,16 +41,16 @@ func TestRedisOpenIsBounded(t *testing.T) {
 		cfg := redisCfg("redis://:GEHEIM@" + addr)
 		cfg.Redis.ConnectionTimeout, cfg.Redis.SocketTimeout = 300*time.Millisecond, time.Minute
 		began := time.Now()
-		_, err := Open(t.Context(), cfg, "docs")
+		_, err := kv.Open(t.Context(), cfg, "docs")
 		require.Less(t, time.Since(began), 300*time.Millisecond+testkit.Slack)
-		require.ErrorIs(t, err, ErrUnavailable)
+		require.ErrorIs(t, err, kv.ErrUnavailable)
 		require.ErrorContains(t, err, addr)
 		require.NotContains(t, err.Error(), "GEHEIM")
 
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		cfg.Redis.ConnectionTimeout = time.Minute
 		began = time.Now()
-		_, err = Open(ctx, cfg, "docs")
+		_, err = kv.Open(ctx, cfg, "docs")
 		cancel()
 		require.Less(t, time.Since(began), testkit.Slack)
 		require.Error(t, err)
@@ -62,9 +63,9 @@ func TestRedisContextEndsACall(t *testing.T) {
 	server := redistest.Start(t)
 	cfg := redisCfg(server.URL())
 	cfg.Redis.SaveOnFlush, cfg.Redis.SocketTimeout = true, 20*time.Second
-	patient := openRedisStore(t, cfg, "docs", WithLogger(slog.New(slog.DiscardHandler)))
+	patient := openRedisStore(t, cfg, "docs", kv.WithLogger(slog.New(slog.DiscardHandler)))
 	cfg.Redis.SocketTimeout = 50 * time.Millisecond
-	hasty := openRedisStore(t, cfg, "docs", WithLogger(slog.New(slog.DiscardHandler)))
+	hasty := openRedisStore(t, cfg, "docs", kv.WithLogger(slog.New(slog.DiscardHandler)))
 	server.Pause()
 	var wg sync.WaitGroup
 	for name, op := range operations {
@@ -82,16 +83,16 @@ func TestRedisContextEndsACall(t *testing.T) {
 				if took := time.Since(began); took > 100*time.Millisecond+testkit.Slack {
 					t.Errorf("%s, %s: took %v", name, end, took)
 				}
-				if !errors.Is(err, want) || errors.Is(err, ErrUnavailable) {
+				if !errors.Is(err, want) || errors.Is(err, kv.ErrUnavailable) {
 					t.Errorf("%s, %s: %v", name, end, err)
 				}
-				if counts := name == "insert" || name == "delete"; counts != errors.Is(err, ErrOutcomeUnknown) {
+				if counts := name == "insert" || name == "delete"; counts != errors.Is(err, kv.ErrOutcomeUnknown) {
 					t.Errorf("%s, %s: unknown outcome: %v", name, end, err)
 				}
 			})
 		}
 		wg.Go(func() {
-			if err := op(context.Background(), hasty); name != "flush" && !errors.Is(err, ErrUnavailable) {
+			if err := op(context.Background(), hasty); name != "flush" && !errors.Is(err, kv.ErrUnavailable) {
 				t.Errorf("%s without an end: %v", name, err)
 			}
 		})
@@ -99,7 +100,7 @@ func TestRedisContextEndsACall(t *testing.T) {
 	wg.Wait()
 	server.Resume()
 	for name, op := range operations {
-		require.Eventually(t, func() bool { err := op(t.Context(), patient); return err == nil || errors.Is(err, ErrNotFound) }, testkit.Slack, time.Millisecond, name)
+		require.Eventually(t, func() bool { err := op(t.Context(), patient); return err == nil || errors.Is(err, kv.ErrNotFound) }, testkit.Slack, time.Millisecond, name)
 	}
 }
 
@@ -198,8 +199,8 @@ func TestRedisStatesThatPass(t *testing.T) {
 		require.NoError(t, state.enter(), code)
 		for range 2 {
 			err := operations[state.op](ctx, s)
-			require.ErrorIs(t, err, ErrUnavailable, code)
-			require.NotErrorIs(t, err, ErrOutcomeUnknown, code)
+			require.ErrorIs(t, err, kv.ErrUnavailable, code)
+			require.NotErrorIs(t, err, kv.ErrOutcomeUnknown, code)
 			t.Logf("%s: %v", code, err)
 		}
 		require.NoError(t, testkit.Await(func() bool { // A full server may hang up before its words are read.
@@ -227,7 +228,7 @@ func awaitBusy(ctx context.Context, server *redistest.Server) error {
 func TestRedisLoadingAndClusterDown(t *testing.T) {
 	down := redistest.Start(t, redistest.Arg("--cluster-enabled", "yes"))
 	_, err := openRedisStore(t, redisCfg(down.URL()), "docs").Get(t.Context(), "a")
-	require.ErrorIs(t, err, ErrUnavailable)
+	require.ErrorIs(t, err, kv.ErrUnavailable)
 	require.ErrorContains(t, err, "CLUSTERDOWN")
 
 	server := redistest.Start(t, redistest.Arg("--enable-debug-command", "yes", "--key-load-delay", "700", "--loading-process-events-interval-bytes", "1024"))
@@ -236,7 +237,7 @@ func TestRedisLoadingAndClusterDown(t *testing.T) {
 	done := make(chan struct{})
 	go func() { defer close(done); server.Client().Do(context.Background(), "debug", "reload") }()
 	require.NoError(t, testkit.Await(func() bool { _, err = s.Get(t.Context(), "id-1"); return err != nil }))
-	require.ErrorIs(t, err, ErrUnavailable)
+	require.ErrorIs(t, err, kv.ErrUnavailable)
 	require.ErrorContains(t, err, "LOADING")
 	<-done
 	require.NoError(t, testkit.Await(func() bool { _, err = s.Get(t.Context(), "id-1"); return err == nil }))
@@ -252,11 +253,11 @@ func TestRedisOutOfMemoryMidBatch(t *testing.T) {
 		items[fmt.Sprint(i)] = json.RawMessage(`"` + strings.Repeat("x", 32<<10) + `"`)
 	}
 	err := s.Upsert(t.Context(), items)
-	var batch *BatchError
+	var batch *kv.BatchError
 	require.ErrorAs(t, err, &batch)
-	require.ErrorIs(t, err, ErrUnavailable)
+	require.ErrorIs(t, err, kv.ErrUnavailable)
 	require.ErrorContains(t, err, "OOM")
-	require.NotErrorIs(t, err, ErrOutcomeUnknown)
+	require.NotErrorIs(t, err, kv.ErrOutcomeUnknown)
 	all := slices.Concat(batch.Applied, batch.NotApplied, batch.Unknown)
 	slices.Sort(all)
 	require.Equal(t, slices.Sorted(maps.Keys(items)), all)
@@ -286,7 +287,7 @@ func TestRedisServerComesBack(t *testing.T) {
 		wg.Wait()
 		server.Kill()
 		if name == "get" || name == "upsert" {
-			require.ErrorIs(t, operations[name](t.Context(), s), ErrUnavailable, name)
+			require.ErrorIs(t, operations[name](t.Context(), s), kv.ErrUnavailable, name)
 			server.Restart()
 			require.NoError(t, testkit.Await(func() bool { return operations[name](t.Context(), s) == nil }))
 			continue
@@ -306,7 +307,7 @@ func TestRedisLostReply(t *testing.T) {
 	// Neither does a given client with go-redis's defaults repeat anything.
 	client := redis.NewClient(&redis.Options{Addr: proxy.Addr().String()})
 	defer client.Close()
-	testLostReply(t, proxy, server, "", WithRedisClient(client))
+	testLostReply(t, proxy, server, "", kv.WithRedisClient(client))
 }
 
 // The same in a Cluster, whose one node says that it is the proxy.
@@ -319,7 +320,7 @@ func TestRedisLostReplyInCluster(t *testing.T) {
 	testLostReply(t, proxy, server, "redis://"+proxy.Addr().String()+"?cluster=true")
 }
 
-func testLostReply(t *testing.T, proxy *testkit.DroppingProxy, server *redistest.Server, url string, opts ...Option) {
+func testLostReply(t *testing.T, proxy *testkit.DroppingProxy, server *redistest.Server, url string, opts ...kv.Option) {
 	c, ctx := server.Client(), t.Context()
 	s := openRedisStore(t, redisCfg(url), "docs", opts...)
 	var deleted, inserted int
@@ -361,8 +362,8 @@ func testLostReply(t *testing.T, proxy *testkit.DroppingProxy, server *redistest
 			continue
 		}
 		require.Equal(t, [2]int64{0, 1}, [2]int64{retries, unknown}, tt.command)
-		require.ErrorIs(t, err, ErrOutcomeUnknown, tt.command)
-		require.ErrorIs(t, err, ErrUnavailable)
+		require.ErrorIs(t, err, kv.ErrOutcomeUnknown, tt.command)
+		require.ErrorIs(t, err, kv.ErrUnavailable)
 		require.Zero(t, deleted+inserted)
 	}
 	require.Zero(t, c.DBSize(ctx).Val(), "Delete and Drop did their work")
@@ -375,7 +376,7 @@ func TestRedisPoolIsBounded(t *testing.T) {
 	require.NoError(t, server.Client().ConfigSet(t.Context(), "maxclients", "3").Err(), "two and the test's own")
 	cfg := redisCfg(server.URL())
 	cfg.Redis.MaxConnections = 2
-	f, err := NewFactory(cfg)
+	f, err := kv.NewFactory(cfg)
 	require.NoError(t, err)
 	var wg sync.WaitGroup
 	for i := range 200 {
@@ -409,12 +410,12 @@ func TestRedisFlush(t *testing.T) {
 	require.Zero(t, testkit.ServerCalls(t, c, "bgsave"))
 	cfg, book := redisCfg(server.URL()), new(testkit.LogBook)
 	cfg.Redis.SaveOnFlush = true
-	require.NoError(t, openRedisStore(t, cfg, "docs", WithLogger(book.Logger())).Flush(ctx))
+	require.NoError(t, openRedisStore(t, cfg, "docs", kv.WithLogger(book.Logger())).Flush(ctx))
 	require.Equal(t, 1, testkit.ServerCalls(t, c, "bgsave"))
 	require.Eventually(t, func() bool { _, err := os.Stat(filepath.Join(server.Dir, "dump.rdb")); return err == nil }, 5*time.Second, 5*time.Millisecond)
 	require.Empty(t, book.Warnings())
-	cfg.Redis.URL = RedisURL("redis://app:pw@" + server.Addr)
-	require.NoError(t, openRedisStore(t, cfg, "docs", WithLogger(book.Logger())).Flush(ctx))
+	cfg.Redis.URL = kv.RedisURL("redis://app:pw@" + server.Addr)
+	require.NoError(t, openRedisStore(t, cfg, "docs", kv.WithLogger(book.Logger())).Flush(ctx))
 	require.Len(t, book.Warnings(), 1)
 }
 
@@ -454,19 +455,19 @@ func TestRedisAbandonedCallsLeaveTheirInput(t *testing.T) {
 func TestRedisCloseDuringCalls(t *testing.T) {
 	server := redistest.Start(t)
 	for round := range 20 {
-		f, err := NewFactory(redisCfg(server.URL()))
+		f, err := kv.NewFactory(redisCfg(server.URL()))
 		require.NoError(t, err)
 		opened, err := f.Open(t.Context(), "docs")
 		require.NoError(t, err)
-		s := opened.(*store)
+		s := opened.(builtin)
 		var wg sync.WaitGroup
 		for name, op := range operations {
 			wg.Go(func() {
 				err := error(nil)
-				for err == nil || errors.Is(err, ErrNotFound) {
+				for err == nil || errors.Is(err, kv.ErrNotFound) {
 					err = op(t.Context(), s)
 				}
-				if !errors.Is(err, ErrClosed) {
+				if !errors.Is(err, kv.ErrClosed) {
 					t.Errorf("round %d, %s: %v", round, name, err)
 				}
 			})

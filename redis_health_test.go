@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"context"
@@ -9,12 +9,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ngraf/kv/internal/health"
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -43,7 +42,7 @@ func TestRedisCheckSettings(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t, append(tt.options, redistest.Password(planted))...)
-			f, err := NewFactory(redisCfg(server.URL()), quietly())
+			f, err := kv.NewFactory(redisCfg(server.URL()), quietly())
 			require.NoError(t, err)
 			defer f.Close()
 			for namespace, want := range map[string][]string{"docs": tt.forEver, "llm_response_cache": tt.expiring} {
@@ -55,8 +54,6 @@ func TestRedisCheckSettings(t *testing.T) {
 		})
 	}
 }
-
-func quietly() Option { return WithLogger(new(testkit.LogBook).Logger()) }
 
 // Memory that runs out is said before writes are refused, and where anything
 // may be evicted it is the eviction that is said.
@@ -204,7 +201,7 @@ func TestRedisCheckForeignValues(t *testing.T) {
 	require.NoError(t, c.LPush(ctx, "nano_graphrag:docs:list", planted).Err())
 	require.NoError(t, c.Set(ctx, "nano_graphrag:docs:\xff", "1", 0).Err())
 	require.Equal(t, []string{"redis-foreign-values"}, found(t, s))
-	require.Contains(t, Check(ctx, s)[0].Text, "3 of 10 ")
+	require.Contains(t, kv.Check(ctx, s)[0].Text, "3 of 10 ")
 
 	require.NoError(t, s.Upsert(ctx, testkit.Numbered(3000)))
 	require.NoError(t, c.ConfigResetStat(ctx).Err())
@@ -230,27 +227,12 @@ func TestRedisCheckNotPermitted(t *testing.T) {
 	} {
 		server.ACL("app", planted, append(least, strings.Fields(grants)...)...)
 		book := new(testkit.LogBook)
-		s := openRedisStore(t, redisCfg("redis://app:"+planted+"@"+server.Addr), "docs", WithLogger(book.Logger()))
+		s := openRedisStore(t, redisCfg("redis://app:"+planted+"@"+server.Addr), "docs", kv.WithLogger(book.Logger()))
 		require.Empty(t, book.Warnings())
 		require.NotContains(t, book.Text(), "level=ERROR")
-		list := Check(t.Context(), s)
+		list := kv.Check(t.Context(), s)
 		require.Equal(t, want, sound(t, list), grants)
 		require.NoError(t, s.Close())
-	}
-}
-
-// Clocks that differ are found by the server's own account of its time.
-func TestRedisCheckClock(t *testing.T) {
-	t.Parallel()
-	server := redistest.Start(t, durable()...)
-	s := openRedisStore(t, redisCfg(server.URL()), "docs", quietly())
-	for skew, want := range map[time.Duration]int{0: 0, time.Minute: 1, -time.Minute: 1} {
-		r := &health.Report{Namespace: "docs", Now: func() time.Time { return time.Now().Add(skew) }}
-		s.engine.Check(t.Context(), r)
-		require.Len(t, r.Findings(), want, skew)
-		for _, code := range sound(t, findingsOf(r)) {
-			require.Equal(t, "redis-clock-skew", code)
-		}
 	}
 }
 
@@ -261,9 +243,9 @@ func TestRedisCheckUnavailable(t *testing.T) {
 	s := openRedisStore(t, redisCfg(server.URL()), "docs", quietly())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.Equal(t, []string{"check-cut-short"}, sound(t, Check(ctx, s)))
+	require.Equal(t, []string{"check-cut-short"}, sound(t, kv.Check(ctx, s)))
 	server.Kill()
-	list := Check(t.Context(), s)
+	list := kv.Check(t.Context(), s)
 	require.Equal(t, []string{"unavailable"}, sound(t, list))
 	require.Equal(t, server.Addr, list[0].Where)
 }
@@ -288,7 +270,7 @@ func TestRedisCheckCluster(t *testing.T) {
 	second := cluster.Nodes[1]
 	require.NoError(t, second.Client().ConfigSet(ctx, "maxmemory-policy", "allkeys-lru").Err())
 	require.NoError(t, second.Client().ConfigSet(ctx, "maxmemory", "100mb").Err())
-	list := Check(ctx, s)
+	list := kv.Check(ctx, s)
 	require.Equal(t, []string{"redis-evicts-documents"}, sound(t, list))
 	require.Equal(t, second.Addr, list[0].Where)
 	require.NoError(t, second.Client().ConfigSet(ctx, "maxmemory", "0").Err())
@@ -296,7 +278,7 @@ func TestRedisCheckCluster(t *testing.T) {
 	for _, node := range cluster.Nodes {
 		require.NoError(t, node.Client().Do(ctx, "cluster", "delslotsrange", 0, 99).Err())
 	}
-	list = Check(ctx, s)
+	list = kv.Check(ctx, s)
 	require.Contains(t, sound(t, list), "redis-cluster-broken")
 	require.Contains(t, list[0].Text, "100 of 16384")
 	for _, node := range cluster.Nodes {
@@ -304,7 +286,7 @@ func TestRedisCheckCluster(t *testing.T) {
 		require.NoError(t, node.Client().Do(ctx, "cluster", "delslotsrange", 100, 199).Err())
 		require.NoError(t, testkit.Await(func() bool { return strings.Contains(node.Client().ClusterInfo(ctx).Val(), "cluster_state:fail") }))
 	}
-	list = Check(ctx, s)
+	list = kv.Check(ctx, s)
 	require.Contains(t, sound(t, list), "redis-cluster-broken")
 	require.Contains(t, fmt.Sprint(list), "The cluster is down")
 }
@@ -315,7 +297,7 @@ func TestRedisOpenSaysDangers(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, redistest.Arg("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"))
 	book := new(testkit.LogBook)
-	f, err := NewFactory(redisCfg(server.URL()), WithLogger(book.Logger()))
+	f, err := kv.NewFactory(redisCfg(server.URL()), kv.WithLogger(book.Logger()))
 	require.NoError(t, err)
 	defer f.Close()
 	dangers := func() int { return strings.Count(book.Text(), "level=ERROR") }
@@ -335,7 +317,7 @@ func TestRedisOpenSaysDangers(t *testing.T) {
 	require.NotContains(t, book.Text(), "redis-not-durable", "a warning waits until somebody asks")
 
 	quiet := new(testkit.LogBook)
-	openRedisStore(t, redisCfg(server.URL()), "full_docs", WithLogger(quiet.Logger()), WithReadOnly())
+	openRedisStore(t, redisCfg(server.URL()), "full_docs", kv.WithLogger(quiet.Logger()), kv.WithReadOnly())
 	require.NotContains(t, quiet.Text(), "level=ERROR", "one who only looks has Check")
 }
 
@@ -345,6 +327,6 @@ func TestRedisCheckGivenClient(t *testing.T) {
 	server := redistest.Start(t, durable("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")...)
 	client := redis.NewClient(&redis.Options{Addr: server.Addr, MaxRetries: -1, ContextTimeoutEnabled: true})
 	defer client.Close()
-	s := openRedisStore(t, redisCfg(""), "docs", WithRedisClient(client), quietly())
+	s := openRedisStore(t, redisCfg(""), "docs", kv.WithRedisClient(client), quietly())
 	require.Equal(t, []string{"redis-evicts-documents"}, found(t, s))
 }

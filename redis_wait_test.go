@@ -1,4 +1,4 @@
-package kv
+package kv_test
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -63,67 +64,67 @@ func (r replicated) online(t *testing.T) int {
 	return len(reply[2].([]any))
 }
 
-// waiting is a configuration whose writes give up on replicas after 2.4 s.
-func waiting(url string, want Replicas) Config {
+// waitingCfg is a configuration whose writes give up on replicas after 2.4 s.
+func waitingCfg(url string, want kv.Replicas) kv.Config {
 	cfg := redisCfg(url)
 	cfg.Redis.WaitReplicas, cfg.Redis.SocketTimeout = want, 3*time.Second
 	return cfg
 }
 
-func openWaiting(t *testing.T, url string, want Replicas, opts ...Option) *store {
+func openWaiting(t *testing.T, url string, want kv.Replicas, opts ...kv.Option) builtin {
 	t.Helper()
-	return openRedisStore(t, waiting(url, want), "docs", append(opts, WithLogger(slog.New(slog.DiscardHandler)))...)
+	return openRedisStore(t, waitingCfg(url, want), "docs", append(opts, kv.WithLogger(slog.New(slog.DiscardHandler)))...)
 }
 
 // REDIS_WAIT_REPLICAS is all or a number, and is written as it is read.
 func TestReplicasText(t *testing.T) {
-	for text, want := range map[string]Replicas{"0": 0, "2": 2, "all": AllReplicas, "ALL": AllReplicas, "1 # one": 1} {
+	for text, want := range map[string]kv.Replicas{"0": 0, "2": 2, "all": kv.AllReplicas, "ALL": kv.AllReplicas, "1 # one": 1} {
 		cfg, err := fromMap(map[string]string{"REDIS_WAIT_REPLICAS": text})
 		require.NoError(t, err)
 		require.Equal(t, want, cfg.Redis.WaitReplicas)
 		again, err := want.MarshalText()
 		require.NoError(t, err)
-		var read Replicas
+		var read kv.Replicas
 		require.NoError(t, read.UnmarshalText(again))
 		require.Equal(t, want, read)
 	}
 	for _, text := range []string{"-1", "many", "1.5", "65536"} {
 		_, err := fromMap(map[string]string{"REDIS_WAIT_REPLICAS": text})
-		require.ErrorIs(t, err, ErrInvalid, text)
+		require.ErrorIs(t, err, kv.ErrInvalid, text)
 		require.ErrorContains(t, err, "REDIS_WAIT_REPLICAS")
 	}
-	require.ErrorIs(t, Config{Redis: RedisConfig{WaitReplicas: -2}}.Validate(), ErrInvalid)
+	require.ErrorIs(t, kv.Config{Redis: kv.RedisConfig{WaitReplicas: -2}}.Validate(), kv.ErrInvalid)
 }
 
 var twoDocs = map[string]json.RawMessage{"a": json.RawMessage(`1`), "b": json.RawMessage(`2`)}
 
 // writes are all that changes documents, by every command that does it, with
 // the document the others change put there first.
-var writes = map[string]func(ctx context.Context, s *store) error{
-	"set":  func(ctx context.Context, s *store) error { return s.Upsert(ctx, testkit.OneDoc) },
-	"mset": func(ctx context.Context, s *store) error { return s.Upsert(ctx, twoDocs) },
-	"px":   func(ctx context.Context, s *store) error { return s.UpsertTTL(ctx, testkit.OneDoc, time.Hour) },
-	"pxs":  func(ctx context.Context, s *store) error { return s.UpsertTTL(ctx, twoDocs, time.Hour) },
-	"large": func(ctx context.Context, s *store) error {
+var writes = map[string]func(ctx context.Context, s builtin) error{
+	"set":  func(ctx context.Context, s builtin) error { return s.Upsert(ctx, testkit.OneDoc) },
+	"mset": func(ctx context.Context, s builtin) error { return s.Upsert(ctx, twoDocs) },
+	"px":   func(ctx context.Context, s builtin) error { return s.UpsertTTL(ctx, testkit.OneDoc, time.Hour) },
+	"pxs":  func(ctx context.Context, s builtin) error { return s.UpsertTTL(ctx, twoDocs, time.Hour) },
+	"large": func(ctx context.Context, s builtin) error {
 		return s.Upsert(ctx, map[string]json.RawMessage{"a": large})
 	},
-	"nx": func(ctx context.Context, s *store) error {
+	"nx": func(ctx context.Context, s builtin) error {
 		_, err := s.Insert(ctx, map[string]json.RawMessage{"new": json.RawMessage(`1`)})
 		return err
 	},
-	"nxs": func(ctx context.Context, s *store) error {
+	"nxs": func(ctx context.Context, s builtin) error {
 		_, err := s.Insert(ctx, map[string]json.RawMessage{"c": json.RawMessage(`1`), "d": json.RawMessage(`1`)})
 		return err
 	},
-	"unlink":  func(ctx context.Context, s *store) error { _, err := s.Delete(ctx, "a"); return err },
-	"unlinks": func(ctx context.Context, s *store) error { _, err := s.Delete(ctx, "a", "b"); return err },
-	"drop":    func(ctx context.Context, s *store) error { return s.Drop(ctx) },
-	"compute": func(ctx context.Context, s *store) error {
-		_, err := For[string](s).Compute(ctx, "computed", func(context.Context) (string, error) { return "v", nil })
+	"unlink":  func(ctx context.Context, s builtin) error { _, err := s.Delete(ctx, "a"); return err },
+	"unlinks": func(ctx context.Context, s builtin) error { _, err := s.Delete(ctx, "a", "b"); return err },
+	"drop":    func(ctx context.Context, s builtin) error { return s.Drop(ctx) },
+	"compute": func(ctx context.Context, s builtin) error {
+		_, err := kv.For[string](s).Compute(ctx, "computed", func(context.Context) (string, error) { return "v", nil })
 		return err
 	},
-	"computes": func(ctx context.Context, s *store) error {
-		_, err := For[string](s).ComputeMany(ctx, []string{"e", "f"}, func(_ context.Context, ids []string) (map[string]string, error) {
+	"computes": func(ctx context.Context, s builtin) error {
+		_, err := kv.For[string](s).ComputeMany(ctx, []string{"e", "f"}, func(_ context.Context, ids []string) (map[string]string, error) {
 			return map[string]string{"e": "1", "f": "2"}, nil
 		})
 		return err
@@ -138,25 +139,25 @@ var large = json.RawMessage(`"` + strings.Repeat("x", 64<<10) + `"`)
 func TestWaitEveryWrite(t *testing.T) {
 	t.Parallel()
 	group := startReplicated(t, 2)
-	given := redis.NewClient(&redis.Options{Addr: group.master.Addr, ContextTimeoutEnabled: true, MaxRetries: -1, ReadTimeout: defaultTimeout})
+	given := redis.NewClient(&redis.Options{Addr: group.master.Addr, ContextTimeoutEnabled: true, MaxRetries: -1, ReadTimeout: 5 * time.Second})
 	defer given.Close()
-	cfg, quiet := redisCfg(group.master.URL()), WithLogger(slog.New(slog.DiscardHandler))
-	factory := func(want Replicas, opts ...Option) *Factory {
+	cfg, quiet := redisCfg(group.master.URL()), kv.WithLogger(slog.New(slog.DiscardHandler))
+	factory := func(want kv.Replicas, opts ...kv.Option) *kv.Factory {
 		cfg.Redis.WaitReplicas = want
-		f, err := NewFactory(cfg, append(opts, quiet)...)
+		f, err := kv.NewFactory(cfg, append(opts, quiet)...)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, f.Close()) })
 		return f
 	}
 	one := factory(1)
-	strict := map[string]*Factory{"two": factory(2, WithoutAutoPipelining()), "all": factory(AllReplicas)}
+	strict := map[string]*kv.Factory{"two": factory(2, kv.WithoutAutoPipelining()), "all": factory(kv.AllReplicas)}
 	cfg.Redis.URL = "redis://localhost:1"
-	strict["given"] = factory(AllReplicas, WithRedisClient(given))
+	strict["given"] = factory(kv.AllReplicas, kv.WithRedisClient(given))
 
 	type attempt struct {
 		name      string
-		write     func(context.Context, *store) error
-		lax, hard *store
+		write     func(context.Context, builtin) error
+		lax, hard builtin
 		err       error
 	}
 	var attempts []*attempt
@@ -166,7 +167,7 @@ func TestWaitEveryWrite(t *testing.T) {
 			require.NoError(t, err)
 			hard, err := f.Open(t.Context(), name+kind)
 			require.NoError(t, err)
-			a := &attempt{name: name, write: write, lax: lax.(*store), hard: hard.(*store)}
+			a := &attempt{name: name, write: write, lax: lax.(builtin), hard: hard.(builtin)}
 			attempts = append(attempts, a)
 			require.NoError(t, hard.Upsert(t.Context(), twoDocs))
 			require.NoError(t, write(t.Context(), a.hard), name)
@@ -184,9 +185,9 @@ func TestWaitEveryWrite(t *testing.T) {
 	for _, a := range attempts {
 		require.ErrorContains(t, a.err, "stored on the master, but only 1 of 2 replicas have confirmed within 4s", a.name)
 		computed, counted := strings.HasPrefix(a.name, "compute"), strings.HasPrefix(a.name, "nx") || strings.HasPrefix(a.name, "unlink")
-		require.Equal(t, computed || counted, errors.Is(a.err, ErrOutcomeUnknown), a.name)
-		require.Equal(t, !computed, errors.Is(a.err, ErrUnavailable), a.name)
-		if batch := (*BatchError)(nil); errors.As(a.err, &batch) {
+		require.Equal(t, computed || counted, errors.Is(a.err, kv.ErrOutcomeUnknown), a.name)
+		require.Equal(t, !computed, errors.Is(a.err, kv.ErrUnavailable), a.name)
+		if batch := (*kv.BatchError)(nil); errors.As(a.err, &batch) {
 			require.Len(t, batch.Unknown, 2)
 		}
 		_, err := a.hard.GetMany(t.Context(), []string{"a", "b"})
@@ -201,7 +202,7 @@ func TestWaitEveryWrite(t *testing.T) {
 func TestWaitAll(t *testing.T) {
 	t.Parallel()
 	group := startReplicated(t, 0)
-	f, err := NewFactory(waiting(group.master.URL(), AllReplicas), WithLogger(slog.New(slog.DiscardHandler)))
+	f, err := kv.NewFactory(waitingCfg(group.master.URL(), kv.AllReplicas), kv.WithLogger(slog.New(slog.DiscardHandler)))
 	require.NoError(t, err)
 	defer f.Close()
 	s, err := f.Open(t.Context(), "docs")
@@ -227,19 +228,19 @@ func TestWaitNeedsPermission(t *testing.T) {
 	group := startReplicated(t, 1)
 	least := strings.Fields("~nano_graphrag:* +get +mget +set +mset +unlink +exists +scan +ping +hello +auth +select +client|tracking +pttl")
 	for _, step := range []struct {
-		want Replicas
+		want kv.Replicas
 		rule string
 		err  string
-	}{{1, "", "REDIS_WAIT_REPLICAS needs WAIT"}, {1, "+wait", ""}, {AllReplicas, "", "REDIS_WAIT_REPLICAS=all needs ROLE"}, {AllReplicas, "+role", ""}} {
+	}{{1, "", "REDIS_WAIT_REPLICAS needs WAIT"}, {1, "+wait", ""}, {kv.AllReplicas, "", "REDIS_WAIT_REPLICAS=all needs ROLE"}, {kv.AllReplicas, "+role", ""}} {
 		if step.rule != "" {
 			least = append(least, step.rule)
 		}
 		group.master.ACL("least", "pw", least...)
-		cfg := waiting(strings.Replace(group.master.URL(), "redis://", "redis://least:pw@", 1), step.want)
-		s, err := Open(t.Context(), cfg, "docs")
+		cfg := waitingCfg(strings.Replace(group.master.URL(), "redis://", "redis://least:pw@", 1), step.want)
+		s, err := kv.Open(t.Context(), cfg, "docs")
 		if step.err != "" {
 			require.ErrorContains(t, err, step.err)
-			require.NotErrorIs(t, err, ErrUnavailable)
+			require.NotErrorIs(t, err, kv.ErrUnavailable)
 			continue
 		}
 		require.NoError(t, err)
@@ -255,8 +256,8 @@ func TestWaitNeedsPermission(t *testing.T) {
 	}
 	ring := redis.NewRing(&redis.RingOptions{})
 	defer ring.Close()
-	_, err := Open(t.Context(), waiting(group.master.URL(), 1), "docs", WithRedisClient(ring))
-	require.ErrorIs(t, err, ErrInvalid)
+	_, err := kv.Open(t.Context(), waitingCfg(group.master.URL(), 1), "docs", kv.WithRedisClient(ring))
+	require.ErrorIs(t, err, kv.ErrInvalid)
 }
 
 // A master that is demoted while replicas are waited for has not kept the
@@ -265,7 +266,7 @@ func TestWaitNeedsPermission(t *testing.T) {
 func TestWaitOnDemotedMaster(t *testing.T) {
 	t.Parallel()
 	group := startReplicated(t, 1)
-	cfg := waiting(group.master.URL(), 1)
+	cfg := waitingCfg(group.master.URL(), 1)
 	cfg.Redis.SocketTimeout = time.Minute
 	s := openRedisStore(t, cfg, "docs")
 	group.replicas[0].Pause()
@@ -282,9 +283,9 @@ func TestWaitOnDemotedMaster(t *testing.T) {
 	require.NoError(t, group.master.Client().Do(t.Context(), "replicaof", "127.0.0.1", "1").Err())
 	wg.Wait()
 	require.ErrorContains(t, upserted, "READONLY")
-	require.ErrorIs(t, upserted, ErrUnavailable)
+	require.ErrorIs(t, upserted, kv.ErrUnavailable)
 	require.ErrorContains(t, inserted, "no longer the master")
-	require.ErrorIs(t, inserted, ErrOutcomeUnknown)
+	require.ErrorIs(t, inserted, kv.ErrOutcomeUnknown)
 }
 
 // A context that is done ends the wait at once, and Close does not wait for
@@ -292,9 +293,9 @@ func TestWaitOnDemotedMaster(t *testing.T) {
 func TestWaitIsBounded(t *testing.T) {
 	t.Parallel()
 	group := startReplicated(t, 0)
-	cfg := waiting(group.master.URL(), 1)
+	cfg := waitingCfg(group.master.URL(), 1)
 	cfg.Redis.SocketTimeout = 20 * time.Second
-	s, err := Open(t.Context(), cfg, "docs")
+	s, err := kv.Open(t.Context(), cfg, "docs")
 	require.NoError(t, err)
 	require.NoError(t, group.master.Client().Set(t.Context(), "nano_graphrag:docs:a", "1", 0).Err())
 	var wg sync.WaitGroup
@@ -306,7 +307,7 @@ func TestWaitIsBounded(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			time.AfterFunc(100*time.Millisecond, cancel)
 			began := time.Now()
-			assert.ErrorIs(t, write(ctx, s.(*store)), context.Canceled, name)
+			assert.ErrorIs(t, write(ctx, s.(builtin)), context.Canceled, name)
 			assert.Less(t, time.Since(began), 10*time.Second, name) // And not four fifths of the 20 s.
 		})
 	}
@@ -324,7 +325,7 @@ func TestWaitIsBounded(t *testing.T) {
 func TestWaitDuringReshard(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t, 2, 1)
-	s := openWaiting(t, cluster.URL(), AllReplicas)
+	s := openWaiting(t, cluster.URL(), kv.AllReplicas)
 	from, to := cluster.Nodes[0], cluster.Nodes[1]
 	key := "nano_graphrag:docs:a"
 	asked, err := cluster.Nodes[0].Client().ClusterKeySlot(t.Context(), key).Result()
@@ -340,7 +341,7 @@ func TestWaitDuringReshard(t *testing.T) {
 	require.NoError(t, s.Upsert(t.Context(), testkit.OneDoc))
 	require.EqualValues(t, 1, to.Client().Do(t.Context(), "cluster", "countkeysinslot", slot).Val(), "ASK was not followed")
 	require.EqualValues(t, 1, cluster.ReplicasOf(to)[0].Client().Do(t.Context(), "cluster", "countkeysinslot", slot).Val())
-	for _, want := range []Replicas{0, AllReplicas} { // Its key is on a server that does not own the slot yet.
+	for _, want := range []kv.Replicas{0, kv.AllReplicas} { // Its key is on a server that does not own the slot yet.
 		s := openWaiting(t, cluster.URL(), want)
 		require.NoError(t, s.Upsert(t.Context(), testkit.OneDoc))
 		require.NoError(t, s.Drop(t.Context()))
@@ -354,8 +355,8 @@ func TestWaitDuringReshard(t *testing.T) {
 	replica.Pause()
 	defer replica.Resume()
 	err = s.Upsert(t.Context(), numberedWith("a", 100))
-	require.ErrorIs(t, err, ErrUnavailable)
-	var batch *BatchError
+	require.ErrorIs(t, err, kv.ErrUnavailable)
+	var batch *kv.BatchError
 	require.ErrorAs(t, err, &batch)
 	require.Contains(t, batch.Unknown, "a")
 	require.NotEmpty(t, batch.Applied, "the other master's replica is there")
@@ -377,12 +378,12 @@ func BenchmarkWait(b *testing.B) {
 	require.NoError(b, replica.Client().Do(b.Context(), "replicaof", host, port).Err())
 	require.NoError(b, testkit.Await(func() bool { return master.Client().Do(b.Context(), "wait", 1, 10000).Val() == int64(1) }))
 	u := url.URL{Scheme: "redis", Host: master.Addr}
-	for _, want := range []Replicas{0, 1, AllReplicas} {
-		for name, opts := range map[string][]Option{"shared": nil, "alone": {WithoutAutoPipelining()}} {
+	for _, want := range []kv.Replicas{0, 1, kv.AllReplicas} {
+		for name, opts := range map[string][]kv.Option{"shared": nil, "alone": {kv.WithoutAutoPipelining()}} {
 			b.Run(fmt.Sprintf("%v/%s", want, name), func(b *testing.B) {
 				cfg := redisCfg(u.String())
 				cfg.Redis.WaitReplicas = want
-				s, err := Open(b.Context(), cfg, "docs", opts...)
+				s, err := kv.Open(b.Context(), cfg, "docs", opts...)
 				require.NoError(b, err)
 				defer s.Close()
 				value := json.RawMessage(`{"content":"` + strings.Repeat("x", 1000) + `"}`)

@@ -79,7 +79,7 @@ type Options struct {
 	// For tests.
 	Now       func() time.Time // nil: that of the context, or time.Now
 	Files     fsys.FS          // in place of Dir, and without a lock; nil: Dir
-	CompactAt int64            // journal bytes that start a compaction; 0: the default
+	CompactAt int64            // journal bytes that start a compaction; 0: that of the context, or the default
 }
 
 // A Policy is when a write reaches the disk, in the words of the setting.
@@ -93,10 +93,7 @@ const (
 
 // Open locks and reads a namespace.
 func Open(ctx context.Context, o Options) (*Engine, error) {
-	if o.Now == nil {
-		o.Now = clockIn(ctx)
-	}
-	e, err := newLocked(o, !o.ReadOnly)
+	e, err := newLocked(o.forTests(ctx), !o.ReadOnly)
 	if err != nil {
 		return nil, err
 	}

@@ -64,9 +64,9 @@ func OpenSource(ctx context.Context, path, namespace string, done int) (Source, 
 		return nil, err
 	}
 	e := newEngine(Options{
-		Dir: path, Namespace: namespace, Files: dir, Policy: policyNo, ReadOnly: true, Now: clockIn(ctx),
+		Dir: path, Namespace: namespace, Files: dir, Policy: policyNo, ReadOnly: true,
 		Logger: slog.New(slog.DiscardHandler),
-	})
+	}.forTests(ctx))
 	stream := &StreamSource{engine: e, done: done}
 	ok, err := stream.survey(ctx)
 	if err == nil && ok {

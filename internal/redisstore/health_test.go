@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ngraf/kv/internal/health"
+	"github.com/ngraf/kv/internal/redistest"
 )
 
 // What no server at hand says: old versions, a full disk under the append-only
@@ -57,4 +58,19 @@ func sound(t *testing.T, r *health.Report) []string {
 		}
 	}
 	return codes
+}
+
+// Clocks that differ are found by the server's own account of its time.
+func TestRedisCheckClock(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, redistest.Arg("--appendonly", "yes"))
+	s := openEngine(t, settled(server.URL()), "docs")
+	for skew, want := range map[time.Duration]int{0: 0, time.Minute: 1, -time.Minute: 1} {
+		r := &health.Report{Namespace: "docs", Now: func() time.Time { return time.Now().Add(skew) }}
+		s.Engine.Check(t.Context(), r)
+		require.Len(t, r.Findings(), want, skew)
+		for _, code := range sound(t, r) {
+			require.Equal(t, "redis-clock-skew", code)
+		}
+	}
 }

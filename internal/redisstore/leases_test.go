@@ -2,9 +2,11 @@ package redisstore
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ngraf/kv/internal/lease"
 	"github.com/ngraf/kv/internal/redistest"
 )
 
@@ -19,13 +21,38 @@ func TestLeaseKey(t *testing.T) {
 	seen := make(map[string]string)
 	for _, id := range []string{"", "a", "{", "}", "{}", "}{", "{}x}", "a}b{c", "{{x}}", "{a}{b}", "}{a}", "a}{", "{a}:b", "b", "{p:docs:b}"} {
 		key := "p:docs:" + id
-		lease := leaseKey(key)
+		leased := leaseKey(key)
 		want, err := client.ClusterKeySlot(t.Context(), key).Result()
 		require.NoError(t, err)
-		got, err := client.ClusterKeySlot(t.Context(), lease).Result()
+		got, err := client.ClusterKeySlot(t.Context(), leased).Result()
 		require.NoError(t, err)
-		require.Equal(t, want, got, "%q and %q", key, lease)
-		require.Empty(t, seen[lease], "%q and %q share a lease", id, seen[lease])
-		seen[lease] = key
+		require.Equal(t, want, got, "%q and %q", key, leased)
+		require.Empty(t, seen[leased], "%q and %q share a lease", id, seen[leased])
+		seen[leased] = key
 	}
+}
+
+// A lease is renewed and released by its owner only, and is another's once its
+// time is over.
+func TestLeaseIsItsOwners(t *testing.T) {
+	t.Parallel()
+	const quick = 300 * time.Millisecond
+	server := redistest.Start(t)
+	first := engineOf(openEngine(t, settled(server.URL()), "docs")).Leases()
+	second := engineOf(openEngine(t, settled(server.URL()), "docs")).Leases()
+	dead, other := []lease.Lease{{ID: "b", Token: "of the dead"}}, []lease.Lease{{ID: "b", Token: "another"}}
+	claims, err := first.Claim(t.Context(), dead, quick)
+	require.NoError(t, err)
+	require.Equal(t, []lease.Claim{{State: lease.Granted}}, claims)
+	require.Equal(t, []lease.Settled{{Lost: true}}, second.Settle(t.Context(), []lease.Answer{{Lease: other[0]}}))
+	still, err := second.Renew(t.Context(), other, time.Hour)
+	require.NoError(t, err)
+	require.Equal(t, []bool{false}, still)
+	require.Eventually(t, func() bool {
+		claims, err := second.Claim(t.Context(), other, quick)
+		return err == nil && claims[0].State == lease.Granted
+	}, 20*time.Second, time.Millisecond)
+	still, err = first.Renew(t.Context(), dead, time.Hour)
+	require.NoError(t, err)
+	require.Equal(t, []bool{false}, still)
 }
