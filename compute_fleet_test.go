@@ -266,6 +266,7 @@ func TestFleetComputesOnce(t *testing.T) {
 // again. It takes one for each of its goroutines before the others begin, and
 // computes until it is killed, when the others wait for nothing else.
 func TestFleetSurvivesADeath(t *testing.T) {
+	t.Parallel()
 	const victim = 0
 	server := redistest.Start(t)
 	job := fleetJobOn(server)

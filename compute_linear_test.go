@@ -187,6 +187,7 @@ func TestComputeIsLinearizable(t *testing.T) {
 
 // They are with the server held up, and killed and started again, too.
 func TestComputeIsLinearizableUnderFaults(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, redistest.AppendFsyncAlways())
 	var stores []builtin
 	for range 3 {

@@ -78,6 +78,7 @@ func onComputeBackends(t *testing.T, ttl time.Duration, test func(t *testing.T, 
 
 // The same on a Cluster, where documents and leases are spread over masters.
 func TestComputeOnCluster(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, 0)
 	for name, test := range map[string]func(t *testing.T, open func() builtin){
 		"stores": testComputeStores, "once": testComputeOnce, "many": testComputeManyShares,

@@ -34,6 +34,7 @@ type modelRun struct {
 // Whatever sequence of calls, every backend answers as a map would, also
 // after it was closed and opened again.
 func TestModelJSON(t *testing.T) {
+	t.Parallel()
 	ctx := jsonstore.WithCompactAt(t.Context(), 8<<10)
 	for seed := range uint64(200 / testkit.Stride()) {
 		cfg := kv.Config{WorkingDir: t.TempDir()}
@@ -50,11 +51,13 @@ func TestModelJSON(t *testing.T) {
 }
 
 func TestModelRedis(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	modelOnRedis(t, server.SocketURL(), 40/testkit.Stride())
 }
 
 func TestModelCluster(t *testing.T) {
+	t.Parallel()
 	modelOnRedis(t, redistest.StartCluster(t, 3, 0).URL(), max(8/testkit.Stride(), 1))
 }
 

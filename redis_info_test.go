@@ -16,6 +16,7 @@ import (
 // Tools find the fields of INFO by As, of each master of a Cluster; files have
 // no servers.
 func TestServerInfo(t *testing.T) {
+	t.Parallel()
 	ask := func(s kv.Store) (map[string]map[string]string, error) {
 		informer, ok := kv.As[interface {
 			ServerInfo(context.Context) (map[string]map[string]string, error)

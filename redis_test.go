@@ -322,6 +322,7 @@ func TestRegisterAndWithRedisClient(t *testing.T) {
 // One UniversalClient serves Cluster and Sentinel, too: batches over many
 // slots, and Keys and Drop on every master (reliability.md, 3).
 func TestRedisClusterAndSentinel(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, 0)
 	sentinel := redistest.StartSentinel(t, 1, 1, redistest.Password("p w"))
 	for _, url := range []string{cluster.URL(), sentinel.URL()} {

@@ -342,6 +342,6 @@ func TestClientCacheKeepsWhatLivesLong(t *testing.T) {
 	o := settled(server.URL())
 	o.ClientCache = 1 << 20
 	s := openEngine(t, o, "docs")
-	require.NoError(t, server.Client().Do(t.Context(), "set", "nano_graphrag:docs:a", "1", "ex", 9_999_999_999).Err())
+	require.NoError(t, server.Client().Do(t.Context(), "set", "nano_graphrag:docs:a", "1", "ex", int64(9_999_999_999)).Err())
 	warm(t, s, "a")
 }
