@@ -297,7 +297,7 @@ func TestWaitIsBounded(t *testing.T) {
 	cfg.Redis.SocketTimeout = 20 * time.Second
 	s, err := kv.Open(t.Context(), cfg, "docs")
 	require.NoError(t, err)
-	require.NoError(t, group.master.Client().Set(t.Context(), "nano_graphrag:docs:a", "1", 0).Err())
+	require.NoError(t, group.master.Client().MSet(t.Context(), "nano_graphrag:docs:a", "1", "nano_graphrag:docs:for Drop alone", "1").Err())
 	var wg sync.WaitGroup
 	for name, write := range writes {
 		if strings.HasPrefix(name, "compute") {
