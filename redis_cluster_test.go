@@ -20,7 +20,6 @@ import (
 // has taken over. What was written before is there, but for what had not
 // reached the replica. Until then Keys fails, and is complete when it does not.
 func TestClusterFailover(t *testing.T) {
-	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, 1)
 	before := goleak.IgnoreCurrent()
 	cfg := kv.Config{Backend: "redis", Redis: kv.RedisConfig{URL: kv.RedisURL(cluster.URL())}}
