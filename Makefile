@@ -18,11 +18,13 @@ WATCHING = kvprom kvotel monitoring
 test: redis
 	go test -short -shuffle=on -timeout 10m ./...
 
-# The proofs in full, with the numbers of docs/reliability.md, and then
-# everything under the race detector, which makes them ten times as long: they
+# What tries less in a short run in full, with the numbers of
+# docs/reliability.md, and then everything under the race detector, which makes them ten times as long: they
 # are short again there, and memory is not measured.
 check: redis lint
-	go test -shuffle=on -timeout 20m ./...
+	go test -shuffle=on -timeout 20m ./internal/jsonstore ./internal/flock ./cmd/kv
+	go test -shuffle=on -timeout 20m -run 'Memory|Crowd' ./internal/redisstore
+	go test -shuffle=on -timeout 20m -run '^Test(JSON|Model|Crowd|Migrate|Import)' .
 	go test -race -short -shuffle=on -timeout 20m ./...
 	@set -e; for module in $(WATCHING); do echo "== $$module"; (cd $$module && go test -race -short -shuffle=on -timeout 20m ./...); done
 	cd internal/toxic && go test -race -timeout 10m ./...

@@ -132,14 +132,3 @@ func namesIn(t *testing.T, dir string) (names []string) {
 	}
 	return names
 }
-
-// warm reads a document until it comes from memory.
-func warm(t *testing.T, s builtin, id string) {
-	t.Helper()
-	require.NoError(t, testkit.Await(func() bool {
-		before := figures(t, s).Redis.CacheHits
-		_, err := s.Get(t.Context(), id)
-		require.NoError(t, err)
-		return figures(t, s).Redis.CacheHits > before
-	}))
-}
