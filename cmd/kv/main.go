@@ -9,10 +9,12 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/redis/go-redis/v9/logging"
 	"golang.org/x/term"
 )
 
 func main() {
+	logging.Disable() // Of go-redis: what it says of connections stands in our errors.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // A second signal ends the process at once.
 	// A reader that goes away is seen as an error of the write, so that what
