@@ -29,7 +29,7 @@ var floors = [][]string{
 	{"kv/internal/engine"},
 	{"kv/internal/health"},
 	{"kv/internal/fault", "kv/internal/quietlog", "kv/internal/testkit", "kv/internal/crashfs"},
-	{"kv/internal/jsonscan", "kv/internal/wal", "kv/internal/fsys", "kv/internal/flock", "kv/internal/redistest", "kv/internal/dashboard", "kv/internal/toxic", "kv/internal/archpicture"},
+	{"kv/internal/jsonscan", "kv/internal/wal", "kv/internal/fsys", "kv/internal/flock", "kv/internal/units", "kv/internal/redistest", "kv/internal/dashboard", "kv/internal/toxic", "kv/internal/archpicture"},
 }
 
 // forTests is imported by tests and by what helps them.

@@ -74,7 +74,7 @@ func ExampleFromLookup() {
 	fmt.Println(err)
 	// Output:
 	// invalid: REDIS_MAX_CONNECTIONS: "many" is not a whole number above 0
-	// invalid: REDIS_TTL_TEXT_CHUNKS: "1 day" is neither a number of seconds nor a duration such as 90s, 15m or 12h
+	// invalid: REDIS_TTL_TEXT_CHUNKS: "1 day" is neither a number of seconds nor a duration such as 90s, 15m, 12h or 7d
 }
 
 func ExampleStore_GetMany() {

@@ -63,7 +63,10 @@ func TestImportPythonUnidentified(t *testing.T) {
 
 // Exports of Redis have ids. They have no times to live: the namespace's count.
 func TestImportPythonObjects(t *testing.T) {
-	s := openDir(t, t.TempDir(), "llm_response_cache")
+	cfg := kv.Config{WorkingDir: t.TempDir(), TTL: map[string]time.Duration{"llm_response_cache": 12 * time.Hour}}
+	s, err := kv.Open(t.Context(), cfg, "llm_response_cache")
+	require.NoError(t, err)
+	defer s.Close()
 	text := "\n" + `{"a": {"return": "\u00e9", "n": 1.0}, "b": NaN, "c": "not JSON once"}`
 	report, err := kv.ImportPython(t.Context(), strings.NewReader(text), s, "llm_response_cache", kv.ImportMerge)
 	require.NoError(t, err)

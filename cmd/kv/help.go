@@ -82,7 +82,7 @@ func (putCmd) Help() string {
     kv put llm_response_cache k1 '{"return":"42","model":"m"}' --ttl 1h
     kv put scores x -- -5                     -- stands before a negative number
 
-The time to live is the namespace's (REDIS_TTL_<NAMESPACE>; 12 h for llm_response_cache, 24 h for community_reports, for ever otherwise) unless --ttl says otherwise.`
+The time to live is the namespace's (STORAGE_TTL_<NAMESPACE>; else 12 h for llm_response_cache on Redis, and for ever) unless --ttl says otherwise.`
 }
 
 func (rmCmd) Help() string {

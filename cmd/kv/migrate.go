@@ -144,7 +144,7 @@ func (m *migration) options(namespace string) kv.MigrateOptions {
 		opts.Mirror = true
 	}
 	if m.cmd.To == "redis" { // What Python wrote has no time to live in its file.
-		opts.TTL = lifetime(m.src.cfg, namespace)
+		opts.TTL = lifetime(m.dst.cfg, namespace)
 	}
 	return opts
 }

@@ -50,7 +50,8 @@ var boxes = []box{
 	{"fsys", "files", 8, 180, 280},
 	{"flock", "locks", 8, 300, 380},
 	{"jsonscan", "JSON as bytes", 8, 395, 540},
-	{"go-redis", "the client", 8, 640, 750},
+	{"units", "times and sizes", 8, 555, 680},
+	{"go-redis", "the client", 8, 700, 810},
 }
 
 // aside are the packages that are for tests or make something of this
