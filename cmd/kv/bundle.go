@@ -15,6 +15,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/ngraf/kv"
+	"github.com/ngraf/kv/kvmove"
 )
 
 // openBundle tells by its content what a path is. as is the namespace of a
@@ -69,7 +70,7 @@ type exported struct {
 }
 
 // read calls do with the stream from its beginning.
-func (e *exported) read(ctx context.Context, what string, do func(io.Reader) ([]kv.ImportReport, error)) ([]imported, error) {
+func (e *exported) read(ctx context.Context, what string, do func(io.Reader) ([]kvmove.ImportReport, error)) ([]imported, error) {
 	if _, err := e.file.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
@@ -93,11 +94,11 @@ func (e *exported) read(ctx context.Context, what string, do func(io.Reader) ([]
 }
 
 func (e *exported) check(ctx context.Context) ([]imported, error) {
-	return e.read(ctx, "checking", func(r io.Reader) ([]kv.ImportReport, error) { return kv.VerifyExport(ctx, r) })
+	return e.read(ctx, "checking", func(r io.Reader) ([]kvmove.ImportReport, error) { return kvmove.VerifyExport(ctx, r) })
 }
 
-func (e *exported) load(ctx context.Context, open kv.Opener, mode kv.ImportMode) ([]imported, error) {
-	return e.read(ctx, "importing", func(r io.Reader) ([]kv.ImportReport, error) { return kv.Import(ctx, r, open, mode) })
+func (e *exported) load(ctx context.Context, open kvmove.Opener, mode kvmove.Mode) ([]imported, error) {
+	return e.read(ctx, "importing", func(r io.Reader) ([]kvmove.ImportReport, error) { return kvmove.Import(ctx, r, open, mode) })
 }
 
 func (e *exported) close() error { return e.file.Close() }
@@ -146,16 +147,16 @@ func (p *python) check(ctx context.Context) ([]imported, error) {
 		p.app.note("it has no checksum, so that some damage cannot be seen")
 	}
 	nothing := func(context.Context, string) (kv.Store, error) { return nil, nil }
-	return p.each(ctx, "reading", nothing, kv.ImportMerge, true)
+	return p.each(ctx, "reading", nothing, kvmove.Merge, true)
 }
 
-func (p *python) load(ctx context.Context, open kv.Opener, mode kv.ImportMode) ([]imported, error) {
+func (p *python) load(ctx context.Context, open kvmove.Opener, mode kvmove.Mode) ([]imported, error) {
 	return p.each(ctx, "importing", open, mode, false)
 }
 
 // each imports the namespaces that have a store. With all, it reads those, too,
 // that have none.
-func (p *python) each(ctx context.Context, what string, open kv.Opener, mode kv.ImportMode, all bool) ([]imported, error) {
+func (p *python) each(ctx context.Context, what string, open kvmove.Opener, mode kvmove.Mode, all bool) ([]imported, error) {
 	var reports []imported
 	count := p.counter(ctx, what)
 	defer count.bar.end()
@@ -167,7 +168,7 @@ func (p *python) each(ctx context.Context, what string, open kv.Opener, mode kv.
 		if store != nil {
 			defer func() { err = errors.Join(err, store.Close()) }()
 		}
-		report, err := kv.ImportPython(ctx, r, store, namespace, mode)
+		report, err := kvmove.ImportPython(ctx, r, store, namespace, mode)
 		reports = append(reports, imported{report.ImportReport, report.Refused, report.Unidentified})
 		return err
 	})

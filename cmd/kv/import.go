@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/ngraf/kv"
+	"github.com/ngraf/kv/kvmove"
 )
 
 type importCmd struct {
@@ -24,13 +25,13 @@ type importCmd struct {
 // An imported says what became of a namespace. What is left out is only so in
 // exports of nano-graphrag.
 type imported struct {
-	kv.ImportReport
+	kvmove.ImportReport
 	Refused      []string `json:"refused,omitempty"`
 	Unidentified []int    `json:"unidentified,omitempty"`
 }
 
-var importModes = map[string]kv.ImportMode{
-	"merge": kv.ImportMerge, "overwrite": kv.ImportOverwrite, "replace": kv.ImportReplace, "if-empty": kv.ImportIfEmpty,
+var importModes = map[string]kvmove.Mode{
+	"merge": kvmove.Merge, "overwrite": kvmove.MergeOver, "replace": kvmove.Replace, "if-empty": kvmove.IfEmpty,
 }
 
 // A bundle is something to import.
@@ -38,7 +39,7 @@ type bundle interface {
 	// check reads all of it, and returns what is in it if it is sound.
 	check(ctx context.Context) ([]imported, error)
 	// load stores the namespaces for which open returns a store.
-	load(ctx context.Context, open kv.Opener, mode kv.ImportMode) ([]imported, error)
+	load(ctx context.Context, open kvmove.Opener, mode kvmove.Mode) ([]imported, error)
 	close() error
 }
 

@@ -51,6 +51,7 @@ type Intake struct {
 	open    func(ctx context.Context, namespace string) (*Side, error) // nil and no error: pass over
 	mode    ImportMode
 	loaders []*loader
+	reading string // the namespace whose turn it is
 }
 
 // NewIntake returns one that reads r and stores in what open opens.
@@ -66,13 +67,8 @@ func (in *Intake) now() *loader {
 	return in.loaders[len(in.loaders)-1]
 }
 
-// Namespace returns the one that is being read, if there is one.
-func (in *Intake) Namespace() string {
-	if l := in.now(); l != nil {
-		return l.report.Namespace
-	}
-	return ""
-}
+// Namespace returns the one that is being read or finished, if there is one.
+func (in *Intake) Namespace() string { return in.reading }
 
 // Reports returns what became of each namespace so far.
 func (in *Intake) Reports() []ImportReport {
@@ -116,6 +112,7 @@ func (in *Intake) begin(ctx context.Context, namespace string) error {
 			return err
 		}
 	}
+	in.reading = namespace
 	s, err := in.open(ctx, namespace)
 	if err != nil {
 		return err
@@ -136,7 +133,8 @@ func (in *Intake) end(ctx context.Context) error {
 		return nil
 	}
 	for _, l := range in.loaders {
-		s, err := in.open(ctx, l.report.Namespace)
+		in.reading = l.report.Namespace
+		s, err := in.open(ctx, in.reading)
 		if err != nil {
 			return err
 		}

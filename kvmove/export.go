@@ -1,16 +1,16 @@
-package kv
+package kvmove
 
 import (
 	"context"
-	"errors"
 	"io"
 
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/move"
 )
 
-// An Opener opens a namespace, as [Factory.Open] does. What it returns is
+// An Opener opens a namespace, as [kv.Factory.Open] does. What it returns is
 // closed by the function that it was given to.
-type Opener func(ctx context.Context, namespace string) (Store, error)
+type Opener func(ctx context.Context, namespace string) (kv.Store, error)
 
 // An ExportReport says what became of one namespace.
 type ExportReport struct {
@@ -30,33 +30,33 @@ func Export(ctx context.Context, w io.Writer, open Opener, namespaces ...string)
 	e := move.NewExporter(w)
 	var reports []ExportReport
 	if err := e.Begin(); err != nil {
-		return nil, opError("export", "", err)
+		return nil, failedStream("export", "", err)
 	}
 	for _, namespace := range namespaces {
 		s, err := open(ctx, namespace)
 		if err != nil {
-			return reports, err
+			return reports, failedStream("export", namespace, err)
 		}
 		report, err := e.Namespace(ctx, namespace, sideOf(s))
-		if err := errors.Join(err, s.Close()); err != nil {
-			return reports, opError("export", namespace, err)
+		if err := both(err, s.Close()); err != nil {
+			return reports, failedStream("export", namespace, err)
 		}
 		reports = append(reports, ExportReport(report))
 	}
 	if err := e.End(); err != nil {
-		return reports, opError("export", "", err)
+		return reports, failedStream("export", "", err)
 	}
 	return reports, nil
 }
 
-// An ImportMode says what Import does about documents that are there already.
-type ImportMode int
+// A Mode says what [Import] does about documents that are there already.
+type Mode int
 
 const (
-	ImportMerge     ImportMode = iota // they stay; only absent ids are stored
-	ImportOverwrite                   // those in the stream replace them, others stay
-	ImportReplace                     // as overwrite, and those that are not in the stream are removed at the end
-	ImportIfEmpty                     // the import fails, before it has written anything, if there is one
+	Merge     Mode = iota // they stay; only absent ids are stored
+	MergeOver             // those in the stream replace them, others stay
+	Replace               // as overwrite, and those that are not in the stream are removed at the end
+	IfEmpty               // the import fails, before it has written anything, if there is one
 )
 
 // An ImportReport says what became of one namespace.
@@ -66,14 +66,14 @@ type ImportReport struct {
 	Stored    int    `json:"stored"`
 	Skipped   int    `json:"skipped"` // were there already
 	Expired   int    `json:"expired"` // had no time left to live
-	Removed   int    `json:"removed"` // were not in the stream; see ImportReplace
+	Removed   int    `json:"removed"` // were not in the stream; see Replace
 }
 
 // VerifyExport reads a stream that Export wrote to its end, and returns what
-// is in it. The error matches ErrCorrupt, and names the line, if a checksum is
+// is in it. The error matches [kv.ErrCorrupt], and names the line, if a checksum is
 // wrong or the stream is not complete.
 func VerifyExport(ctx context.Context, r io.Reader) ([]ImportReport, error) {
-	return Import(ctx, r, func(context.Context, string) (Store, error) { return nil, nil }, ImportMerge)
+	return Import(ctx, r, func(context.Context, string) (kv.Store, error) { return nil, nil }, Merge)
 }
 
 // Import stores the documents of a stream that [Export] wrote, with what is
@@ -83,9 +83,9 @@ func VerifyExport(ctx context.Context, r io.Reader) ([]ImportReport, error) {
 // The checksum of a line is compared before its document is stored, that of
 // the whole at the end. A caller who wants to know that the stream is good
 // before anything is written calls [VerifyExport] first. A stream that is
-// damaged is an error that matches [ErrCorrupt] and names the line; the reports
+// damaged is an error that matches [kv.ErrCorrupt] and names the line; the reports
 // say what was stored before. Repeating an Import is safe.
-func Import(ctx context.Context, r io.Reader, open Opener, mode ImportMode) ([]ImportReport, error) {
+func Import(ctx context.Context, r io.Reader, open Opener, mode Mode) ([]ImportReport, error) {
 	in := move.NewIntake(r, func(ctx context.Context, namespace string) (*move.Side, error) {
 		s, err := open(ctx, namespace)
 		return sideOf(s), err
@@ -95,7 +95,7 @@ func Import(ctx context.Context, r io.Reader, open Opener, mode ImportMode) ([]I
 	for _, report := range in.Reports() {
 		reports = append(reports, ImportReport(report))
 	}
-	return reports, errors.Join(opError("import", in.Namespace(), err), in.Close())
+	return reports, failedStream("import", in.Namespace(), both(err, in.Close()))
 }
 
 // A PythonReport says what became of an export of nano-graphrag.
@@ -114,11 +114,11 @@ type PythonReport struct {
 // from the title. Those of other namespaces, of the LLM cache above all,
 // cannot be had from the value; such elements are reported and left out.
 // Times to live are not in these exports: every document gets that of its
-// namespace, as with Upsert. If dst is nil and mode is ImportMerge, nothing is
+// namespace, as with Upsert. If dst is nil and mode is Merge, nothing is
 // stored, and the report says what there is.
 //
 // Format: nano_graphrag/backup/exporters/kv_exporter.py.
-func ImportPython(ctx context.Context, r io.Reader, dst Store, namespace string, mode ImportMode) (PythonReport, error) {
+func ImportPython(ctx context.Context, r io.Reader, dst kv.Store, namespace string, mode Mode) (PythonReport, error) {
 	p, err := move.ImportPython(ctx, r, sideOf(dst), namespace, move.ImportMode(mode))
-	return PythonReport{ImportReport(p.ImportReport), p.Refused, p.Unidentified}, opError("import", namespace, err)
+	return PythonReport{ImportReport(p.ImportReport), p.Refused, p.Unidentified}, failedStream("import", namespace, err)
 }

@@ -1,4 +1,4 @@
-package kv
+package kvmove
 
 import (
 	"reflect"
@@ -15,7 +15,7 @@ import (
 func TestMigrateReportIsWhole(t *testing.T) {
 	t.Parallel()
 	kind := reflect.TypeFor[move.Report]()
-	require.Equal(t, kind.NumField(), reflect.TypeFor[MigrateReport]().NumField())
+	require.Equal(t, kind.NumField(), reflect.TypeFor[Report]().NumField())
 	for i := range kind.NumField() {
 		var r move.Report
 		work := reflect.ValueOf(&r).Elem()
@@ -58,7 +58,7 @@ func TestMoveChoices(t *testing.T) {
 	require.Equal(t, []move.ConflictRule{move.ConflictSkip, move.ConflictOverwrite, move.ConflictFail},
 		[]move.ConflictRule{move.ConflictRule(Skip), move.ConflictRule(Overwrite), move.ConflictRule(Fail)})
 	require.Equal(t, []move.ImportMode{move.ImportMerge, move.ImportOverwrite, move.ImportReplace, move.ImportIfEmpty},
-		[]move.ImportMode{move.ImportMode(ImportMerge), move.ImportMode(ImportOverwrite), move.ImportMode(ImportReplace), move.ImportMode(ImportIfEmpty)})
+		[]move.ImportMode{move.ImportMode(Merge), move.ImportMode(MergeOver), move.ImportMode(Replace), move.ImportMode(IfEmpty)})
 	require.Equal(t, [...]DifferenceKind{
 		move.OnlyInA: "only in a", move.OnlyInB: "only in b", move.OtherValue: "value", move.OtherTTL: "time to live", move.Unreadable: "unreadable",
 	}, differenceKinds)
