@@ -6,9 +6,9 @@
 // value stands in one of the two (index.go). A compaction (compact.go,
 // snapshot.go, ttl.go) writes a new document file and starts a new journal.
 // Opening reads the document file and then the journals (recover.go,
-// replay.go). What a name and a record mean is in files.go. The state of an
-// engine, and who may change it, is in state.go. docs/reliability.md says what
-// survives what, and why.
+// replay.go). What a name and a record mean is in names.go and records.go,
+// which know nothing of all that. The state of an engine, and who may change
+// it, is in state.go. docs/reliability.md says what survives what, and why.
 package jsonstore
 
 import (

@@ -99,7 +99,7 @@ func (w *firstWriter) commit() (switched bool, err error) {
 		return false, err
 	}
 	document := e.names.document()
-	if err := e.files.Rename(e.names.temp(document), document); err != nil {
+	if err := e.files.Rename(tempName(document), document); err != nil {
 		return false, fault.Unavailablef("%w", err)
 	}
 	segment := newSegment(w.file, document)

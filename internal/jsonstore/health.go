@@ -4,7 +4,6 @@ import (
 	"context"
 	"io/fs"
 	"os"
-	"regexp"
 	"runtime"
 
 	"github.com/ngraf/kv/internal/flock"
@@ -123,7 +122,7 @@ func (e *Engine) checkFiles(ctx context.Context, r *health.Report) {
 		r.Reach(ctx, err)
 		return
 	}
-	file := regexp.MustCompile(`^kv_store_` + regexp.QuoteMeta(string(e.names)) + `\.(json|ttl|lock|journal\.[0-9]+)(\.torn|\.damaged-.*)?$`)
+	file := e.names.owned()
 	open, left, size := 0, 0, int64(0)
 	widest := fs.FileMode(0)
 	for _, name := range names {

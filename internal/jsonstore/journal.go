@@ -3,6 +3,7 @@ package jsonstore
 import (
 	"errors"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -62,6 +63,8 @@ func (e *Engine) use(j *journal) {
 	e.commits.encoder = wal.NewEncoder(j.salt)
 	e.journalBytes.Add(j.end)
 }
+
+func newSalt() uint64 { return rand.Uint64() | 1 }
 
 // resumeAt sets the end of a journal that has been synced.
 func (j *journal) resumeAt(end int64) {

@@ -47,7 +47,7 @@ func (e *Engine) load(ctx context.Context) error {
 	}
 	if !e.readonly {
 		for _, name := range []string{e.names.document(), e.names.ttl(), e.names.replacement()} {
-			if err := ignoreMissing(e.files.Remove(e.names.temp(name))); err != nil {
+			if err := ignoreMissing(e.files.Remove(tempName(name))); err != nil {
 				return err
 			}
 		}

@@ -103,7 +103,7 @@ func (r *repairer) copyAside(journals []uint64) error {
 	for _, g := range journals {
 		names = append(names, e.names.journal(g))
 	}
-	suffix := ".damaged-" + e.now().UTC().Format("20060102T150405.000")
+	suffix := damagedMark + e.now().UTC().Format(markTime)
 	for _, name := range names {
 		err := copyFile(e.files, name, name+suffix, os.O_EXCL)
 		if errors.Is(err, fs.ErrNotExist) {

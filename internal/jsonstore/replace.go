@@ -97,7 +97,7 @@ type replacementWriter struct {
 }
 
 func (w *replacementWriter) temp() string {
-	return w.engine.names.temp(w.engine.names.replacement())
+	return tempName(w.engine.names.replacement())
 }
 
 func (w *replacementWriter) write(changes iter.Seq2[engine.Change, error]) error {
@@ -196,9 +196,6 @@ func (w *replacementWriter) discard() error {
 	return errors.Join(w.journal.release(), ignoreMissing(w.engine.files.Remove(w.temp())))
 }
 
-// previousMark stands in the names of the files of before.
-const previousMark = ".previous-"
-
 // keepPrevious copies the document file, and the times to live that belong to
 // it, and returns the ending of their names, which is empty if there is no
 // document file. There is no copy that is not whole.
@@ -210,7 +207,7 @@ func (e *Engine) keepPrevious() (string, error) {
 		return "", err
 	}
 	at := e.now().UTC()
-	suffix := func() string { return previousMark + at.Format("20060102T150405.000") }
+	suffix := func() string { return previousMark + at.Format(markTime) }
 	for {
 		_, err := e.files.Stat(e.names.document() + suffix())
 		if errors.Is(err, fs.ErrNotExist) {
@@ -221,10 +218,10 @@ func (e *Engine) keepPrevious() (string, error) {
 		}
 		at = at.Add(time.Millisecond)
 	}
-	err := ignoreMissing(keepFile(e.files, e.names.ttl(), e.names.temp(e.names.ttl()), e.names.ttl()+suffix()))
+	err := ignoreMissing(keepFile(e.files, e.names.ttl(), tempName(e.names.ttl()), e.names.ttl()+suffix()))
 	if err == nil {
 		document := e.names.document()
-		err = keepFile(e.files, document, e.names.temp(document), document+suffix())
+		err = keepFile(e.files, document, tempName(document), document+suffix())
 	}
 	if err == nil {
 		err = e.files.Sync()

@@ -204,7 +204,7 @@ func (e *Engine) cut(l *journalLog) error {
 	if e.readonly {
 		return nil
 	}
-	aside := l.name + ".torn"
+	aside := l.name + tornMark
 	e.logger.Warn("kv: the journal ends in the middle of a record, as after a crash; the end was cut off and kept aside",
 		"file", e.path(l.name), "offset", l.damage.Offset, "bytes", l.damage.Cut, "aside", e.path(aside))
 	if err := e.copyAside(aside, l.file, l.damage); err != nil {
@@ -277,4 +277,10 @@ func (e *Engine) resume(logs []*journalLog, from int) error {
 	// above proves nothing.
 	last.unmarked = last.data && !last.ends
 	return nil
+}
+
+// change is what the record does to the index.
+func (en entry) change(s *segment) change {
+	at := place{s, en.valueAt, uint32(len(en.value)), wal.Sum(en.value)}
+	return change{en.op, doc{id: string(en.id), expires: en.expires, place: at}}
 }

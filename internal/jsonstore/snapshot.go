@@ -55,7 +55,7 @@ const snapshotPage = 512
 // begin makes the temporary file.
 func (w *snapshotWriter) begin() (err error) {
 	e := w.engine
-	name := e.names.temp(e.names.document())
+	name := tempName(e.names.document())
 	w.file, err = e.files.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fault.Unavailablef("%w", err)
@@ -233,7 +233,7 @@ func (w *snapshotWriter) commit() error {
 		return err
 	}
 	document := e.names.document()
-	if err := e.files.Rename(e.names.temp(document), document); err != nil {
+	if err := e.files.Rename(tempName(document), document); err != nil {
 		return fault.Unavailablef("%w", err)
 	}
 	return nil
@@ -327,7 +327,7 @@ func (w *snapshotWriter) discard() error {
 		return nil
 	}
 	w.syncing.Wait()
-	temp := w.engine.names.temp(w.engine.names.document())
+	temp := tempName(w.engine.names.document())
 	return errors.Join(w.file.Close(), ignoreMissing(w.engine.files.Remove(temp)))
 }
 

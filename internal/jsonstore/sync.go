@@ -200,7 +200,7 @@ func (e *Engine) appendCommit(j *journal, i identity) error {
 	enc.Reset(begin)
 	enc.Synced = j.synced.Load()
 	start := enc.Begin()
-	enc.Buf = i.append(append(enc.Buf, opCommit))
+	enc.Buf = appendCommit(enc.Buf, i)
 	enc.End(start)
 	if err := e.commits.spill(j); err != nil {
 		return e.takeBack(j, begin, err)

@@ -1,7 +1,6 @@
 package jsonstore
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -12,22 +11,6 @@ import (
 	"github.com/ngraf/kv/internal/jsonscan"
 	"github.com/ngraf/kv/internal/wal"
 )
-
-// A ttlEntry is a record of the file of times to live. Its sum is that of the
-// value in compact form, so that it no longer counts once another program has
-// put another value under the id.
-func appendTTL(b []byte, id string, expires int64, sum uint32) []byte {
-	b = binary.LittleEndian.AppendUint64(b, uint64(expires))
-	b = binary.LittleEndian.AppendUint32(b, sum)
-	return append(b, id...)
-}
-
-func decodeTTL(b []byte) (id string, expires int64, sum uint32, ok bool) {
-	if len(b) < 12 {
-		return "", 0, 0, false
-	}
-	return string(b[12:]), int64(binary.LittleEndian.Uint64(b)), binary.LittleEndian.Uint32(b[8:]), true
-}
 
 // readTTLs gives documents of the snapshot their expiry. An entry whose value
 // another program has replaced no longer counts.
@@ -128,7 +111,7 @@ func (w *snapshotWriter) commitTTLs() error {
 
 func (w *snapshotWriter) writeTTLs() error {
 	e := w.engine
-	temp := e.names.temp(e.names.ttl())
+	temp := tempName(e.names.ttl())
 	f, err := e.files.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
