@@ -78,12 +78,12 @@ func (e *Engine) changedByOthers() bool {
 		return false
 	}
 	select {
-	case _, there := <-e.compacting:
-		if !there {
+	case c := <-e.compactor:
+		if c == nil {
 			return false
 		}
-		defer e.yield()
-		same, err := e.unchanged()
+		defer c.yield()
+		same, err := c.unchanged()
 		return err == nil && !same
 	default:
 		return false
