@@ -124,8 +124,12 @@ func (o *owner) call(p *phase) {
 	switch rand.N(4) {
 	case 0:
 		if p.stay() {
-			ctx = context.Background()
 			defer p.left()
+			ctx = context.Background()
+			if p.patience > 0 {
+				ctx, cancel = context.WithTimeout(ctx, p.patience)
+				defer cancel()
+			}
 			break
 		}
 		fallthrough

@@ -58,10 +58,11 @@ type Namespace struct {
 
 // A Run is what is to be done.
 type Run struct {
-	Owners  int
-	Open    func(namespace string) Namespace
-	Servers []*redistest.Server
-	Link    *testkit.Link // on the way to the servers; nil: none
+	Owners   int
+	Patience time.Duration // of who stays longest; 0: to the end
+	Open     func(namespace string) Namespace
+	Servers  []*redistest.Server
+	Link     *testkit.Link // on the way to the servers; nil: none
 	// Go says, after that many rounds and what has come of them, whether there
 	// is to be another one.
 	Go func(rounds int, r *Report) bool
@@ -147,7 +148,7 @@ func (run Run) Do(t *testing.T) *Report {
 // disturb has the owners call while faults come, and returns when no call is
 // under way any more. All who called last gave up, and the servers are stopped.
 func (run Run) disturb(t *testing.T, r *Report, owners []*owner) {
-	p := &phase{patient: make(chan struct{}), over: make(chan struct{})}
+	p := &phase{patience: run.Patience, patient: make(chan struct{}), over: make(chan struct{})}
 	var calling sync.WaitGroup
 	for _, o := range owners {
 		calling.Go(func() {
@@ -208,8 +209,9 @@ func settle(t *testing.T, owners []*owner) {
 
 // A phase is the disturbed part of a round.
 type phase struct {
-	patient chan struct{} // closed when all have little patience
-	over    chan struct{}
+	patience time.Duration
+	patient  chan struct{} // closed when all have little patience
+	over     chan struct{}
 
 	mu      sync.Mutex
 	staying sync.WaitGroup // calls of those who stay to the end
