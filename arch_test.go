@@ -27,14 +27,14 @@ var floors = [][]string{
 	{"kv/internal/move", "kv/internal/firstuse", "kv/internal/once"},
 	{"kv/internal/jsonstore", "kv/internal/redisstore"},
 	{"kv/internal/lease", "kv/internal/digest", "kv/internal/enginetest"},
-	{"kv/internal/engine"},
+	{"kv/internal/engine", "kv/internal/strangers"},
 	{"kv/internal/health"},
 	{"kv/internal/fault", "kv/internal/quietlog", "kv/internal/testkit", "kv/internal/crashfs"},
 	{"kv/internal/jsonscan", "kv/internal/wal", "kv/internal/fsys", "kv/internal/flock", "kv/internal/units", "kv/internal/redistest", "kv/internal/dashboard", "kv/internal/toxic", "kv/internal/archpicture"},
 }
 
 // forTests is imported by tests and by what helps them.
-var forTests = []string{"kv/internal/leaktest", "kv/internal/enginetest", "kv/internal/testkit", "kv/internal/crashfs", "kv/internal/redistest", "kv/internal/toxic"}
+var forTests = []string{"kv/internal/leaktest", "kv/internal/enginetest", "kv/internal/testkit", "kv/internal/crashfs", "kv/internal/redistest", "kv/internal/strangers", "kv/internal/toxic"}
 
 // What a reader can hold.
 const (
