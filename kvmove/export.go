@@ -62,11 +62,25 @@ const (
 // An ImportReport says what became of one namespace.
 type ImportReport struct {
 	Namespace string `json:"namespace"`
-	Documents int    `json:"documents"` // in the stream
+	Documents int    `json:"documents"` // in the stream, without those of Refused
 	Stored    int    `json:"stored"`
 	Skipped   int    `json:"skipped"` // were there already
 	Expired   int    `json:"expired"` // had no time left to live
 	Removed   int    `json:"removed"` // were not in the stream; see Replace
+	Refused   int    `json:"refused"` // cannot be stored; what is there under their ids stays
+
+	Refusals []Refusal `json:"refusals,omitempty"` // the first 1,000 of Refused
+}
+
+// A Refusal says which document of a stream was left out: one that is over
+// [kv.Config].MaxValueBytes or another limit of the contract, or what is no
+// JSON or has no id in an export of nano-graphrag.
+type Refusal struct {
+	// Place is the line in a stream of Export, counted from 1, and the element
+	// or member in an export of nano-graphrag, from 0.
+	Place int    `json:"place"`
+	ID    string `json:"id,omitempty"` // empty if it is not known, too
+	Why   string `json:"why"`          // without ids and values
 }
 
 // VerifyExport reads a stream that Export wrote to its end, and returns what
@@ -93,16 +107,9 @@ func Import(ctx context.Context, r io.Reader, open Opener, mode Mode) ([]ImportR
 	err := in.Run(ctx)
 	var reports []ImportReport
 	for _, report := range in.Reports() {
-		reports = append(reports, ImportReport(report))
+		reports = append(reports, imported(report))
 	}
 	return reports, failedStream("import", in.Namespace(), both(err, in.Close()))
-}
-
-// A PythonReport says what became of an export of nano-graphrag.
-type PythonReport struct {
-	ImportReport
-	Refused      []string `json:"refused"`      // ids whose value is not JSON
-	Unidentified []int    `json:"unidentified"` // places, from 0, of array elements whose id cannot be computed
 }
 
 // ImportPython stores the documents of an export of one namespace that
@@ -112,13 +119,31 @@ type PythonReport struct {
 // an array without ids; there the namespace tells how the original computes
 // them: of full_docs and text_chunks from the content, of community_reports
 // from the title. Those of other namespaces, of the LLM cache above all,
-// cannot be had from the value; such elements are reported and left out.
+// cannot be had from the value; such elements are refused, and with Replace
+// nothing is then removed, and the error matches [kv.ErrInvalid].
 // Times to live are not in these exports: every document gets that of its
 // namespace, as with Upsert. If dst is nil and mode is Merge, nothing is
 // stored, and the report says what there is.
 //
 // Format: nano_graphrag/backup/exporters/kv_exporter.py.
-func ImportPython(ctx context.Context, r io.Reader, dst kv.Store, namespace string, mode Mode) (PythonReport, error) {
-	p, err := move.ImportPython(ctx, r, sideOf(dst), namespace, move.ImportMode(mode))
-	return PythonReport{ImportReport(p.ImportReport), p.Refused, p.Unidentified}, failedStream("import", namespace, err)
+func ImportPython(ctx context.Context, r io.Reader, dst kv.Store, namespace string, mode Mode) (ImportReport, error) {
+	report, err := move.ImportPython(ctx, r, sideOf(dst), namespace, move.ImportMode(mode))
+	return imported(report), failedStream("import", namespace, err)
+}
+
+// imported is the report of an import as callers know it.
+func imported(r move.ImportReport) ImportReport {
+	report := ImportReport{
+		Namespace: r.Namespace,
+		Documents: r.Documents,
+		Stored:    r.Stored,
+		Skipped:   r.Skipped,
+		Expired:   r.Expired,
+		Removed:   r.Removed,
+		Refused:   r.Refused,
+	}
+	for _, refusal := range r.Refusals {
+		report.Refusals = append(report.Refusals, Refusal(refusal))
+	}
+	return report
 }

@@ -37,7 +37,8 @@ func TestImportPythonArrays(t *testing.T) {
 			s := openFiles(t, t.TempDir(), namespace)
 			report, err := kvmove.ImportPython(t.Context(), bytes.NewReader(array), s, namespace, kvmove.IfEmpty)
 			require.NoError(t, err)
-			assert.Empty(t, report.Unidentified)
+			assert.Zero(t, report.Refused)
+			assert.Empty(t, report.Refusals)
 			assert.Equal(t, len(ids), report.Stored)
 			var order []string
 			for id, err := range s.Keys(t.Context()) {
@@ -54,12 +55,15 @@ func TestImportPythonArrays(t *testing.T) {
 	}
 }
 
+const noID = "its id is not in the export, and cannot be computed from the value"
+
 // What cannot be identified is named by its place.
 func TestImportPythonUnidentified(t *testing.T) {
 	s := openFiles(t, t.TempDir(), "llm_response_cache")
 	report, err := kvmove.ImportPython(t.Context(), strings.NewReader(`[null, {"return":"a"}, {"return":"b"}]`), s, "llm_response_cache", kvmove.Merge)
 	require.NoError(t, err)
-	assert.Equal(t, []int{1, 2}, report.Unidentified)
+	assert.Equal(t, 2, report.Refused)
+	assert.Equal(t, []kvmove.Refusal{{Place: 1, Why: noID}, {Place: 2, Why: noID}}, report.Refusals)
 }
 
 // Exports of Redis have ids. They have no times to live: the namespace's count.
@@ -71,7 +75,8 @@ func TestImportPythonObjects(t *testing.T) {
 	text := "\n" + `{"a": {"return": "\u00e9", "n": 1.0}, "b": NaN, "c": "not JSON once"}`
 	report, err := kvmove.ImportPython(t.Context(), strings.NewReader(text), s, "llm_response_cache", kvmove.Merge)
 	require.NoError(t, err)
-	assert.Equal(t, []string{"b"}, report.Refused)
+	assert.Equal(t, 1, report.Refused)
+	assert.Equal(t, []kvmove.Refusal{{Place: 1, ID: "b", Why: "invalid JSON at offset 44: NaN or Infinity"}}, report.Refusals)
 	assert.Equal(t, 2, report.Stored)
 	value, err := s.Get(t.Context(), "a")
 	require.NoError(t, err)
@@ -89,9 +94,10 @@ func TestImportPythonObjects(t *testing.T) {
 
 // Without a store, an export is only looked at.
 func TestImportPythonWithoutStore(t *testing.T) {
-	for text, want := range map[string]kvmove.PythonReport{
-		`[{"content": "hello"}, null, 5]`: {kvmove.ImportReport{Namespace: "full_docs", Documents: 1}, []string{}, []int{2}},
-		`{"a": {}, "b": NaN}`:             {kvmove.ImportReport{Namespace: "full_docs", Documents: 1}, []string{"b"}, []int{}},
+	for text, want := range map[string]kvmove.ImportReport{
+		`[{"content": "hello"}, null, 5]`: {Namespace: "full_docs", Documents: 1, Refused: 1, Refusals: []kvmove.Refusal{{Place: 2, Why: noID}}},
+		`{"a": {}, "b": NaN}`: {Namespace: "full_docs", Documents: 1, Refused: 1,
+			Refusals: []kvmove.Refusal{{Place: 1, ID: "b", Why: "invalid JSON at offset 15: NaN or Infinity"}}},
 	} {
 		report, err := kvmove.ImportPython(t.Context(), strings.NewReader(text), nil, "full_docs", kvmove.Merge)
 		require.NoError(t, err)

@@ -1,6 +1,7 @@
 package kvmove
 
 import (
+	"fmt"
 	"reflect"
 	"testing"
 	"time"
@@ -27,6 +28,20 @@ func TestMigrateReportIsWhole(t *testing.T) {
 			require.True(t, got.IsValid(), name)
 			require.Equal(t, work.Field(j).Convert(got.Type()).Interface(), got.Interface(), name)
 		}
+	}
+}
+
+// So has a report of an import.
+func TestImportReportIsWhole(t *testing.T) {
+	t.Parallel()
+	var r move.ImportReport
+	work := reflect.ValueOf(&r).Elem()
+	distinct(t, work, new(int))
+	face := reflect.ValueOf(imported(r))
+	require.Equal(t, work.NumField(), face.NumField())
+	for i := range work.NumField() {
+		name := work.Type().Field(i).Name
+		require.Equal(t, fmt.Sprintf("%+v", work.Field(i).Interface()), fmt.Sprintf("%+v", face.FieldByName(name).Interface()), name)
 	}
 }
 

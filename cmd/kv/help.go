@@ -181,7 +181,7 @@ Documents that are not JSON are left out and listed; the exit code is then 1.`
 }
 
 func (importCmd) Help() string {
-	return `Stores documents. What is read is checked as a whole before anything is written; a wrong checksum is refused.
+	return `Stores documents. What is read is checked as a whole before anything is written; a wrong checksum is refused, and so is anything behind the end of an export. A document over STORAGE_MAX_VALUE_BYTES is listed and left out, and the exit code is then 1; the rest is stored.
 
     kv import backup.ndjson.zst
     kv import backup.ndjson full_docs --mode replace

@@ -21,15 +21,17 @@ type Side struct {
 	Expirer Expirer // nil: the store knows no times to live
 
 	// What only a built-in store has; Engine is nil for another.
-	Engine   engine.Engine
-	Begin    func(ctx context.Context, write bool) error                                     // why a call cannot start
-	Fill     func(ctx context.Context, items []engine.Item, replace bool) (n int, err error) // checked and counted
-	Fail     func(op string, err error) error                                                // as one of the store's calls fails; nil stays nil
-	TTL      time.Duration                                                                   // of new documents
-	MaxValue int64
+	Engine engine.Engine
+	Begin  func(ctx context.Context, write bool) error                                     // why a call cannot start
+	Fill   func(ctx context.Context, items []engine.Item, replace bool) (n int, err error) // checked and counted
+	Fail   func(op string, err error) error                                                // as one of the store's calls fails; nil stays nil
+	TTL    time.Duration                                                                   // of new documents
 
-	Namespace string                 // of a built-in store or a wrapper of one
-	Cause     func(err error) string // the text of an error, without the call that failed
+	// What also a wrapper of one has.
+	Namespace string
+	MaxValue  int64
+
+	Cause func(err error) string // the text of an error, without the call that failed
 }
 
 // A Sided store is a built-in one, and shows what lies behind its nine methods.
@@ -48,7 +50,8 @@ func SideOf[S Store](s S) *Side {
 	d := &Side{Store: s}
 	d.Expirer, _ = within[Expirer](s)
 	if inner, ok := within[Sided](s); ok {
-		d.Namespace = inner.Side().Namespace
+		own := inner.Side()
+		d.Namespace, d.MaxValue = own.Namespace, own.MaxValue
 	}
 	return d
 }
