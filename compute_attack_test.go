@@ -186,9 +186,11 @@ func TestComputeThroughWrappers(t *testing.T) {
 func TestComputeKeepsWhatWasPaid(t *testing.T) {
 	server := redistest.Start(t)
 	s := openRedisStore(t, redisCfg(server.URL()), "docs")
+	var resumed sync.WaitGroup
+	defer resumed.Wait()
 	for id, harm := range map[string]func(){
 		"flushed": func() { assert.NoError(t, server.Client().FlushAll(t.Context()).Err()) },
-		"stopped": func() { server.Pause(); time.AfterFunc(1500*time.Millisecond, server.Resume) },
+		"stopped": func() { server.Pause(); resumed.Go(func() { time.Sleep(1500 * time.Millisecond); server.Resume() }) },
 	} {
 		v, err := kv.For[string](s).With(kv.ComputeOptions[string]{Lease: time.Second}).Compute(t.Context(), id, func(context.Context) (string, error) {
 			harm()
@@ -292,7 +294,7 @@ func TestComputeTries(t *testing.T) {
 	for range processes {
 		s := openRedisStore(t, redisCfg(server.URL()), "docs")
 		wg.Go(func() {
-			_, err := kv.For[string](s).With(kv.ComputeOptions[string]{Wait: 0}).Compute(t.Context(), "a", func(context.Context) (string, error) {
+			_, err := kv.For[string](s).With(kv.ComputeOptions[string]{Tries: processes}).Compute(t.Context(), "a", func(context.Context) (string, error) {
 				most.Store(max(most.Load(), running.Add(1)))
 				defer running.Add(-1)
 				calls.Add(1)
@@ -305,7 +307,7 @@ func TestComputeTries(t *testing.T) {
 	wg.Wait()
 	require.EqualValues(t, 1, most.Load())
 	require.EqualValues(t, processes, calls.Load())
-	_, err := kv.For[string](openRedisStore(t, redisCfg(server.URL()), "docs")).With(kv.ComputeOptions[string]{Wait: -1}).Compute(t.Context(), "a", nil)
+	_, err := kv.For[string](openRedisStore(t, redisCfg(server.URL()), "docs")).With(kv.ComputeOptions[string]{Tries: -1}).Compute(t.Context(), "a", nil)
 	require.ErrorIs(t, err, kv.ErrInvalid)
 }
 
