@@ -34,6 +34,7 @@ var boxes = []box{
 	{"kvtest", "the contract, as a suite", 0, 215, 365},
 	{"kvprom", "Prometheus", 0, 420, 530},
 	{"kvotel", "OpenTelemetry", 0, 575, 685},
+	{"kvembed", "vectors, paid once", 0, 730, 870},
 	{"kv", "contract, settings, factory; the face of what lies below", 1, 40, 880},
 	{"move", "between stores", 2, 50, 160},
 	{"firstuse", "files into Redis", 2, 395, 525},

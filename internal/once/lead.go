@@ -103,7 +103,7 @@ func (g *Flights) store(ctx context.Context, list []*flight, got []Computed, p P
 		answers[i] = a
 	}
 	outcome := make([]lease.Settled, len(list))
-	for {
+	for pause := pollFirst; ; pause = min(2*pause, lease.PollMost) {
 		part := make([]lease.Answer, len(todo))
 		for i, at := range todo {
 			part[i] = answers[at]
@@ -119,7 +119,7 @@ func (g *Flights) store(ctx context.Context, list []*flight, got []Computed, p P
 				again = append(again, at)
 			}
 		}
-		if todo = again; len(todo) == 0 || g.ctx.Err() != nil || engine.Pause(ctx, lease.PollMost) != nil {
+		if todo = again; len(todo) == 0 || g.ctx.Err() != nil || engine.Pause(ctx, jitter(pause)) != nil {
 			return outcome
 		}
 	}

@@ -108,7 +108,7 @@ end
 const claimScript = readLease + `
 local function claim(doc, lease, token, seen, most)
   local value = redis.pcall('GET', doc)
-  if type(value) == 'table' then return {0, value.err} end
+  if type(value) == 'table' then return {-1, value.err} end
   if value and (seen == '' or redis.sha1hex(value) ~= seen) then return {4, value} end
   if not value and seen ~= '' then return {4} end
   local holder, fails, held = read(lease)
@@ -118,7 +118,7 @@ local function claim(doc, lease, token, seen, most)
     return {3, held, redis.call('PTTL', lease), fails}
   end
   local set = redis.pcall('SET', lease, token .. ' ' .. fails, 'PX', ARGV[1])
-  if set.err then return {0, set.err} end
+  if set.err then return {-1, set.err} end
   return {1}
 end
 local replies = {}
@@ -141,11 +141,11 @@ local function settle(doc, lease, token, seen, unsure, new, ttl, after, life)
   local stored, other = 0, nil
   if new ~= '' then
     local value = redis.pcall('GET', doc)
-    if type(value) == 'table' then return {2, value.err} end
+    if type(value) == 'table' then return {-1, value.err} end
     if (value and seen ~= '' and redis.sha1hex(value) == seen or not value and seen == '') and (mine or unsure == '0') then
       local set
       if ttl == '0' then set = redis.pcall('SET', doc, new) else set = redis.pcall('SET', doc, new, 'PX', ttl) end
-      if set.err then return {2, set.err} end
+      if set.err then return {-1, set.err} end
       stored = 1
     elseif value then
       other = value
@@ -180,23 +180,13 @@ func digest(value json.RawMessage) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// ask puts a question about each document to a script.
-func (r *leases) ask(ctx context.Context, w *way, again []fate, s *script, head []any, list []question) []said {
-	for i, q := range list {
-		key := r.engine.key(q.id)
-		list[i].keys = [2]string{key, leaseKey(key)}
-	}
-	return s.run(ctx, w, again, head, list)
-}
-
 func (r *leases) Claim(ctx context.Context, asked []lease.Lease, life time.Duration) []lease.Claim {
 	claims := make([]lease.Claim, 0, len(asked))
 	for _, part := range chunks(asked, nil) {
-		list := make([]question, len(part))
-		for i, a := range part {
-			list[i] = question{id: a.ID, args: []any{a.Token, digest(a.Seen), a.Most}}
-		}
-		for _, s := range r.ask(ctx, r.engine.way, repeatable, r.claim, []any{ms(life)}, list) {
+		for _, s := range r.ask(ctx, r.engine.way, repeatable, r.claim, []any{ms(life)}, len(part), func(i int) (string, []any) {
+			a := part[i]
+			return a.ID, []any{a.Token, digest(a.Seen), a.Most}
+		}) {
 			claims = append(claims, readClaim(s))
 		}
 	}
@@ -204,13 +194,8 @@ func (r *leases) Claim(ctx context.Context, asked []lease.Lease, life time.Durat
 }
 
 func readClaim(s said) lease.Claim {
-	if s.err != nil {
-		return lease.Claim{Err: s.err}
-	}
-	c := lease.Claim{State: lease.State(s.number(0))}
+	c := lease.Claim{State: lease.State(s.number(0)), Err: s.err}
 	switch c.State {
-	case lease.Failed:
-		_, c.Err = classifyReply(scriptError(s.text(1)), s.text(1))
 	case lease.Busy:
 		c.Holder, c.Left, c.Fails = s.text(1), engine.Millis(s.number(2)), int(s.number(3))
 	case lease.There:
@@ -221,75 +206,38 @@ func readClaim(s said) lease.Claim {
 	return c
 }
 
+// Settle sends an answer again only if it was not executed: what is known of
+// the first attempt is for the caller to say.
 func (r *leases) Settle(ctx context.Context, answers []lease.Answer) []lease.Settled {
-	outcome := make([]lease.Settled, len(answers))
-	for from, part := range chunks(answers, lease.Answer.Size) {
-		part = slices.Clone(part)
-		for i, s := range r.settlePart(ctx, part) {
-			outcome[from+i] = r.readSettled(s, part[i])
+	outcome := make([]lease.Settled, 0, len(answers))
+	for _, part := range chunks(answers, lease.Answer.Size) {
+		w := r.engine.way
+		if slices.ContainsFunc(part, func(a lease.Answer) bool { return a.Value != nil }) {
+			w = r.engine.writes
 		}
-		for _, a := range part {
-			if a.Value != nil {
-				r.engine.forget(a.ID)
+		head := []any{r.notes.channel, len(r.engine.prefix)}
+		for i, s := range r.ask(ctx, w, once, r.settle, head, len(part), func(i int) (string, []any) {
+			a := part[i]
+			return a.ID, []any{a.Token, digest(a.Seen), a.Unsure, []byte(a.Value), ms(a.TTL), string(a.Then), ms(a.For)}
+		}) {
+			outcome = append(outcome, readSettled(s, part[i], w.confirm != nil))
+			if part[i].Value != nil {
+				r.engine.forget(part[i].ID)
 			}
 		}
 	}
 	return outcome
 }
 
-// settlePart sends answers once, and those whose reply was lost again, with a
-// word of it.
-func (r *leases) settlePart(ctx context.Context, part []lease.Answer) []said {
-	w := r.engine.way
-	if slices.ContainsFunc(part, func(a lease.Answer) bool { return a.Value != nil }) {
-		w = r.engine.writes
-	}
-	send := func(again []fate, which []int) []said {
-		list := make([]question, len(which))
-		for i, at := range which {
-			a := part[at]
-			unsure := 0
-			if a.Unsure {
-				unsure = 1
-			}
-			list[i] = question{id: a.ID, args: []any{
-				a.Token, digest(a.Seen), unsure, []byte(a.Value), ms(a.TTL), string(a.Then), ms(a.For),
-			}}
-		}
-		return r.ask(ctx, w, again, r.settle, []any{r.notes.channel, len(r.engine.prefix)}, list)
-	}
-	all := make([]int, len(part))
-	for i := range all {
-		all[i] = i
-	}
-	replies := send(once, all)
-	var again []int
-	for i, s := range replies {
-		if s.err != nil && s.fate >= lost {
-			part[i].Unsure = true
-			again = append(again, i)
-		}
-	}
-	if len(again) == 0 || w.confirm != nil || ctx.Err() != nil { // See unlessConfirmed.
-		return replies
-	}
-	for i, s := range send(repeatable, again) {
-		replies[again[i]] = s
-	}
-	return replies
-}
-
-func (r *leases) readSettled(s said, a lease.Answer) lease.Settled {
-	switch {
-	case s.err != nil && r.engine.writes.confirm != nil && a.Value != nil && s.fate >= lost:
-		// It may have been stored, and is not settled again: so the error is
-		// not that of a backend that is away.
+// readSettled is told whether replicas were to confirm. What is unknown then
+// is not settled again, see unlessConfirmed: the error is not that of a backend
+// that is away.
+func readSettled(s said, a lease.Answer, confirmed bool) lease.Settled {
+	if s.err != nil && confirmed && s.fate >= lost {
 		return lease.Settled{Err: fault.Unknown(errors.New(s.err.Error()))}
-	case s.err != nil:
+	}
+	if s.err != nil {
 		return lease.Settled{Err: s.err, Unsure: a.Unsure || s.fate >= lost}
-	case s.number(0) == 2:
-		_, err := classifyReply(scriptError(s.text(1)), s.text(1))
-		return lease.Settled{Err: err, Unsure: a.Unsure}
 	}
 	settled := lease.Settled{Lost: s.number(0) == 0, Stored: s.number(1) == 1}
 	settled.Value, settled.Err = s.value(2)
