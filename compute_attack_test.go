@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -457,4 +458,44 @@ func TestComputeForeignShares(t *testing.T) {
 	close(release)
 	wg.Wait()
 	require.EqualValues(t, 1, calls.Load())
+}
+
+// The rights that docs/configuration.md lists are enough to compute, to renew
+// and to wait; without them the error says where they are listed.
+func TestComputeRights(t *testing.T) {
+	doc := readFile(t, "docs/configuration.md")
+	base := regexp.MustCompile(`ACL SETUSER kv on >password (.*)\n`).FindStringSubmatch(doc)
+	more := regexp.MustCompile("needs `(~kv-lease:[^`]*)`, too").FindStringSubmatch(doc)
+	require.NotNil(t, base)
+	require.NotNil(t, more)
+	server := redistest.Start(t)
+	server.ACL("least", "pw", append([]string{"resetchannels"}, strings.Fields(base[1])...)...)
+	server.ACL("computing", "pw", append([]string{"resetchannels"}, strings.Fields(base[1]+" "+more[1])...)...)
+	open := func(user string) builtin {
+		cfg := redisCfg(server.URL())
+		cfg.Redis.Username, cfg.Redis.Password = user, "pw"
+		return openRedisStore(t, cfg, "docs")
+	}
+	var calls atomic.Int64
+	_, err := kv.For[string](open("least")).Compute(t.Context(), "a", giving(&calls, "v", nil))
+	require.ErrorContains(t, err, "docs/configuration.md")
+	require.Zero(t, calls.Load())
+	o := kv.ComputeOptions[string]{Lease: quick}
+	var wg sync.WaitGroup
+	for range 3 {
+		s := open("computing")
+		wg.Go(func() {
+			for _, id := range []string{"a", "b"} {
+				v, err := kv.For[string](s).With(o).Compute(t.Context(), id, func(context.Context) (string, error) {
+					calls.Add(1)
+					time.Sleep(2 * quick)
+					return "v", nil
+				})
+				assert.NoError(t, err)
+				assert.Equal(t, "v", v)
+			}
+		})
+	}
+	wg.Wait()
+	require.EqualValues(t, 2, calls.Load())
 }
