@@ -22,7 +22,7 @@ import (
 // own floor, and so no engine knows kv or the other.
 var floors = [][]string{
 	{"kv/cmd/kv"},
-	{"kv/kvmove", "kv/kvtest", "kv/internal/leaktest"},
+	{"kv/kvembed", "kv/kvmove", "kv/kvtest", "kv/internal/leaktest"},
 	{"kv"},
 	{"kv/internal/move", "kv/internal/firstuse", "kv/internal/once"},
 	{"kv/internal/jsonstore", "kv/internal/redisstore"},

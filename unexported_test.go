@@ -257,3 +257,27 @@ func TestJSONOpenSaysFullDisk(t *testing.T) {
 	}
 	require.NoError(t, e.Close())
 }
+
+// The flights of stores that are not built in go with the last view of them.
+func TestForeignFlightsGo(t *testing.T) {
+	type wrapper struct{ Store }
+	of := func(s Store) bool {
+		foreign.Lock()
+		defer foreign.Unlock()
+		_, ok := foreign.flights[s]
+		return ok
+	}
+	s := wrapper{&store{}}
+	view := For[string](s)
+	require.Same(t, view.flights, For[int](wrapper{s.Store}).flights)
+	require.NotSame(t, view.flights, For[string](wrapper{&store{}}).flights)
+	runtime.GC()
+	require.True(t, of(s), "there is a view")
+	runtime.KeepAlive(view)
+	require.NoError(t, testkit.Await(func() bool { runtime.GC(); return !of(s) }))
+	For[string](nil)
+	For[string](struct {
+		Store
+		f func()
+	}{}) // It cannot be compared.
+}

@@ -35,6 +35,7 @@ var boxes = []box{
 	{"kvtest", "the contract, as a suite", 1, 230, 380},
 	{"kvprom", "Prometheus", 1, 420, 530},
 	{"kvotel", "OpenTelemetry", 1, 575, 685},
+	{"kvembed", "vectors, paid once", 1, 730, 870},
 	{"kv", "contract, settings, factory; the face of what lies below", 2, 40, 880},
 	{"move", "between stores", 3, 50, 160},
 	{"firstuse", "files into Redis", 3, 395, 525},
