@@ -102,6 +102,25 @@ func TestSlowLinkLargeGetMany(t *testing.T) {
 	})
 }
 
+// The first part of the first call is small, since sizes are not known then:
+// no reply is asked for that cannot come in time, and no server holds one.
+func TestSlowLinkFirstPart(t *testing.T) {
+	for name, start := range map[string]func(t *testing.T) *redistest.Server{
+		"server":  func(t *testing.T) *redistest.Server { return redistest.Start(t) },
+		"Cluster": func(t *testing.T) *redistest.Server { return redistest.StartCluster(t, 1, 0).Nodes[0] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := start(t)
+			o := Options{SocketTimeout: 2 * time.Second, Cluster: name == "Cluster"}
+			require.NoError(t, farRead(t, o, server, 100, 300<<10, func(e *Engine, ids []string) ([]json.RawMessage, error) {
+				values, err := e.GetMany(t.Context(), ids)
+				require.Zero(t, e.Figures().Retries)
+				return values, err
+			}))
+		})
+	}
+}
+
 // The check can fail: it sees parts that are asked for again as they were.
 func TestSlowLinkGateParts(t *testing.T) {
 	stubborn := func(e *Engine, ids []string) (values []json.RawMessage, err error) {
