@@ -195,7 +195,7 @@ func TestComputeIsLinearizableUnderFaults(t *testing.T) {
 		cfg.Redis.SocketTimeout = 300 * time.Millisecond
 		stores = append(stores, openRedisStore(t, cfg, "docs"))
 	}
-	for round := range 5 {
+	for round := range 5 / min(testkit.Stride(), 2) {
 		require.NoError(t, testkit.Await(func() bool { _, err := stores[0].Delete(t.Context(), "x"); return err == nil }))
 		done := make(chan struct{})
 		var faults sync.WaitGroup

@@ -164,6 +164,7 @@ func farRead(t *testing.T, o Options, server *redistest.Server, n, size int, rea
 // A read that takes longer than the socket timeout over a slow link succeeds,
 // in parts that fit the link, down to one document; on a Cluster, too.
 func TestSlowLinkLargeGetMany(t *testing.T) {
+	t.Parallel()
 	readMany := func(e *Engine, ids []string) ([]json.RawMessage, error) { return e.GetMany(t.Context(), ids) }
 	for name, tc := range map[string]struct {
 		n, size int
@@ -185,6 +186,7 @@ func TestSlowLinkLargeGetMany(t *testing.T) {
 
 // The check can fail: it sees parts that are asked for again as they were.
 func TestSlowLinkGateParts(t *testing.T) {
+	t.Parallel()
 	stubborn := func(e *Engine, ids []string) (values []json.RawMessage, err error) {
 		for range retryAttempts {
 			values = make([]json.RawMessage, len(ids))
@@ -201,6 +203,7 @@ func TestSlowLinkGateParts(t *testing.T) {
 // Small reads do not wait for the large ones of others until it is too late,
 // over a slow link.
 func TestSlowLinkSmallBesideLarge(t *testing.T) {
+	t.Parallel()
 	const (
 		neighbours = 20
 		patience   = 3 * time.Second
@@ -267,6 +270,7 @@ func TestSlowLinkSmallBesideLarge(t *testing.T) {
 // What is written over a slow link goes in parts that are bounded in bytes, and
 // large values one after the other.
 func TestSlowLinkLargeUpsert(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		n, size int
 		timeout time.Duration
