@@ -147,7 +147,12 @@ func linearHistory(stores []builtin, clients, calls int) []porcupine.Operation {
 func checkLinear(t *testing.T, history []porcupine.Operation) {
 	t.Helper()
 	model := linearModel.ToModel()
-	if porcupine.CheckOperationsTimeout(model, history, 60*time.Second) == porcupine.Illegal {
+	// Orders grow with what failed, faster than anybody can try.
+	result := porcupine.CheckOperationsTimeout(model, history, 60*time.Second/time.Duration(testkit.Stride()))
+	if result == porcupine.Unknown {
+		t.Log("there were too many orders to try them all")
+	}
+	if result == porcupine.Illegal {
 		_, info := porcupine.CheckOperationsVerbose(model, history, 60*time.Second)
 		var longest []int
 		for _, part := range info.PartialLinearizations()[0] {

@@ -257,7 +257,6 @@ func TestCombinerPanic(t *testing.T) {
 
 // Cancelled reads do not cost a connection each.
 func TestRedisLaneRests(t *testing.T) {
-	t.Parallel()
 	server := redistest.Start(t)
 	s := openEngine(t, settled(server.URL()), "docs")
 	before, began := testkit.Received(t, server), time.Now()

@@ -175,10 +175,12 @@ func TestSlowLinkLargeGetMany(t *testing.T) {
 		"a document for each timeout": {4, 3 << 20, 600 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			require.NoError(t, farRead(t, Options{SocketTimeout: tc.timeout}, redistest.Start(t), tc.n, tc.size, readMany))
 		})
 	}
 	t.Run("Cluster", func(t *testing.T) {
+		t.Parallel()
 		o := Options{SocketTimeout: 500 * time.Millisecond, Cluster: true}
 		require.NoError(t, farRead(t, o, redistest.StartCluster(t, 1, 0).Nodes[0], 100, 300<<10, readMany))
 	})
@@ -203,7 +205,6 @@ func TestSlowLinkGateParts(t *testing.T) {
 // Small reads do not wait for the large ones of others until it is too late,
 // over a slow link.
 func TestSlowLinkSmallBesideLarge(t *testing.T) {
-	t.Parallel()
 	const (
 		neighbours = 20
 		patience   = 3 * time.Second
@@ -279,6 +280,7 @@ func TestSlowLinkLargeUpsert(t *testing.T) {
 		"large values":   {6, 4 << 20, 600 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			server := redistest.Start(t)
 			link := startSlowLink(t, server.Addr, 12<<20)
 			far := slowStore(t, Options{Addrs: []string{link.addr}, SocketTimeout: tc.timeout})
