@@ -54,7 +54,8 @@ func TestCrowdLeaves(t *testing.T) {
 // impatience lets callers call and give up for a while, and returns by how many
 // bytes the heap grew.
 func impatience(t *testing.T, callers int, call func(ctx context.Context, i int) error) int64 {
-	const patience, while = 20 * time.Millisecond, 800 * time.Millisecond
+	const patience = 20 * time.Millisecond
+	while := 800 * time.Millisecond / time.Duration(min(testkit.Stride(), 2))
 	// What the callers hold, not what they have dropped: a collection counts as
 	// live whatever is taken while it runs, and lets that be as much as the
 	// callers' stacks. A small percentage makes it stop them instead.

@@ -288,6 +288,7 @@ func undoneBeforeGreeting(t *testing.T, s *enginetest.Store, proxy *slowProxy, o
 // when the greeting comes, either: with whatever client, and whether the caller
 // had a deadline or was cancelled.
 func TestRedisGoneCallersBeforeTheGreeting(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	proxy := startSlowProxy(t, server.Addr)
 	other := openEngine(t, settled(server.URL()), "docs")

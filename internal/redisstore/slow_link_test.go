@@ -83,6 +83,7 @@ func farRead(t *testing.T, o Options, server *redistest.Server, n, size int, rea
 // A read that takes longer than the socket timeout over a slow link succeeds,
 // in parts that fit the link, down to one document; on a Cluster, too.
 func TestSlowLinkLargeGetMany(t *testing.T) {
+	t.Parallel()
 	readMany := func(e *Engine, ids []string) ([]json.RawMessage, error) { return e.GetMany(t.Context(), ids) }
 	for name, tc := range map[string]struct {
 		n, size int
@@ -93,10 +94,12 @@ func TestSlowLinkLargeGetMany(t *testing.T) {
 		"a document for each timeout": {4, 3 << 20, 600 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			require.NoError(t, farRead(t, Options{SocketTimeout: tc.timeout}, redistest.Start(t), tc.n, tc.size, readMany))
 		})
 	}
 	t.Run("Cluster", func(t *testing.T) {
+		t.Parallel()
 		o := Options{SocketTimeout: 500 * time.Millisecond, Cluster: true}
 		require.NoError(t, farRead(t, o, redistest.StartCluster(t, 1, 0).Nodes[0], 100, 300<<10, readMany))
 	})
@@ -123,6 +126,7 @@ func TestSlowLinkFirstPart(t *testing.T) {
 
 // The check can fail: it sees parts that are asked for again as they were.
 func TestSlowLinkGateParts(t *testing.T) {
+	t.Parallel()
 	stubborn := func(e *Engine, ids []string) (values []json.RawMessage, err error) {
 		for range retryAttempts {
 			values = make([]json.RawMessage, len(ids))
@@ -205,6 +209,7 @@ func TestSlowLinkSmallBesideLarge(t *testing.T) {
 // What is written over a slow link goes in parts that are bounded in bytes, and
 // large values one after the other.
 func TestSlowLinkLargeUpsert(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		n, size int
 		timeout time.Duration
@@ -213,6 +218,7 @@ func TestSlowLinkLargeUpsert(t *testing.T) {
 		"large values":   {6, 4 << 20, 600 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			server := redistest.Start(t)
 			link := testkit.StartLink(t, server.Addr, 12<<20)
 			far := slowStore(t, Options{Addrs: []string{link.Addr}, SocketTimeout: tc.timeout})
