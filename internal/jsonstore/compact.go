@@ -111,10 +111,10 @@ func (c *compactor) due() bool {
 	return c.owed || n > 1 || n == 1 && last.pending.Load() > 0
 }
 
-// rewrite is one compaction, after each step of which a crash is recovered
-// from. Without rotate, for a store that is closing, step 1 is left out: nobody
-// writes, and step 5 uses the last journal.
-func (c *compactor) rewrite(ctx context.Context, rotate bool) (err error) {
+// rewrite is one compaction, after each step of which, those of publish among
+// them, a crash is recovered from. Without rotate, for a store that is closing,
+// step 1 is left out: nobody writes, and step 4 uses the last journal.
+func (c *compactor) rewrite(ctx context.Context, rotate bool) error {
 	e := c.engine
 	if err := c.checkUnchanged(); err != nil {
 		return err // Before a journal is begun for nothing.
@@ -131,61 +131,60 @@ func (c *compactor) rewrite(ctx context.Context, rotate bool) (err error) {
 	// to another, which are synced. Writers go on meanwhile; what they replace
 	// may go into the file in either state, for the new journal has it too.
 	w := &snapshotWriter{engine: e, ctx: ctx}
-	renamed := false
-	defer func() {
-		if !renamed {
-			err = errors.Join(c.kept(err), w.discard())
-		}
-	}()
-	if err := w.write(); err != nil {
-		return err
+	renamed, err := false, w.write()
+	if err == nil {
+		renamed, err = c.publish(w, e.alone)
 	}
+	if !renamed {
+		return errors.Join(c.kept(err), w.discard())
+	}
+	if !c.owed {
+		e.compactions.Add(1)
+	}
+	return err
+}
+
+// publish puts temporary files, which are on the disk, in the place of those
+// before, and reports whether the document file is the new one. turn runs a
+// function while nobody writes.
+func (c *compactor) publish(w *snapshotWriter, turn func(func() error) error) (renamed bool, err error) {
+	e := c.engine
+	c.owed = true // Until it is done: a record may announce what never comes.
 
 	// 3. The times to live take the place of those before, and the directory is
 	// synced.
 	if err := c.replaceTTLs(w); err != nil {
-		return fault.Unavailablef("%w", err)
+		return false, fault.Unavailable(err)
 	}
 
-	// 4. The new journal gets a record that names the document file to come, and
-	// is synced.
+	// 4. The new journal gets a record that names the document file to come, in
+	// a writer's turn, and is synced outside of it. Under some policies all that
+	// writers have written meanwhile goes to the disk with it.
 	j := e.newest()
-	if err := c.announce(j, w.identity()); err != nil {
-		return err
+	if err := turn(func() error { return e.announce(j, w.identity()) }); err != nil {
+		return false, err
 	}
+	if err := e.syncJournal(j); err != nil {
+		return false, err
+	}
+	j.announced = true
 
 	// 5. The temporary file is renamed to the document file, becomes the place
 	// of the documents, and the directory is synced.
 	if err := c.checkUnchanged(); err != nil {
-		return err
+		return false, err
 	}
 	if err := e.files.Rename(tempName(e.names.document()), e.names.document()); err != nil {
-		return fault.Unavailablef("%w", err)
+		return false, fault.Unavailable(err)
 	}
-	renamed = true
 	c.adopt(w)
 	if err := e.files.Sync(); err != nil {
-		return fault.Unavailablef("%w", err) // The journals stay, and with them everything.
+		return true, fault.Unavailable(err) // The journals stay, and with them everything.
 	}
 	c.owed = false
-	e.compactions.Add(1)
 
 	// 6. The old journals are removed, oldest first.
-	return c.removeJournals(j.generation - 1)
-}
-
-// announce writes in the turn of a writer, and syncs outside of it: under some
-// policies all that writers have written meanwhile goes to the disk with it.
-func (c *compactor) announce(j *journal, i identity) error {
-	e := c.engine
-	if err := e.alone(func() error { return e.announce(j, i) }); err != nil {
-		return err
-	}
-	if err := e.syncJournal(j); err != nil {
-		return err
-	}
-	j.announced = true
-	return nil
+	return true, c.removeJournals(j.generation - 1)
 }
 
 // kept adds to the failure of a compaction what has become of the writes since
@@ -232,7 +231,7 @@ func (c *compactor) replaceTTLs(w *snapshotWriter) error {
 func (c *compactor) checkUnchanged() error {
 	same, err := c.unchanged()
 	if err != nil {
-		return fault.Unavailablef("%w", err)
+		return fault.Unavailable(err)
 	}
 	if same {
 		return nil
@@ -257,31 +256,11 @@ func (c *compactor) unchanged() (bool, error) {
 		info.Size() == c.snapshot.info.Size() && info.ModTime().Equal(c.snapshot.info.ModTime()), nil
 }
 
-// adopt makes the new document file the place of every value that was not
-// written meanwhile.
+// adopt makes the new document file the place of what is in it.
 func (c *compactor) adopt(w *snapshotWriter) {
 	e := c.engine
 	segment := newSegment(w.file, e.names.document())
-	newest := e.newest()
-	for from := 0; from < len(w.places); from += snapshotPage {
-		e.mu.Lock()
-		if e.index.epoch != w.epoch {
-			e.mu.Unlock()
-			break
-		}
-		for i := from; i < min(from+snapshotPage, len(w.places)); i++ {
-			d := &e.index.docs[i]
-			switch {
-			case d.segment == nil || d.segment == newest.segment:
-			case w.places[i].size == 0:
-				e.index.remove(d.id)
-			default:
-				d.place = w.places[i]
-				d.segment = segment
-			}
-		}
-		e.mu.Unlock()
-	}
+	w.adopted(segment)
 	if c.snapshot.segment != nil {
 		_ = c.snapshot.release()
 	}

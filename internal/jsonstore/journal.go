@@ -59,16 +59,21 @@ func newSalt() uint64 { return rand.Uint64() | 1 }
 
 // store lays out the record of an item, and returns what it does to the index.
 func (j *journal) store(it engine.Item, now int64) change {
-	expires := int64(0)
-	if it.Expires() {
-		expires = now + it.TTL.Milliseconds()
-	}
+	expires := expiry(it, now)
 	start := j.log.Begin()
 	j.log.Buf = appendUpsert(j.log.Buf, it.ID, expires)
 	at := place{j.segment, j.log.Next(), uint32(len(it.Value)), wal.Sum(it.Value)}
 	j.log.Buf = append(j.log.Buf, it.Value...)
 	j.log.End(start)
 	return change{opUpsert, doc{id: it.ID, expires: expires, place: at}}
+}
+
+// expiry is when an item expires that is stored now, or 0.
+func expiry(it engine.Item, now int64) int64 {
+	if !it.Expires() {
+		return 0
+	}
+	return now + it.TTL.Milliseconds()
 }
 
 // remove is store for a document that goes.

@@ -19,7 +19,8 @@ import (
 // in memory. Documents that are there keep their place. The changes may be
 // made from what the engine holds: it does not change meanwhile, or replace
 // fails. After each of its steps a crash is recovered from. The next compaction
-// then writes the document file, as after any write.
+// then writes the document file, as after any write; where there are no
+// documents, that is all there is to do.
 func (e *Engine) Replace(ctx context.Context, changes iter.Seq2[engine.Change, error]) (previous string, err error) {
 	c, err := e.acquire(ctx)
 	if err != nil {
@@ -36,9 +37,13 @@ func (e *Engine) Replace(ctx context.Context, changes iter.Seq2[engine.Change, e
 		return "", err
 	}
 
+	if e.Count() == 0 {
+		return "", c.fill(ctx, changes)
+	}
+
 	// 2. The changes are written to what will be the next journal, under the name
 	// of a temporary file, and synced.
-	w := &replacementWriter{compactor: c, fresh: e.Count() == 0}
+	w := &replacementWriter{compactor: c}
 	switched := false
 	suffix := ""
 	defer func() {
@@ -52,10 +57,8 @@ func (e *Engine) Replace(ctx context.Context, changes iter.Seq2[engine.Change, e
 
 	// 3. The document file is copied to the one of before, by way of a temporary
 	// file, which is synced and renamed, and the directory synced.
-	if !w.fresh {
-		if suffix, err = c.keepPrevious(); err != nil {
-			return "", err
-		}
+	if suffix, err = c.keepPrevious(); err != nil {
+		return "", err
 	}
 
 	// 4. While nobody writes, the new journal is renamed to take its place behind
@@ -69,6 +72,30 @@ func (e *Engine) Replace(ctx context.Context, changes iter.Seq2[engine.Change, e
 		previous = e.names.document() + suffix
 	}
 	return previous, err
+}
+
+// fill is Replace where there are no documents: a compaction of what comes
+// instead of what is there, published while nobody writes. It saves the journal
+// that the next compaction would read again.
+func (c *compactor) fill(ctx context.Context, changes iter.Seq2[engine.Change, error]) error {
+	w := &snapshotWriter{engine: c.engine, ctx: ctx}
+	renamed, err := false, w.fill(changes)
+	if err == nil && len(w.fresh.docs) > 0 {
+		err = c.engine.alone(func() error {
+			if err := c.replaceable(); err != nil {
+				return err
+			}
+			if _, err := c.engine.current(); err != nil {
+				return err
+			}
+			renamed, err = c.publish(w, func(f func() error) error { return f() })
+			return err
+		})
+	}
+	if !renamed {
+		return errors.Join(err, w.discard())
+	}
+	return err
 }
 
 // replaceable returns why the documents cannot be replaced now. It is asked
@@ -89,7 +116,6 @@ func (c *compactor) replaceable() error {
 // A replacementWriter writes the journal of a replace.
 type replacementWriter struct {
 	*compactor
-	fresh   bool     // there are no documents, and each id may come once
 	journal *journal // with its last name, which it does not have yet
 	changes []change
 }
@@ -109,19 +135,10 @@ func (w *replacementWriter) write(changes iter.Seq2[engine.Change, error]) error
 	j := e.newJournal(file, generation, h.salt)
 	w.journal = j
 	j.log.Header(h.encode(journalKind))
-	now, seen := e.clock(), make(map[string]struct{})
+	now := e.clock()
 	for c, err := range changes {
 		if err != nil {
 			return err
-		}
-		if w.fresh {
-			if c.Remove {
-				continue // There is nothing to remove.
-			}
-			if _, twice := seen[c.ID]; twice {
-				return fault.WithID(c.ID, engine.ErrTwice)
-			}
-			seen[c.ID] = struct{}{}
 		}
 		j.log.Synced = j.log.Next() // By the time it has its name, it is.
 		if c.Remove {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"iter"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -29,6 +30,7 @@ type snapshotWriter struct {
 	small  []byte // for a value in compact form
 	epoch  uint64
 	places []place // by position; empty for documents that have expired
+	fresh  *index  // of what fill has written; its places have no segment yet
 	first  bool
 	ttls   *wal.Encoder
 	info   fs.FileInfo
@@ -45,16 +47,23 @@ const syncBytes = 16 << 20
 
 const snapshotPage = 512
 
-// write writes the temporary files, and has them on the disk.
-func (w *snapshotWriter) write() error {
+func (w *snapshotWriter) begin() (err error) {
 	e := w.engine
-	var err error
 	w.file, err = e.files.OpenFile(tempName(e.names.document()), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fault.Unavailable(err)
 	}
 	w.first = true
 	w.ttls = wal.NewEncoder(newSalt())
+	return nil
+}
+
+// write writes what is in the index.
+func (w *snapshotWriter) write() error {
+	if err := w.begin(); err != nil {
+		return err
+	}
+	e := w.engine
 	e.mu.RLock()
 	w.epoch = e.index.epoch
 	end := len(e.index.docs)
@@ -76,6 +85,71 @@ func (w *snapshotWriter) write() error {
 		}
 	}
 	return w.finish()
+}
+
+// fill writes documents as they come, for a namespace that has none.
+func (w *snapshotWriter) fill(changes iter.Seq2[engine.Change, error]) error {
+	if err := w.begin(); err != nil {
+		return err
+	}
+	fresh, now := newIndex(), w.engine.clock()
+	w.fresh = &fresh
+	for c, err := range changes {
+		if err != nil {
+			return err
+		}
+		if c.Remove {
+			continue // There is nothing to remove.
+		}
+		if _, twice := fresh.position[c.ID]; twice {
+			return fault.WithID(c.ID, engine.ErrTwice)
+		}
+		d := doc{id: c.ID, expires: expiry(c.Item, now)}
+		if d.expires != 0 {
+			w.ttl(d, c.Value)
+		}
+		if d.place, err = w.member(c.ID, c.Value, false); err != nil {
+			return err
+		}
+		fresh.put(d)
+	}
+	return w.finish()
+}
+
+// adopted makes the file, which has its name, the place of every value that was
+// not written meanwhile.
+func (w *snapshotWriter) adopted(segment *segment) {
+	e := w.engine
+	if w.fresh != nil {
+		for i := range w.fresh.docs {
+			w.fresh.docs[i].segment = segment
+		}
+		e.mu.Lock()
+		w.fresh.epoch = e.index.epoch + 1
+		e.index = *w.fresh
+		e.mu.Unlock()
+		return
+	}
+	newest := e.newest()
+	for from := 0; from < len(w.places); from += snapshotPage {
+		e.mu.Lock()
+		if e.index.epoch != w.epoch {
+			e.mu.Unlock()
+			break
+		}
+		for i := from; i < min(from+snapshotPage, len(w.places)); i++ {
+			d := &e.index.docs[i]
+			switch {
+			case d.segment == nil || d.segment == newest.segment:
+			case w.places[i].size == 0:
+				e.index.remove(d.id)
+			default:
+				d.place = w.places[i]
+				d.segment = segment
+			}
+		}
+		e.mu.Unlock()
+	}
 }
 
 // page copies a part of the index. After a Drop there is nothing to copy: the
