@@ -221,6 +221,7 @@ func (rec *recording) record(from io.ReadCloser, j *judge) (pace []int, err erro
 			j.read(part)
 			clock.came(len(part))
 		}
+		rec.came(len(part), j.ended)
 		switch {
 		case err == io.EOF, err != nil && overdue.Load():
 			return clock.steps, nil
@@ -244,7 +245,8 @@ func (rec *recording) passOn() {
 	defer rec.rest.Close()
 	rec.set(func() { rec.live = true })
 	for rec.letGo() {
-		if _, err := rec.fill(rec.rest); err != nil {
+		part, err := rec.fill(rec.rest)
+		if rec.came(len(part), false); err != nil {
 			rec.end(err)
 			return
 		}

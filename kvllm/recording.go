@@ -36,6 +36,7 @@ type state struct {
 	stored   *Answer        // what the store or another process had
 	head     *http.Response // of the provider; its body is not used
 	live     bool           // callers have the response while the body comes
+	marked   bool           // the end marker has come
 	reason   string         // why it is not kept
 	answer   *Answer        // that came whole
 	err      error          // how it ended: io.EOF as it should; nil: not yet
@@ -101,7 +102,7 @@ func (rec *recording) refuse(reason string) {
 const leastRoom, readMost = 16 << 10, 512
 
 // fill reads once from a body. Readers go on meanwhile: they look at what has
-// come, and this writes behind it.
+// been told to them by came, and this writes behind it.
 func (rec *recording) fill(from io.Reader) ([]byte, error) {
 	rec.mu.Lock()
 	if cap(rec.buf)-len(rec.buf) < readMost {
@@ -110,10 +111,17 @@ func (rec *recording) fill(from io.Reader) ([]byte, error) {
 	room := rec.buf[len(rec.buf):cap(rec.buf)]
 	rec.mu.Unlock()
 	n, err := from.Read(room)
-	if n > 0 {
-		rec.set(func() { rec.buf = rec.buf[:len(rec.buf)+n] })
-	}
 	return room[:n], err
+}
+
+// came lets readers have what was read, which may have had the end marker.
+func (rec *recording) came(n int, marked bool) {
+	if n > 0 {
+		rec.set(func() {
+			rec.buf = rec.buf[:len(rec.buf)+n]
+			rec.marked = marked
+		})
+	}
 }
 
 // letGo waits until all who read have come so far that at most a window is
@@ -202,7 +210,8 @@ func (rec *recording) leave(r *reader) {
 	}
 	delete(rec.readers, r)
 	rec.set(func() {}) // For letGo.
-	if len(rec.readers) == 0 && !(rec.asked && !rec.q.stream) && rec.settled().answer == nil {
+	s := rec.settled()
+	if paid := s.marked || s.answer != nil || rec.asked && !rec.q.stream; len(rec.readers) == 0 && !paid {
 		t.forget(rec)
 		rec.cancel()
 	}
