@@ -56,7 +56,7 @@ var boxes = []box{
 
 // aside are the packages that are for tests or make something of this
 // repository.
-var aside = []string{"archpicture", "benchmarks", "crashfs", "dashboard", "enginetest", "leaktest", "llmtest", "monitoring", "redistest", "testkit", "toxic"}
+var aside = []string{"archpicture", "benchmarks", "crashfs", "dashboard", "enginetest", "leaktest", "llmtest", "monitoring", "redistest", "sdk", "testkit", "toxic"}
 
 // A route is the way of a call. Each of its steps is an import.
 type route struct {

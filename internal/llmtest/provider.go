@@ -44,7 +44,7 @@ type Provider struct {
 // New returns a provider that ends with the test.
 func New(t testing.TB) *Provider {
 	p := new(Provider)
-	server := httptest.NewServer(http.HandlerFunc(p.serve))
+	server := httptest.NewServer(p)
 	t.Cleanup(server.Close)
 	p.URL = server.URL
 	return p
@@ -70,7 +70,8 @@ func (p *Provider) Headers() []http.Header {
 	return append([]http.Header(nil), p.heads...)
 }
 
-func (p *Provider) serve(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP answers a call.
+func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.calls.Add(1)
 	body, _ := io.ReadAll(r.Body) // Who hangs up gets no answer anyhow.
 	p.mu.Lock()
@@ -166,7 +167,7 @@ func (p *Provider) Body(path, request string) string {
 	return strings.Join(p.answer(r, []byte(request)).pieces, "")
 }
 
-// A ask is what it reads of a request.
+// An ask is what it reads of a request.
 type ask struct {
 	Model  string
 	Stream *bool
