@@ -29,6 +29,7 @@ check: redis lint
 	@set -e; for module in $(WATCHING); do echo "== $$module"; (cd $$module && go test -race -short -shuffle=on -timeout 20m ./...); done
 	cd internal/toxic && go test -race -timeout 10m ./...
 	cd internal/toxic && go test -timeout 10m ./...
+	cd internal/sdk && go test -timeout 10m ./...
 
 # soak takes hours. Each stage can be run by itself.
 soak: redis
@@ -41,6 +42,8 @@ soak: redis
 	go test -timeout 1h ./internal/jsonscan -run '^$$' -fuzz '^FuzzProject$$' -fuzztime 10m
 	go test -timeout 1h ./internal/jsonscan -run '^$$' -fuzz '^FuzzCheck$$' -fuzztime 10m
 	go test -timeout 1h ./internal/wal -run '^$$' -fuzz '^FuzzReader$$' -fuzztime 10m
+	@set -e; for target in Canonical Document ParseAnswer Events Rows Judge; do \
+		go test -timeout 1h ./kvllm -run '^$$' -fuzz "^Fuzz$$target$$" -fuzztime 10m; done
 	go test -timeout 1h ./cmd/kv -run '^$$' -fuzz '^FuzzSamples$$' -fuzztime 10m
 
 # redis installs redis-server if it is missing and the user may. Tests start

@@ -62,27 +62,6 @@ func TestCountersDoNotAllocate(t *testing.T) {
 	}))
 }
 
-// Texts are spelled as Python's repr does.
-func TestRepr(t *testing.T) {
-	for text, want := range map[string]string{
-		"":                 `''`,
-		"it's":             `"it's"`,
-		`"`:                `'"'`,
-		`'"`:               `'\'"'`,
-		"\\\n\r\t\x00\x7f": `'\\\n\r\t\x00\x7f'`,
-		"é文😀 ":             `'é文😀 '`,
-		"\u00a0\u00ad":     `'\xa0\xad'`,
-		"\u2028\ufeff":     `'\u2028\ufeff'`,
-		"\U000e0001\u001f": `'\U000e0001\x1f'`,
-		"\U0001fae8":       `'\U0001fae8'`,
-		"\xff":             "'\ufffd'",
-	} {
-		var b strings.Builder
-		writeRepr(&b, text)
-		require.Equal(t, want, b.String(), "%q", text)
-	}
-}
-
 // Times to live by namespace come from the environment (design.md).
 func TestTTLFromTheEnvironment(t *testing.T) {
 	redis := map[string]string{"STORAGE_KV_BACKEND": "redis"}

@@ -1,4 +1,4 @@
-package kv_test
+package kvllm_test
 
 import (
 	"bytes"
@@ -11,14 +11,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/testkit"
+	"github.com/ngraf/kv/kvllm"
 )
 
 type cacheCase struct {
-	Model    string       `json:"model"`
-	Messages []kv.Message `json:"messages"`
-	ID       string       `json:"id"`
+	Model    string          `json:"model"`
+	Messages []kvllm.Message `json:"messages"`
+	ID       string          `json:"id"`
 }
 
 // CacheID returns the id under which nano-graphrag keeps the answer: all ids
@@ -28,14 +28,14 @@ func TestCacheIDGolden(t *testing.T) {
 	require.NoError(t, json.Unmarshal(testkit.GoldenData(t, "cache_ids.json"), &cases))
 	require.Len(t, cases, 60)
 	for i, c := range cases {
-		require.Equal(t, c.ID, kv.CacheID(c.Model, c.Messages), "case %d", i)
+		require.Equal(t, c.ID, kvllm.CacheID(c.Model, c.Messages), "case %d", i)
 	}
 }
 
 // The MD5 of Python's str((model, messages)), by hand.
 func TestCacheIDByHand(t *testing.T) {
 	// ('m', [])
-	require.Equal(t, "7f9f492ad2eba2709b4073b91ccbad84", kv.CacheID("m", nil))
+	require.Equal(t, "7f9f492ad2eba2709b4073b91ccbad84", kvllm.CacheID("m", nil))
 }
 
 // The ids do not change with the Unicode tables of Go: when these do, look at
@@ -108,9 +108,9 @@ func TestCacheIDLikePython(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var cases []cacheCase
 	for range 20_000 {
-		c := cacheCase{Model: randomText(rng), Messages: []kv.Message{}}
+		c := cacheCase{Model: randomText(rng), Messages: []kvllm.Message{}}
 		for range rng.IntN(4) {
-			c.Messages = append(c.Messages, kv.Message{Role: randomText(rng), Content: randomText(rng)})
+			c.Messages = append(c.Messages, kvllm.Message{Role: randomText(rng), Content: randomText(rng)})
 		}
 		cases = append(cases, c)
 	}
@@ -119,10 +119,10 @@ func TestCacheIDLikePython(t *testing.T) {
 		for r := from; r < from+64; r++ {
 			b.WriteRune(r)
 		}
-		cases = append(cases, cacheCase{Model: b.String(), Messages: []kv.Message{}})
+		cases = append(cases, cacheCase{Model: b.String(), Messages: []kvllm.Message{}})
 	}
 	for i, id := range askPython(t, python, cases) {
-		require.Equal(t, id, kv.CacheID(cases[i].Model, cases[i].Messages), "%+q", cases[i])
+		require.Equal(t, id, kvllm.CacheID(cases[i].Model, cases[i].Messages), "%+q", cases[i])
 	}
 }
 
@@ -131,7 +131,7 @@ func FuzzCacheID(f *testing.F) {
 	python := python311(f)
 	f.Add("gpt-4o", "user", "It's \"so\"\n\u2028😀\x7f", "system", "")
 	f.Fuzz(func(t *testing.T, model, role, content, role2, content2 string) {
-		c := cacheCase{model, []kv.Message{{role, content}, {role2, content2}}, ""}
-		require.Equal(t, askPython(t, python, []cacheCase{c})[0], kv.CacheID(model, c.Messages))
+		c := cacheCase{model, []kvllm.Message{{role, content}, {role2, content2}}, ""}
+		require.Equal(t, askPython(t, python, []cacheCase{c})[0], kvllm.CacheID(model, c.Messages))
 	})
 }

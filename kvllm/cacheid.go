@@ -1,4 +1,4 @@
-package kv
+package kvllm
 
 import (
 	"crypto/md5"
