@@ -23,7 +23,7 @@ import (
 var floors = [][]string{
 	{"kv/cmd/kv", "kv/kvtest", "kv/internal/leaktest"},
 	{"kv"},
-	{"kv/internal/move", "kv/internal/firstuse", "kv/internal/once"},
+	{"kv/internal/move", "kv/internal/once"},
 	{"kv/internal/merge"},
 	{"kv/internal/jsonstore", "kv/internal/redisstore", "kv/internal/base"},
 	{"kv/internal/lease", "kv/internal/digest", "kv/internal/enginetest"},

@@ -36,7 +36,6 @@ var boxes = []box{
 	{"kvotel", "OpenTelemetry", 0, 575, 685},
 	{"kv", "contract, settings, factory; the face of what lies below", 1, 40, 880},
 	{"move", "between stores", 2, 50, 160},
-	{"firstuse", "files into Redis", 2, 395, 525},
 	{"once", "one computes", 2, 735, 835},
 	{"merge", "files and Redis", 3, 395, 525},
 	{"jsonstore", "the engine on files", 4, 190, 360},
@@ -69,5 +68,5 @@ var routes = []route{
 	{"Get", []edge{{"kv", "jsonstore"}, {"jsonstore", "fsys"}, {"kv", "redisstore"}, {"redisstore", "go-redis"}}},
 	{"Upsert", []edge{{"kv", "jsonstore"}, {"jsonstore", "wal"}, {"jsonstore", "fsys"}, {"kv", "redisstore"}, {"redisstore", "go-redis"}}},
 	{"Flush", []edge{{"kv", "jsonstore"}, {"jsonstore", "fsys"}, {"kv", "redisstore"}, {"redisstore", "go-redis"}}},
-	{"import", []edge{{"kv", "firstuse"}, {"firstuse", "jsonstore"}, {"jsonstore", "fsys"}, {"firstuse", "redisstore"}, {"redisstore", "go-redis"}}},
+	{"import", []edge{{"kv", "merge"}, {"merge", "jsonstore"}, {"jsonstore", "fsys"}, {"merge", "redisstore"}, {"redisstore", "go-redis"}}},
 }

@@ -169,41 +169,41 @@ func (r Rule) decide(c Case) (Action, Memory) {
 	return Store, OfRedis
 }
 
-// A sight is what one side has of a document.
-type sight struct {
-	there   bool
-	mark    base.Mark
-	expires bool // it has a time to live there
+// A Sight is what one side has of a document.
+type Sight struct {
+	There   bool
+	Mark    base.Mark
+	Expires bool // it has a time to live there
 }
 
-// caseOf compares what both sides have with the base, which may have nothing.
+// CaseOf compares what both sides have with the base, which may have nothing.
 // If fleeting is set, all that is in Redis may expire. What the file itself
 // lets expire, later than Redis, was removed there.
-func caseOf(known *base.Mark, file, redis sight, fleeting bool) Case {
-	c := Case{Alike: file.there && redis.there && file.mark.SameValue(redis.mark)}
+func CaseOf(known *base.Mark, file, redis Sight, fleeting bool) Case {
+	c := Case{Alike: file.There && redis.There && file.Mark.SameValue(redis.Mark)}
 	if known == nil {
-		if file.there {
+		if file.There {
 			c.File = New
 		}
-		if redis.there {
+		if redis.There {
 			c.Redis = New
 		}
 		return c
 	}
 	switch {
-	case !file.there:
+	case !file.There:
 		c.File = Gone
-	case file.mark.Same(*known):
+	case file.Mark.Same(*known):
 		c.File = Same
 	default:
 		c.File = Changed
 	}
 	switch {
-	case redis.there && redis.mark.SameValue(*known):
+	case redis.There && redis.Mark.SameValue(*known):
 		c.Redis = Same
-	case redis.there:
+	case redis.There:
 		c.Redis = Changed
-	case (fleeting || known.Has(base.Brief)) && (c.File != Same || !file.expires):
+	case (fleeting || known.Has(base.Brief)) && (c.File != Same || !file.Expires):
 		c.Redis = Expired
 	default:
 		c.Redis = Gone

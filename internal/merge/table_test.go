@@ -136,31 +136,31 @@ func TestConflicts(t *testing.T) {
 // the file, which did not change, lets it live longer.
 func TestCases(t *testing.T) {
 	mark := func(text string, expires int64) base.Mark { return base.MarkOf(sha256.Sum256([]byte(text)), expires) }
-	has := func(text string) sight { return sight{there: true, mark: mark(text, 0)} }
-	lives := func(text string, expires int64) sight { return sight{true, mark(text, expires), true} }
+	has := func(text string) Sight { return Sight{There: true, Mark: mark(text, 0)} }
+	lives := func(text string, expires int64) Sight { return Sight{true, mark(text, expires), true} }
 	known := func(m base.Mark) *base.Mark { return &m }
 	a := mark("a", 0)
 	for _, tt := range []struct {
 		known       *base.Mark
-		file, redis sight
+		file, redis Sight
 		fleeting    bool
 		want        Case
 	}{
-		{nil, has("a"), sight{}, false, Case{New, None, false, false}},
-		{nil, sight{}, has("a"), false, Case{None, New, false, false}},
+		{nil, has("a"), Sight{}, false, Case{New, None, false, false}},
+		{nil, Sight{}, has("a"), false, Case{None, New, false, false}},
 		{nil, has("a"), has("a"), false, Case{New, New, true, false}},
 		{&a, has("a"), has("b"), false, Case{Same, Changed, false, false}},
 		{&a, has("b"), has("b"), false, Case{Changed, Changed, true, false}},
-		{&a, has("a"), sight{}, false, Case{Same, Gone, false, false}},
-		{&a, has("a"), sight{}, true, Case{Same, Expired, false, false}},
-		{known(a | base.Brief), has("a"), sight{}, false, Case{Same, Expired, false, false}},
-		{known(mark("a", 9) | base.Brief), lives("a", 9), sight{}, true, Case{Same, Gone, false, false}},
-		{known(mark("a", 9) | base.Brief), lives("a", 10), sight{}, true, Case{Changed, Expired, false, false}},
+		{&a, has("a"), Sight{}, false, Case{Same, Gone, false, false}},
+		{&a, has("a"), Sight{}, true, Case{Same, Expired, false, false}},
+		{known(a | base.Brief), has("a"), Sight{}, false, Case{Same, Expired, false, false}},
+		{known(mark("a", 9) | base.Brief), lives("a", 9), Sight{}, true, Case{Same, Gone, false, false}},
+		{known(mark("a", 9) | base.Brief), lives("a", 10), Sight{}, true, Case{Changed, Expired, false, false}},
 		{known(mark("a", 9)), lives("a", 10), has("a"), false, Case{Changed, Same, false, false}},
 		{known(mark("a", 9)), lives("b", 10), has("b"), false, Case{Changed, Changed, true, false}},
 		{known(a | base.Open), has("a"), has("b"), false, Case{Same, Changed, false, true}},
-		{&a, sight{}, sight{}, false, Case{Gone, Gone, false, false}},
+		{&a, Sight{}, Sight{}, false, Case{Gone, Gone, false, false}},
 	} {
-		require.Equal(t, tt.want, caseOf(tt.known, tt.file, tt.redis, tt.fleeting))
+		require.Equal(t, tt.want, CaseOf(tt.known, tt.file, tt.redis, tt.fleeting))
 	}
 }
