@@ -24,6 +24,7 @@ type Header struct {
 	Host       string    `json:"host"`
 	Newest     time.Time `json:"newest"` // the time of the newest of the files
 	Contents   Numbers   `json:"contents"`
+	Current    Numbers   `json:"current"` // those of the files that the base is of
 	Places     Numbers   `json:"places"`
 
 	// Of version 1: states of files that were imported.
@@ -94,6 +95,19 @@ func (h Header) Names() []string {
 
 // HasSeen reports whether files with this content have been dealt with.
 func (h Header) HasSeen(content uint64) bool { return slices.Contains(h.Contents, content) }
+
+// IsOlder reports whether files with this content and time are an older copy
+// of those that the base is of.
+func (h Header) IsOlder(newest time.Time, contents ...uint64) bool {
+	seen := false
+	for _, c := range contents {
+		if slices.Contains(h.Current, c) {
+			return false
+		}
+		seen = seen || h.HasSeen(c)
+	}
+	return h.Exists() && (seen || newest.Before(h.Newest))
+}
 
 // See remembers contents.
 func (h *Header) See(contents ...uint64) {

@@ -102,7 +102,7 @@ func (o Options) once(ctx context.Context, look jsonstore.Look) error {
 	if err := s.restart(ctx); err != nil {
 		return o.explain(err)
 	}
-	return o.explain(s.proven(ctx, func() error { return o.merge(ctx, s) }))
+	return o.explain(s.Proven(ctx, func() error { return o.merge(ctx, s) }))
 }
 
 // merge brings into Redis what is due, if these files have not been seen.
@@ -119,7 +119,7 @@ func (o Options) merge(ctx context.Context, s *Session) error {
 	if s.Head.Exists() && s.Head.HasSeen(content) {
 		return s.Note(dealt)
 	}
-	if s.Head.Exists() && look.Newest.Before(s.Head.Newest) {
+	if s.Head.IsOlder(look.Newest, content) {
 		o.Logger.Warn("kv: the files are older than those that were brought into Redis last, and change nothing there; "+
 			"kv verify lists the differences, kv migrate takes what is wanted of them", "dir", o.Dir, "newest", look.Newest.UTC(), "last", s.Head.Newest)
 		return s.Note(dealt)

@@ -21,6 +21,7 @@ type Transfer struct {
 	TTL      time.Duration // of documents for which the files have none
 	Fleeting bool          // all that is in Redis may expire
 	DryRun   bool          // only count
+	Lives    bool          // give documents that are alike the file's time to live
 	Clock    func() int64  // Unix milliseconds
 	Progress func(docs int, bytes int64)
 
@@ -36,6 +37,7 @@ type Counts struct {
 	Stored      int      // that the destination lacked
 	Replaced    int      // that it had otherwise
 	Same        int      // alike on both sides
+	TTLKept     int      // those of Same with another time to live
 	Conflicts   int      // left as they are
 	ConflictIDs []string // of these, the first 1,000
 	Untouched   int      // the files have not changed, so that nobody looked
@@ -50,6 +52,7 @@ type candidate struct {
 	redis  Sight
 	seen   string // the digest of what Redis has
 	absent bool
+	life   time.Duration // in Redis
 }
 
 // ErrConflict is for a conflict at which the rule stops.
@@ -62,7 +65,7 @@ func (t *Transfer) Run(ctx context.Context) error {
 			return err
 		}
 		due, bytes := t.due(part)
-		if err := t.settle(due); err != nil {
+		if err := t.settle(ctx, due); err != nil {
 			return err
 		}
 		if t.Progress != nil {
@@ -91,7 +94,7 @@ func (t *Transfer) due(part []engine.Stored) (due []*candidate, bytes int64) {
 			file.State = Over
 			continue
 		}
-		if known != nil && file.Mark.Same(*known) && !known.Has(base.Open) {
+		if known != nil && file.Mark.Same(*known) && !known.Has(base.Open) && !t.Lives {
 			t.keep(known, file.ID)
 			t.Untouched++
 			continue
@@ -121,11 +124,11 @@ func (t *Transfer) keep(known *base.Mark, id uint64) {
 }
 
 // settle does what is to be done with some documents.
-func (t *Transfer) settle(due []*candidate) error {
+func (t *Transfer) settle(ctx context.Context, due []*candidate) error {
 	if len(due) == 0 {
 		return nil
 	}
-	return t.Session.tenure.during(func(ctx context.Context) error {
+	return t.Session.during(ctx, func(ctx context.Context) error {
 		added, all, err := t.add(ctx, due)
 		if err != nil || all {
 			return err
@@ -187,8 +190,12 @@ func (t *Transfer) weigh(ctx context.Context, due []*candidate, added *int, last
 		switch {
 		case action == Refuse:
 			return nil, fault.WithID(c.ID, ErrConflict)
+		case row == Alike && t.Lives && !t.sameLife(c):
+			changes = append(changes, c)
 		case row == Alike:
-			same++
+			if same++; !t.sameLife(c) {
+				t.TTLKept++
+			}
 			t.remember(c, memory, Sent)
 		case action == Store && c.known == nil && c.absent && !t.DryRun:
 			t.remember(c, OfFile, Found) // It was there a moment ago, and somebody removed it.
@@ -223,8 +230,12 @@ func (t *Transfer) read(ctx context.Context, due []*candidate) error {
 		return err
 	}
 	corrupt := err != nil
+	lives, err := t.Session.redis.TTLs(ctx, ids)
+	if err != nil {
+		return err
+	}
 	for i, c := range due {
-		c.redis, c.seen, c.absent = Sight{}, "", false
+		c.redis, c.seen, c.absent, c.life = Sight{}, "", false, max(lives[i], 0)
 		switch {
 		case values[i] != nil:
 			c.redis = Sight{There: true, Mark: base.MarkOf(t.spelling.Hash(c.ID, values[i]), 0)}
@@ -236,6 +247,14 @@ func (t *Transfer) read(ctx context.Context, due []*candidate) error {
 		}
 	}
 	return nil
+}
+
+// sameLife reports whether Redis lets a document live as long as it is to.
+func (t *Transfer) sameLife(c *candidate) bool {
+	if c.file.Expires == 0 {
+		return SameTTL(0, c.life, c.TTL)
+	}
+	return SameTTL(c.TTL, c.life, 0)
 }
 
 // unreadable reports whether Redis has something that is not JSON.
@@ -327,6 +346,25 @@ func (t *Transfer) remember(c *candidate, memory Memory, state DocState) {
 		e.Mark |= base.Brief
 	}
 	t.Next = append(t.Next, e)
+}
+
+// Remove removes documents that are still what was seen, and returns how many.
+func (t *Transfer) Remove(ctx context.Context, ids, seen []string) (n int, err error) {
+	changes := make([]engine.Change, len(ids))
+	for i, id := range ids {
+		changes[i] = engine.Change{Item: engine.Item{ID: id}, Remove: true}
+	}
+	var made []bool
+	err = t.Session.during(ctx, func(ctx context.Context) error {
+		made, err = t.Session.redis.Exchange(ctx, changes, seen)
+		return err
+	})
+	for _, ok := range made {
+		if ok {
+			n++
+		}
+	}
+	return n, err
 }
 
 // Vanished adds to the base what the files do not have and it had, and returns

@@ -66,8 +66,26 @@ func Begin(ctx context.Context, redis Redis, logger *slog.Logger) (*Session, err
 	return s, nil
 }
 
+// Peek returns a session for who changes nothing.
+func Peek(ctx context.Context, redis Redis) (*Session, error) {
+	h, known, err := look(ctx, redis)
+	return &Session{Head: h, Known: known, redis: redis}, err
+}
+
 // End gives the right back.
-func (s *Session) End() { s.tenure.end() }
+func (s *Session) End() {
+	if s.tenure != nil {
+		s.tenure.end()
+	}
+}
+
+// during calls do with a context that ends with the right.
+func (s *Session) during(ctx context.Context, do func(ctx context.Context) error) error {
+	if s.tenure == nil {
+		return do(ctx)
+	}
+	return s.tenure.during(do)
+}
 
 // restart reads the base anew, and notes in which state the servers are.
 func (s *Session) restart(ctx context.Context) (err error) {
@@ -128,8 +146,8 @@ func damaged(record *redisstore.Record) error {
 		"what was deleted on one side comes back from the other", fault.ErrCorrupt, record.Key)
 }
 
-// Look returns the base as it is, for who changes nothing.
-func Look(ctx context.Context, redis Redis) (base.Header, base.Base, error) {
+// look returns the base as it is.
+func look(ctx context.Context, redis Redis) (base.Header, base.Base, error) {
 	record := redis.Record()
 	for attempt := 1; ; attempt++ {
 		h, err := readHeader(ctx, record)
@@ -164,7 +182,7 @@ type Dealt struct {
 
 // errUnproven is for a run in which a server restarted or failed over: what it
 // acknowledged may be gone.
-var errUnproven = errors.New("a server of Redis restarted or failed over meanwhile, and may have lost what it had acknowledged")
+var errUnproven = fault.Unavailablef("a server of Redis restarted or failed over meanwhile, and may have lost what it had acknowledged; do it again")
 
 // Write replaces the base, and says which files have been dealt with. It is
 // written after all that it tells of, and not if a server was another one in
@@ -198,8 +216,11 @@ func (s *Session) Note(dealt Dealt) error { return s.swap(s.Head, dealt, nil) }
 func (s *Session) swap(h base.Header, dealt Dealt, stale []string) error {
 	h.Time = time.Now().UTC().Truncate(time.Millisecond)
 	h.Host, _ = os.Hostname()
-	if !dealt.Older && dealt.Look.Newest.After(h.Newest) {
-		h.Newest = dealt.Look.Newest.UTC()
+	if !dealt.Older {
+		h.Current = dealt.Contents
+		if dealt.Look.Newest.After(h.Newest) {
+			h.Newest = dealt.Look.Newest.UTC()
+		}
 	}
 	h.See(dealt.Contents...)
 	if dealt.Look.Settled() {
@@ -245,19 +266,21 @@ func (s servers) same(now servers) bool {
 	return s == nil || now == nil || maps.Equal(s, now)
 }
 
-// proven calls merge, which writes the base in the end, until no server was
+// Proven calls merge, which writes the base in the end, until no server was
 // restarted and none failed over meanwhile.
-func (s *Session) proven(ctx context.Context, merge func() error) error {
+func (s *Session) Proven(ctx context.Context, merge func() error) error {
 	const attempts = 5
 	for attempt := 1; ; attempt++ {
 		err := merge()
 		if !errors.Is(err, errUnproven) || attempt == attempts {
 			return err
 		}
-		if _, _, err := s.tenure.held(); err != nil {
+		_, cancel, err := s.tenure.held()
+		if err != nil {
 			return err
 		}
-		s.logger.Warn("kv: Redis was restarted or failed over while the files were brought into it; beginning anew")
+		cancel()
+		s.logger.WarnContext(ctx, "kv: Redis was restarted or failed over while the files were brought into it; beginning anew")
 		if err := s.restart(ctx); err != nil {
 			return err
 		}
