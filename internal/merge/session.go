@@ -178,6 +178,7 @@ type Dealt struct {
 	Look     jsonstore.Look
 	Contents []uint64
 	Older    bool // they are an older copy, and the base is that of newer ones
+	Ahead    bool // they have what is not in the base yet
 }
 
 // errUnproven is for a run in which a server restarted or failed over: what it
@@ -218,12 +219,18 @@ func (s *Session) swap(h base.Header, dealt Dealt, stale []string) error {
 	h.Host, _ = os.Hostname()
 	if !dealt.Older {
 		h.Current = dealt.Contents
-		if dealt.Look.Newest.After(h.Newest) {
-			h.Newest = dealt.Look.Newest.UTC()
+		newest := dealt.Look.Newest.UTC()
+		if newest.After(h.Time) { // What is written next is no older copy.
+			newest = h.Time
+		}
+		if newest.After(h.Newest) {
+			h.Newest = newest
 		}
 	}
-	h.See(dealt.Contents...)
-	if dealt.Look.Settled() {
+	if !dealt.Ahead {
+		h.See(dealt.Contents...)
+	}
+	if !dealt.Ahead && dealt.Look.Settled() {
 		h.Put(dealt.Look.Place, dealt.Look.State)
 	}
 	return s.tenure.during(func(ctx context.Context) error {

@@ -88,6 +88,7 @@ func (t *toFiles) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	dealt.Ahead = t.Report.AheadInFile > 0 || t.Report.Skipped > 0
 	if err := t.session.Write(t.next, dealt); err != nil {
 		return t.atSource(err)
 	}
