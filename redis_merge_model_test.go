@@ -370,7 +370,7 @@ func (w *walk) inRedis() map[string]walkDoc {
 
 func (w *walk) inFiles() map[string]walkDoc {
 	docs := make(map[string]walkDoc)
-	src, err := jsonstore.OpenSource(w.t.Context(), w.dir, w.space, true)
+	src, err := jsonstore.OpenSource(w.t.Context(), w.dir, w.space, true, false)
 	require.NoError(w.t, err)
 	for part, err := range src.Documents(w.t.Context()) {
 		require.NoError(w.t, err)

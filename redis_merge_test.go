@@ -77,7 +77,7 @@ func (w *swing) migrate(to string, opts kv.MigrateOptions) kv.MigrateReport {
 	cfg := w.cfg
 	cfg.NoMigrate = true
 	there := openRedisStore(w.t, cfg, "docs", quietly())
-	files, err := kv.Open(w.t.Context(), kv.Config{WorkingDir: w.dir}, "docs", quietly())
+	files, err := kv.Open(w.t.Context(), kv.Config{WorkingDir: w.dir, TTL: w.cfg.TTL}, "docs", quietly())
 	require.NoError(w.t, err)
 	src, dst := kv.Store(files), kv.Store(there)
 	if to == "json" {
@@ -379,6 +379,43 @@ func (h *beforeCommand) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 func (h *beforeCommand) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
+}
+
+// Times to live travel as they are, "for ever" included: a default is only for
+// documents that Python wrote, of which the files say nothing. (Line 8.)
+func TestMergeKeepsForEver(t *testing.T) {
+	t.Parallel()
+	w := newSwing(t)
+	lives := map[string]time.Duration{"docs": time.Hour}
+	w.cfg.TTL = lives
+	files := func(use func(s builtin)) { w.with(kv.Config{WorkingDir: w.dir, TTL: lives}, use) }
+	ttls := func(want map[string]time.Duration) func(builtin) {
+		return func(s builtin) {
+			t.Helper()
+			for id, ttl := range want {
+				left, err := s.TTL(t.Context(), id)
+				require.NoError(t, err)
+				require.InDelta(t, ttl, left, float64(time.Minute), id)
+			}
+		}
+	}
+	writeDocument(t, w.dir, "docs", `{"python": 1}`)
+	files(func(s builtin) {
+		require.NoError(t, s.UpsertTTL(t.Context(), testkit.One("ever", "1"), 0))
+		require.NoError(t, s.UpsertTTL(t.Context(), testkit.One("brief", "1"), 10*time.Minute))
+		w.put(s, "default", "1")
+	})
+	files(func(s builtin) { require.NoError(t, s.Flush(t.Context())) }) // Python's is written once more, too.
+	want := map[string]time.Duration{"python": time.Hour, "ever": 0, "brief": 10 * time.Minute, "default": time.Hour}
+	w.redis(ttls(want))
+
+	w.redis(func(s builtin) {
+		require.NoError(t, s.UpsertTTL(t.Context(), testkit.One("ever, in Redis", "1"), 0))
+	})
+	w.migrate("json", kv.MigrateOptions{})
+	require.NoError(t, w.server.Client().FlushAll(t.Context()).Err())
+	want["ever, in Redis"] = 0
+	w.redis(ttls(want))
 }
 
 // oldState is how the version before knew the files of a directory.

@@ -220,8 +220,10 @@ func (s *Session) swap(h base.Header, dealt Dealt, stale []string) error {
 	if !dealt.Older {
 		h.Current = dealt.Contents
 		newest := dealt.Look.Newest.UTC()
-		if newest.After(h.Time) { // What is written next is no older copy.
-			newest = h.Time
+		// What is written next is no older copy, though the clock of the files
+		// is coarse and these may come from the future.
+		if latest := h.Time.Add(-time.Second); newest.After(latest) {
+			newest = latest
 		}
 		if newest.After(h.Newest) {
 			h.Newest = newest
