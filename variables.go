@@ -92,9 +92,8 @@ var variables = []variable{
 			return c.Redis.WaitReplicas.UnmarshalText([]byte(withoutComment(t)))
 		},
 		func(c Config, _ settledRedis) string { return c.Redis.WaitReplicas.String() }},
-	{"STORAGE_KV_MIGRATE", "on", "the redis backend first imports what it lacks of the files in the working directory: on, off",
-		func(c *Config, t string) error { return readOff(&c.NoMigrate, t) },
-		func(c Config, _ settledRedis) string { return onOff(!c.NoMigrate) }},
+	{"STORAGE_KV_MIGRATE", "on", "the redis backend first brings in what is due of the files in the working directory: on, off; wait: as on, after who has the files",
+		readMigrate, migrateText},
 	{"REDIS_CLIENT_CACHE", "0", "bytes for an in-process read cache, at least 1048576; 0: none",
 		func(c *Config, t string) error { return readCount(&c.Redis.ClientCache, t) },
 		func(_ Config, r settledRedis) string { return fmt.Sprint(r.ClientCache) }},
@@ -153,22 +152,23 @@ func readBool(dst *bool, text string) error {
 	return nil
 }
 
-// readOff reads a switch whose zero value is on.
-func readOff(dst *bool, text string) error {
+// readMigrate reads whether files are brought into Redis.
+func readMigrate(c *Config, text string) error {
 	switch text = strings.ToLower(withoutComment(text)); text {
-	case "on":
-		*dst = false
-	case "off":
-		*dst = true
+	case "on", "off", "wait":
+		c.NoMigrate, c.MigrateWait = text == "off", text == "wait"
 	default:
-		return fmt.Errorf("%q is neither on nor off", text)
+		return fmt.Errorf("%q is neither on nor off nor wait", text)
 	}
 	return nil
 }
 
-func onOff(on bool) string {
-	if on {
-		return "on"
+func migrateText(c Config, _ settledRedis) string {
+	switch {
+	case c.NoMigrate:
+		return "off"
+	case c.MigrateWait:
+		return "wait"
 	}
-	return "off"
+	return "on"
 }

@@ -44,17 +44,22 @@ func (e *Engine) Leases() lease.Leases { return newLeases(e) }
 // use both. A key has the slot of what stands between its first brace and the
 // next closing one, if that is not empty, and else of the whole.
 func leaseKey(key string) string {
-	if tag, ok := hashTag(key); ok {
-		return leasePrefix + "{" + tag + "}:" + key
-	}
-	if !strings.Contains(key, "}") {
+	if _, ok := hashTag(key); !ok && !strings.Contains(key, "}") {
 		return leasePrefix + "{" + key + "}"
+	}
+	return leasePrefix + "{" + tagOf(key) + "}:" + key
+}
+
+// tagOf returns a hash tag with the slot of a key.
+func tagOf(key string) string {
+	if tag, ok := hashTag(key); ok {
+		return tag
 	}
 	// It cannot be quoted, so a number of the same slot stands for it.
 	slot := keySlot(key)
 	for i := 0; ; i++ {
 		if tag := strconv.Itoa(i); keySlot(tag) == slot {
-			return leasePrefix + "{" + tag + "}:" + key
+			return tag
 		}
 	}
 }
