@@ -163,9 +163,9 @@ func (n *Numbers) UnmarshalText(text []byte) error {
 	if err != nil || len(b)%8 != 0 {
 		return ErrNoHeader
 	}
-	*n = make(Numbers, len(b)/8)
-	for i := range *n {
-		(*n)[i] = binary.LittleEndian.Uint64(b[8*i:])
+	*n = nil // And not a list of none, as it was.
+	for ; len(b) > 0; b = b[8:] {
+		*n = append(*n, binary.LittleEndian.Uint64(b))
 	}
 	return nil
 }
