@@ -46,11 +46,17 @@ type Config struct {
 	// STORAGE_MAX_VALUE_BYTES.
 	MaxValueBytes int64
 
-	// NoMigrate keeps the redis backend from importing the files that it finds
-	// in WorkingDir. Otherwise opening a namespace returns when those of its
-	// documents that Redis lacks are there; nothing in Redis is changed, and
-	// nothing in the files. STORAGE_KV_MIGRATE, which is on or off.
+	// NoMigrate keeps the redis backend from bringing the files that it finds
+	// in WorkingDir into Redis. Otherwise opening a namespace returns when
+	// what is due is there: documents that are new in the files, and those that
+	// changed there and not in Redis, since the two had something in common.
+	// Nothing that was written to Redis or removed from it since is undone, and
+	// the files are left as they are. STORAGE_KV_MIGRATE=off.
 	NoMigrate bool
+	// MigrateWait lets the opening wait, within its context, for a process of
+	// the json backend that has the files still. Otherwise it fails with
+	// ErrLocked at once. STORAGE_KV_MIGRATE=wait.
+	MigrateWait bool
 
 	JSON  JSONConfig
 	Redis RedisConfig

@@ -94,9 +94,8 @@ var variables = []variable{
 			return c.Redis.WaitReplicas.UnmarshalText([]byte(withoutComment(t)))
 		},
 		func(c Config, _ settledRedis) string { return c.Redis.WaitReplicas.String() }},
-	{"STORAGE_KV_MIGRATE", "on", "the redis backend first imports what it lacks of the files in the working directory: on, off",
-		func(c *Config, t string) error { return readOff(&c.NoMigrate, t) },
-		func(c Config, _ settledRedis) string { return onOff(!c.NoMigrate) }},
+	{"STORAGE_KV_MIGRATE", "on", "the redis backend first brings in what is due of the files in the working directory: on, off; wait: as on, after who has the files",
+		readMigrate, migrateText},
 	{"REDIS_CLIENT_CACHE", "0", "memory of an in-process read cache: bytes, or a size from 1mb on; 0: none",
 		func(c *Config, t string) error { return readBytes(&c.Redis.ClientCache, t, 0) },
 		func(_ Config, r settledRedis) string { return fmt.Sprint(r.ClientCache) }},
@@ -166,19 +165,28 @@ func readBool(dst *bool, text string) error {
 	return nil
 }
 
-// readOff reads a switch whose zero value is on.
-func readOff(dst *bool, text string) error {
+// readMigrate reads whether files are brought into Redis.
+func readMigrate(c *Config, text string) error {
+	if text = withoutComment(text); strings.EqualFold(text, "wait") {
+		c.NoMigrate, c.MigrateWait = false, true
+		return nil
+	}
 	var on bool
-	err := readBool(&on, text)
-	*dst = !on && err == nil
-	return err
+	if err := readBool(&on, text); err != nil {
+		return fmt.Errorf("%w; or wait", err)
+	}
+	c.NoMigrate, c.MigrateWait = !on, false
+	return nil
 }
 
-func onOff(on bool) string {
-	if on {
-		return "on"
+func migrateText(c Config, _ settledRedis) string {
+	switch {
+	case c.NoMigrate:
+		return "off"
+	case c.MigrateWait:
+		return "wait"
 	}
-	return "off"
+	return "on"
 }
 
 // elsewhere are names under which other programs look for what is in one of

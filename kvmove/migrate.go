@@ -17,6 +17,7 @@ const (
 	Skip      OnConflict = iota // leave the destination's document alone
 	Overwrite                   // replace it
 	Fail                        // stop there; what was copied before stays
+	Keep                        // leave the destination's document alone, and let it be no conflict any more
 )
 
 // Options say how [Migrate] copies. The zero value leaves everything
@@ -35,6 +36,10 @@ type Options struct {
 	// file of before is kept beside the new one, as
 	// kv_store_<namespace>.json.previous-<time>, until somebody removes it.
 	Mirror bool
+
+	// Delete removes from Redis what was removed from the files since both had
+	// something in common, unless it was changed in Redis.
+	Delete bool
 
 	DryRun     bool // write nothing, and report what would be done
 	SkipVerify bool // do not compare the two stores in the end
@@ -59,7 +64,7 @@ type Progress struct {
 
 // A Report says what Migrate did, or would do in a dry run. Every
 // document of the source is counted in one of Copied, Same, Skipped,
-// Overwritten, Expired and Refused.
+// Overwritten, Expired, Refused and AheadInRedis.
 type Report struct {
 	Namespace   string `json:"namespace"`
 	DryRun      bool   `json:"dry_run,omitempty"`
@@ -71,6 +76,13 @@ type Report struct {
 	Expired     int    `json:"expired"`     // gone between being listed and being copied
 	Refused     int    `json:"refused"`     // corrupt in the source, and left behind
 	TTLKept     int    `json:"ttl_kept"`    // those of Same that were left with another time to live
+
+	// Of the files and the keys of one namespace, which remember what they last
+	// had in common: what was written or removed on one side since, and stays
+	// as it is on both.
+	AheadInFile  int  `json:"ahead_in_file,omitempty"`
+	AheadInRedis int  `json:"ahead_in_redis,omitempty"`
+	Older        bool `json:"older,omitempty"` // the files are an older copy, and changed nothing
 
 	SkippedIDs []string `json:"skipped_ids,omitempty"` // the first 1,000
 	RefusedIDs []string `json:"refused_ids,omitempty"` // the first 1,000
@@ -119,6 +131,7 @@ func Migrate(ctx context.Context, dst, src kv.Store, opts Options) (Report, erro
 	o := move.Options{
 		Conflict:   move.ConflictRule(opts.OnConflict),
 		Mirror:     opts.Mirror,
+		Delete:     opts.Delete,
 		DryRun:     opts.DryRun,
 		SkipVerify: opts.SkipVerify,
 		TTL:        opts.TTL,
@@ -143,6 +156,7 @@ func migrated(r move.Report) Report {
 		Expired:     r.Expired,
 		Refused:     r.Refused,
 		TTLKept:     r.TTLKept,
+		AheadInFile: r.AheadInFile, AheadInRedis: r.AheadInRedis, Older: r.Older,
 		SkippedIDs:  r.SkippedIDs,
 		RefusedIDs:  r.RefusedIDs,
 		Previous:    r.Previous,

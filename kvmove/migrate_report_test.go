@@ -70,8 +70,8 @@ func distinct(t *testing.T, v reflect.Value, n *int) {
 // What callers choose from and what the work goes by are the same, in order.
 func TestMoveChoices(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, []move.ConflictRule{move.ConflictSkip, move.ConflictOverwrite, move.ConflictFail},
-		[]move.ConflictRule{move.ConflictRule(Skip), move.ConflictRule(Overwrite), move.ConflictRule(Fail)})
+	require.Equal(t, []move.ConflictRule{move.ConflictSkip, move.ConflictOverwrite, move.ConflictFail, move.ConflictKeep},
+		[]move.ConflictRule{move.ConflictRule(Skip), move.ConflictRule(Overwrite), move.ConflictRule(Fail), move.ConflictRule(Keep)})
 	require.Equal(t, []move.ImportMode{move.ImportMerge, move.ImportOverwrite, move.ImportReplace, move.ImportIfEmpty},
 		[]move.ImportMode{move.ImportMode(Merge), move.ImportMode(MergeOver), move.ImportMode(Replace), move.ImportMode(IfEmpty)})
 	require.Equal(t, [...]DifferenceKind{

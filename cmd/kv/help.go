@@ -29,7 +29,8 @@ The environment says where the documents are:
     REDIS_PASSWORD        where REDIS_URL has none; or REDIS_PASSWORD_FILE
     REDIS_KEY_PREFIX      first part of every key, default nano_graphrag
 
-kv config lists the others. demo, ls, get, count, stats, top, inspect, doctor, verify, export,
+None of the commands brings files to Redis unasked, as a service does that opens a namespace
+there. kv config lists the other variables. demo, ls, get, count, stats, top, inspect, doctor, verify, export,
 ping and config take no lock and change nothing of yours; put, rm, drop, repair, import and migrate
 --to json on files need them to be closed elsewhere.
 
@@ -137,10 +138,12 @@ The exit code is 1 if there is danger, and 0 if there are only warnings and info
 }
 
 func (dropCmd) Help() string {
-	return `Removes all documents of one namespace and nothing else. On a terminal it asks first; elsewhere it needs --yes. There is no way back, so copy the file first, or "kv get" what matters.
+	return `Removes all documents of one namespace and nothing else. On a terminal it asks first; elsewhere it needs --yes. There is no way back, so "kv export" first what matters.
 
     kv drop llm_response_cache
-    kv drop llm_response_cache --yes`
+    kv drop llm_response_cache --yes
+
+On Redis the files of the namespace stay, and it says what a service will make of them.`
 }
 
 func (repairCmd) Help() string {

@@ -122,6 +122,7 @@ func (c *importCmd) load(ctx context.Context, a *app, cfg kv.Config, b bundle, c
 			return nil, err
 		}
 	}
+	cfg.NoMigrate = true // What is imported is the export, and nothing else.
 	opts := []kv.Option{kv.WithLogger(a.logger())}
 	if c.DryRun {
 		opts = append(opts, kv.WithReadOnly())

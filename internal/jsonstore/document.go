@@ -157,7 +157,7 @@ func (e *Engine) expire(id string, expires int64, sum uint32) error {
 	if err != nil || wal.Sum(jsonscan.AppendCompact(nil, value)) != sum {
 		return err
 	}
-	d.expires = expires
+	d.expires, d.lasting = expires, expires == 0
 	e.index.put(d)
 	return nil
 }

@@ -65,7 +65,7 @@ func (j *journal) store(it engine.Item, now int64) change {
 	at := place{j.segment, j.log.Next(), uint32(len(it.Value)), wal.Sum(it.Value)}
 	j.log.Buf = append(j.log.Buf, it.Value...)
 	j.log.End(start)
-	return change{opUpsert, doc{id: it.ID, expires: expires, place: at}}
+	return change{opUpsert, doc{id: it.ID, expires: expires, place: at, lasting: expires == 0}}
 }
 
 // expiry is when an item expires that is stored now, or 0.

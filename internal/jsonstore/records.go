@@ -185,7 +185,8 @@ func plausibleEntry(b []byte, n int64) bool {
 	return false
 }
 
-// appendTTL appends a record of the file of times to live. Its sum is that of the
+// appendTTL appends a record of the file of times to live: when a document expires,
+// or 0 for one that lives for ever though there is a default. Its sum is that of the
 // value in compact form, so that it no longer counts once another program has
 // put another value under the id.
 func appendTTL(b []byte, id string, expires int64, sum uint32) []byte {

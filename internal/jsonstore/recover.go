@@ -324,7 +324,7 @@ func (e *Engine) applyEntry(ctx context.Context, l *journalLog) func(entry) erro
 			return ctx.Err()
 		}
 		at := place{l.segment, en.valueAt, uint32(len(en.value)), wal.Sum(en.value)}
-		e.index.apply(change{en.op, doc{id: string(en.id), expires: en.expires, place: at}})
+		e.index.apply(change{en.op, doc{id: string(en.id), expires: en.expires, place: at, lasting: en.expires == 0}})
 		return nil
 	}
 }

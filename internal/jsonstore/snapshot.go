@@ -105,9 +105,8 @@ func (w *snapshotWriter) fill(changes iter.Seq2[engine.Change, error]) error {
 			return fault.WithID(c.ID, engine.ErrTwice)
 		}
 		d := doc{id: c.ID, expires: expiry(c.Item, now)}
-		if d.expires != 0 {
-			w.ttl(d, c.Value)
-		}
+		d.lasting = d.expires == 0
+		w.ttl(d, c.Value)
 		if d.place, err = w.member(c.ID, c.Value, false); err != nil {
 			return err
 		}
@@ -172,11 +171,9 @@ func (w *snapshotWriter) document(position int, d doc) error {
 		return err
 	}
 	w.buf = value
-	if d.expires != 0 {
-		w.ttl(d, value)
-		if d.expired(e.clock()) {
-			return nil
-		}
+	w.ttl(d, value)
+	if d.expired(e.clock()) {
+		return nil
 	}
 	w.places[position], err = w.member(d.id, value, d.foreign)
 	return err
@@ -276,8 +273,13 @@ func (w *snapshotWriter) identity() identity { return identity{true, w.at, w.sum
 
 func (w *snapshotWriter) hasTTLs() bool { return len(w.ttls.Buf) > 0 }
 
-// ttl lays out a time to live. They are written in the end.
+// ttl lays out how long a document lives, if anything is to be said of it: that of
+// one that Python wrote is not known, and a default counts. They are written in
+// the end.
 func (w *snapshotWriter) ttl(d doc, value []byte) {
+	if d.expires == 0 && (!d.lasting || !w.engine.lasting) {
+		return
+	}
 	if !w.hasTTLs() {
 		w.ttls.Header(journalHeader{salt: w.ttls.Salt()}.encode(ttlKind))
 	}
