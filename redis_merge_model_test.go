@@ -219,11 +219,18 @@ func (w *walk) touch() {
 	age(w.t, w.dir, by)
 }
 
-// move goes on in a copy of the directory, as on another host.
+// move goes on with copies of the files, as on another host.
 func (w *walk) move() {
 	to := w.temp()
 	require.NoError(w.t, os.CopyFS(to, os.DirFS(w.dir)))
-	w.dir, w.aged = to, false
+	w.replace(to)
+}
+
+// replace puts a copy of a directory in place of the one that there is.
+func (w *walk) replace(from string) {
+	require.NoError(w.t, os.RemoveAll(w.dir))
+	require.NoError(w.t, os.CopyFS(w.dir, os.DirFS(from)))
+	w.aged = false
 }
 
 // temp makes a directory, in memory if there is one: what is tried here is no
@@ -250,9 +257,8 @@ func (w *walk) oldCopy() {
 		return
 	}
 	c := w.copies[w.rand.IntN(len(w.copies))]
-	to := w.temp()
-	require.NoError(w.t, os.CopyFS(to, os.DirFS(c.dir)))
-	w.dir, w.files, w.aged = to, maps.Clone(c.files), false
+	w.replace(c.dir)
+	w.files = maps.Clone(c.files)
 }
 
 // keepSnapshot and goBack bring back the server of some time ago, with all that

@@ -425,6 +425,27 @@ func TestMergeKeepsForEver(t *testing.T) {
 	w.redis(ttls(want))
 }
 
+// A copy in files of another directory, made while the services stay on Redis,
+// is no common state of the files that they came from: what those have from
+// before does not take the place of what Redis has learned.
+func TestMigrateToACopyIsNoBase(t *testing.T) {
+	t.Parallel()
+	for _, mirror := range []bool{false, true} {
+		w := newSwing(t)
+		w.files(func(s builtin) { w.put(s, "a", "1"); w.put(s, "b", "1") })
+		w.redis(func(s builtin) { w.put(s, "a", "2") })
+		own := w.dir
+		w.dir = filepath.Join(t.TempDir(), "copy")
+		for range 2 {
+			w.migrate("json", kvmove.Options{Mirror: mirror})
+			w.files(w.have(map[string]string{"a": "2", "b": "1"}))
+		}
+		w.dir = own
+		w.files(func(s builtin) { w.put(s, "b", "2") })
+		w.redis(w.have(map[string]string{"a": "2", "b": "2"}))
+	}
+}
+
 // oldState is how the version before knew the files of a directory.
 func oldState(t *testing.T, dir string) string {
 	t.Helper()
