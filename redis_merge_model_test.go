@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"github.com/ngraf/kv/internal/jsonstore"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
+	"github.com/ngraf/kv/kvmove"
 )
 
 // A walkDoc is a document of the model: its value, which no other write has,
@@ -217,16 +219,34 @@ func (w *walk) touch() {
 	age(w.t, w.dir, by)
 }
 
-// move goes on in a copy of the directory, as on another host.
+// move goes on with copies of the files, as on another host.
 func (w *walk) move() {
-	to := w.t.TempDir()
+	to := w.temp()
 	require.NoError(w.t, os.CopyFS(to, os.DirFS(w.dir)))
-	w.dir, w.aged = to, false
+	w.replace(to)
+}
+
+// replace puts a copy of a directory in place of the one that there is.
+func (w *walk) replace(from string) {
+	require.NoError(w.t, os.RemoveAll(w.dir))
+	require.NoError(w.t, os.CopyFS(w.dir, os.DirFS(from)))
+	w.aged = false
+}
+
+// temp makes a directory, in memory if there is one: what is tried here is no
+// crash of the machine, and syncing takes most of the time.
+func (w *walk) temp() string {
+	dir, err := os.MkdirTemp("/dev/shm", "kv-walk-")
+	if err != nil {
+		return w.t.TempDir()
+	}
+	w.t.Cleanup(func() { require.NoError(w.t, os.RemoveAll(dir)) })
+	return dir
 }
 
 // keepCopy and oldCopy bring back the files of some time ago.
 func (w *walk) keepCopy() {
-	to := w.t.TempDir()
+	to := w.temp()
 	require.NoError(w.t, os.CopyFS(to, os.DirFS(w.dir)))
 	w.copies = append(w.copies, walkCopy{to, maps.Clone(w.files)})
 }
@@ -237,9 +257,8 @@ func (w *walk) oldCopy() {
 		return
 	}
 	c := w.copies[w.rand.IntN(len(w.copies))]
-	to := w.t.TempDir()
-	require.NoError(w.t, os.CopyFS(to, os.DirFS(c.dir)))
-	w.dir, w.files, w.aged = to, maps.Clone(c.files), false
+	w.replace(c.dir)
+	w.files = maps.Clone(c.files)
 }
 
 // keepSnapshot and goBack bring back the server of some time ago, with all that
@@ -442,7 +461,7 @@ func (w *walk) ids() map[string]bool {
 }
 
 // toRedis is what opening there and a migration there do. It reports the rows.
-func (w *walk) toRedis(opts kv.MigrateOptions) {
+func (w *walk) toRedis(opts kvmove.Options) {
 	base := make(map[string]walkEntry)
 	for id := range w.ids() {
 		s := w.sight(id)
@@ -458,7 +477,7 @@ func (w *walk) toRedis(opts kv.MigrateOptions) {
 			w.redis[id] = walkDoc{s.f.value, lives}
 			base[id] = walkEntry{s.f, lives, false}
 		}
-		overwrite := opts.OnConflict == kv.Overwrite
+		overwrite := opts.OnConflict == kvmove.Overwrite
 		switch {
 		case s.fileSame && !s.b.open && !overwrite:
 			keep()
@@ -471,7 +490,7 @@ func (w *walk) toRedis(opts kv.MigrateOptions) {
 		case row == "changed | changed or gone" && overwrite:
 			goes()
 		case row == "changed | changed or gone":
-			base[id] = walkEntry{s.f, s.inBase && s.b.brief, opts.OnConflict != kv.Keep}
+			base[id] = walkEntry{s.f, s.inBase && s.b.brief, opts.OnConflict != kvmove.Keep}
 		default:
 			keep()
 		}
@@ -501,7 +520,7 @@ func (w *walk) opened() {
 	case w.base != nil && w.aged && w.content() != w.current:
 		w.see()
 	default:
-		w.toRedis(kv.MigrateOptions{})
+		w.toRedis(kvmove.Options{})
 	}
 }
 
@@ -513,8 +532,8 @@ func (w *walk) switchToRedis() {
 	w.opened()
 }
 
-func (w *walk) options() kv.MigrateOptions {
-	opts := kv.MigrateOptions{OnConflict: []kv.OnConflict{kv.Skip, kv.Skip, kv.Overwrite, kv.Keep}[w.rand.IntN(4)]}
+func (w *walk) options() kvmove.Options {
+	opts := kvmove.Options{OnConflict: []kvmove.OnConflict{kvmove.Skip, kvmove.Skip, kvmove.Overwrite, kvmove.Keep}[w.rand.IntN(4)]}
 	opts.Delete = w.rand.IntN(3) == 0
 	return opts
 }
@@ -532,11 +551,11 @@ func (w *walk) migrateToRedis() {
 	files := w.openFiles()
 	s, err := w.openRedis(w.t.Context(), false)
 	require.NoError(w.t, err)
-	r, err := kv.Migrate(w.t.Context(), s, files, opts)
+	r, err := kvmove.Migrate(w.t.Context(), s, files, opts)
 	require.NoError(w.t, err, w.steps)
 	require.NoError(w.t, files.Close())
 	require.NoError(w.t, s.Close())
-	older := w.base != nil && opts.OnConflict != kv.Overwrite && w.content() != w.current && (w.seen[w.content()] || w.aged)
+	older := w.base != nil && opts.OnConflict != kvmove.Overwrite && w.content() != w.current && (w.seen[w.content()] || w.aged)
 	require.Equal(w.t, older, r.Older, w.steps)
 	if older {
 		w.see()
@@ -563,7 +582,7 @@ func (w *walk) migrateToFiles() {
 	files := w.openFiles()
 	s, err := w.openRedis(w.t.Context(), false)
 	require.NoError(w.t, err)
-	r, err := kv.Migrate(w.t.Context(), files, s, opts)
+	r, err := kvmove.Migrate(w.t.Context(), files, s, opts)
 	require.NoError(w.t, files.Close())
 	require.NoError(w.t, s.Close())
 	if len(w.redis) == 0 && len(w.files) > 0 {
@@ -588,7 +607,7 @@ func (w *walk) migrateToFiles() {
 }
 
 // toFile does it for one document, and reports whether the file is ahead.
-func (w *walk) toFile(id string, opts kv.MigrateOptions, base map[string]walkEntry) (ahead bool) {
+func (w *walk) toFile(id string, opts kvmove.Options, base map[string]walkEntry) (ahead bool) {
 	s := w.sight(id)
 	row := s.row()
 	w.rows["to files: "+row]++
@@ -599,7 +618,7 @@ func (w *walk) toFile(id string, opts kv.MigrateOptions, base map[string]walkEnt
 	otherTTL := row == "alike" && s.f.lives != s.r.lives
 	given := !s.f.lives && (!s.r.lives || s.b.brief)
 	switch {
-	case otherTTL && (s.fileSame && !given || opts.OnConflict == kv.Overwrite):
+	case otherTTL && (s.fileSame && !given || opts.OnConflict == kvmove.Overwrite):
 		store()
 	case row == "alike":
 		base[id] = walkEntry{s.f, s.r.lives || s.b.brief, false}
@@ -607,13 +626,13 @@ func (w *walk) toFile(id string, opts kv.MigrateOptions, base map[string]walkEnt
 		store()
 	case row == "same | gone":
 		delete(w.files, id)
-	case row == "changed | changed or gone" && opts.OnConflict == kv.Overwrite:
+	case row == "changed | changed or gone" && opts.OnConflict == kvmove.Overwrite:
 		if !s.inRedis {
 			delete(w.files, id)
 			return false
 		}
 		store()
-	case row == "changed | changed or gone" && opts.OnConflict == kv.Keep:
+	case row == "changed | changed or gone" && opts.OnConflict == kvmove.Keep:
 		if s.inRedis {
 			base[id] = walkEntry{walkDoc: walkDoc{s.r.value, false}}
 		}
@@ -677,27 +696,48 @@ func TestMergeModel(t *testing.T) {
 	require.NoError(t, err)
 	o.MaxRetries, o.ContextTimeoutEnabled = -1, true
 	seeds := testkit.Soak("KV_SOAK_MERGE_SEEDS", 200/testkit.Stride())
+	var mu sync.Mutex
 	rows := make(map[string]int)
-	for seed := range seeds {
-		client := redis.NewClient(o)
-		k := new(killer)
-		client.AddHook(k)
-		w := &walk{
-			t: t, rand: rand.New(rand.NewPCG(uint64(seed), 14)), client: client, space: fmt.Sprint("walk", seed), fleeting: seed%3 == 2,
-			dir: t.TempDir(), files: map[string]walkDoc{}, redis: map[string]walkDoc{}, rows: rows,
+	t.Run("walks", func(t *testing.T) {
+		const atATime = 4
+		for worker := range atATime {
+			t.Run(fmt.Sprint(worker), func(t *testing.T) {
+				t.Parallel()
+				for seed := worker; seed < seeds; seed += atATime {
+					met := walkFrom(t, o, seed)
+					mu.Lock()
+					for row, n := range met {
+						rows[row] += n
+					}
+					mu.Unlock()
+				}
+			})
 		}
-		for range 500 {
-			w.step(k)
-			last := w.steps[max(0, len(w.steps)-30):]
-			require.Equal(t, w.redis, w.inRedis(), "Redis, seed %d: %v", seed, last)
-			require.Equal(t, w.files, w.inFiles(), "files, seed %d: %v", seed, last)
-		}
-		for _, key := range w.keys() {
-			require.NoError(t, client.Del(t.Context(), key).Err())
-		}
-		require.NoError(t, client.Close())
-	}
+	})
 	for _, row := range slices.Sorted(maps.Keys(rows)) {
 		t.Logf("%7d %s", rows[row], row)
 	}
+}
+
+// walkFrom walks 500 steps, and returns the rows that were met.
+func walkFrom(t *testing.T, o *redis.Options, seed int) map[string]int {
+	client := redis.NewClient(o)
+	defer client.Close()
+	k := new(killer)
+	client.AddHook(k)
+	w := &walk{
+		t: t, rand: rand.New(rand.NewPCG(uint64(seed), 14)), client: client, space: fmt.Sprint("walk", seed), fleeting: seed%3 == 2,
+		files: map[string]walkDoc{}, redis: map[string]walkDoc{}, rows: map[string]int{},
+	}
+	w.dir = w.temp()
+	for range 500 {
+		w.step(k)
+		last := w.steps[max(0, len(w.steps)-30):]
+		require.Equal(t, w.redis, w.inRedis(), "Redis, seed %d: %v", seed, last)
+		require.Equal(t, w.files, w.inFiles(), "files, seed %d: %v", seed, last)
+	}
+	for _, key := range w.keys() {
+		require.NoError(t, client.Del(t.Context(), key).Err())
+	}
+	return w.rows
 }

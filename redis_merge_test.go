@@ -17,6 +17,7 @@ import (
 	"github.com/ngraf/kv/internal/jsonstore"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
+	"github.com/ngraf/kv/kvmove"
 )
 
 // A swing is one service that goes back and forth between files and Redis.
@@ -72,7 +73,7 @@ func (w *swing) have(want map[string]string) func(builtin) {
 }
 
 // migrate copies between the two, as the command does, with nobody's import.
-func (w *swing) migrate(to string, opts kv.MigrateOptions) kv.MigrateReport {
+func (w *swing) migrate(to string, opts kvmove.Options) kvmove.Report {
 	w.t.Helper()
 	cfg := w.cfg
 	cfg.NoMigrate = true
@@ -83,11 +84,17 @@ func (w *swing) migrate(to string, opts kv.MigrateOptions) kv.MigrateReport {
 	if to == "json" {
 		src, dst = dst, src
 	}
-	r, err := kv.Migrate(w.t.Context(), dst, src, opts)
+	r, err := kvmove.Migrate(w.t.Context(), dst, src, opts)
 	require.NoError(w.t, err)
 	require.Equal(w.t, !opts.DryRun, r.Verified)
 	require.NoError(w.t, files.Close())
 	return r
+}
+
+// counts is what of a report says what was done with documents.
+func counts(r kvmove.Report) kvmove.Report {
+	return kvmove.Report{DryRun: r.DryRun, Copied: r.Copied, Same: r.Same, Skipped: r.Skipped, Overwritten: r.Overwritten,
+		Removed: r.Removed, Expired: r.Expired, Refused: r.Refused, TTLKept: r.TTLKept, Verified: r.Verified}
 }
 
 // The same bytes under another time, in another directory, from a backup, and
@@ -226,9 +233,9 @@ func TestMigrateInTheWrongOrder(t *testing.T) {
 		w.remove(s, "deleted")
 	})
 	w.files(func(s builtin) { w.put(s, "file", "3"); w.put(s, "both", "3"); w.put(s, "new in the file", "3") })
-	dry := w.migrate("json", kv.MigrateOptions{DryRun: true})
-	r := w.migrate("json", kv.MigrateOptions{})
-	want := kv.MigrateReport{Copied: 1, Overwritten: 1, Removed: 1, Same: 1, Skipped: 1, Verified: true}
+	dry := w.migrate("json", kvmove.Options{DryRun: true})
+	r := w.migrate("json", kvmove.Options{})
+	want := kvmove.Report{Copied: 1, Overwritten: 1, Removed: 1, Same: 1, Skipped: 1, Verified: true}
 	require.Equal(t, want, counts(r))
 	require.Equal(t, 2, r.AheadInFile)
 	require.Equal(t, []string{"both"}, r.SkippedIDs)
@@ -238,10 +245,10 @@ func TestMigrateInTheWrongOrder(t *testing.T) {
 	require.Equal(t, 2, dry.AheadInFile)
 	have := map[string]string{"kept": "1", "file": "3", "redis": "2", "both": "3", "new in Redis": "2", "new in the file": "3"}
 	w.files(w.have(have))
-	w.migrate("json", kv.MigrateOptions{OnConflict: kv.Keep})
+	w.migrate("json", kvmove.Options{OnConflict: kvmove.Keep})
 	w.redis(w.have(have)) // Nothing is open, and all comes.
-	r = w.migrate("json", kv.MigrateOptions{})
-	require.Equal(t, kv.MigrateReport{Same: 6, Verified: true}, counts(r))
+	r = w.migrate("json", kvmove.Options{})
+	require.Equal(t, kvmove.Report{Same: 6, Verified: true}, counts(r))
 }
 
 // What lived for ever in the files stays there though its copy in Redis has
@@ -260,8 +267,8 @@ func TestMigrateAfterExpiry(t *testing.T) {
 		require.Empty(t, documents(t, s))
 		require.NoError(t, s.UpsertTTL(t.Context(), map[string]json.RawMessage{"c": json.RawMessage("3")}, 0))
 	})
-	r := w.migrate("json", kv.MigrateOptions{})
-	require.Equal(t, kv.MigrateReport{Copied: 1, Verified: true}, counts(r))
+	r := w.migrate("json", kvmove.Options{})
+	require.Equal(t, kvmove.Report{Copied: 1, Verified: true}, counts(r))
 	require.Equal(t, 2, r.AheadInFile)
 	w.files(w.have(map[string]string{"a": "1", "b": "2", "c": "3"}))
 	w.redis(w.have(map[string]string{"c": "3"}))
@@ -274,21 +281,21 @@ func TestMigrateLeavesABase(t *testing.T) {
 	for _, mirror := range []bool{false, true} {
 		w := newSwing(t)
 		w.files(func(s builtin) { w.put(s, "a", "1"); w.put(s, "b", "2") })
-		r := w.migrate("redis", kv.MigrateOptions{Mirror: mirror})
+		r := w.migrate("redis", kvmove.Options{Mirror: mirror})
 		require.Equal(t, 2, r.Copied)
 		require.NoError(t, w.server.Client().Del(t.Context(), "nano_graphrag:docs:a").Err())
 		age(t, w.dir, time.Hour)
 		w.redis(w.have(map[string]string{"b": "2"}))
-		r = w.migrate("redis", kv.MigrateOptions{})
-		require.Equal(t, kv.MigrateReport{Same: 1, Verified: true}, counts(r))
+		r = w.migrate("redis", kvmove.Options{})
+		require.Equal(t, kvmove.Report{Same: 1, Verified: true}, counts(r))
 		require.Equal(t, 1, r.AheadInRedis)
 		w.files(func(s builtin) { w.put(s, "c", "3"); w.remove(s, "b") })
-		r = w.migrate("redis", kv.MigrateOptions{})
+		r = w.migrate("redis", kvmove.Options{})
 		require.Equal(t, 1, r.AheadInFile, "b was removed from the files")
 		w.redis(w.have(map[string]string{"b": "2", "c": "3"}))
-		dry := w.migrate("redis", kv.MigrateOptions{Delete: true, DryRun: true})
+		dry := w.migrate("redis", kvmove.Options{Delete: true, DryRun: true})
 		require.Equal(t, 1, dry.Removed)
-		require.Equal(t, 1, w.migrate("redis", kv.MigrateOptions{Delete: true}).Removed)
+		require.Equal(t, 1, w.migrate("redis", kvmove.Options{Delete: true}).Removed)
 		w.redis(w.have(map[string]string{"c": "3"}))
 	}
 }
@@ -412,10 +419,31 @@ func TestMergeKeepsForEver(t *testing.T) {
 	w.redis(func(s builtin) {
 		require.NoError(t, s.UpsertTTL(t.Context(), testkit.One("ever, in Redis", "1"), 0))
 	})
-	w.migrate("json", kv.MigrateOptions{})
+	w.migrate("json", kvmove.Options{})
 	require.NoError(t, w.server.Client().FlushAll(t.Context()).Err())
 	want["ever, in Redis"] = 0
 	w.redis(ttls(want))
+}
+
+// A copy in files of another directory, made while the services stay on Redis,
+// is no common state of the files that they came from: what those have from
+// before does not take the place of what Redis has learned.
+func TestMigrateToACopyIsNoBase(t *testing.T) {
+	t.Parallel()
+	for _, mirror := range []bool{false, true} {
+		w := newSwing(t)
+		w.files(func(s builtin) { w.put(s, "a", "1"); w.put(s, "b", "1") })
+		w.redis(func(s builtin) { w.put(s, "a", "2") })
+		own := w.dir
+		w.dir = filepath.Join(t.TempDir(), "copy")
+		for range 2 {
+			w.migrate("json", kvmove.Options{Mirror: mirror})
+			w.files(w.have(map[string]string{"a": "2", "b": "1"}))
+		}
+		w.dir = own
+		w.files(func(s builtin) { w.put(s, "b", "2") })
+		w.redis(w.have(map[string]string{"a": "2", "b": "2"}))
+	}
 }
 
 // oldState is how the version before knew the files of a directory.

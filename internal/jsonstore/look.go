@@ -24,6 +24,7 @@ import (
 type Look struct {
 	There  bool      // there is something to read
 	Place  uint64    // stands for the host and the directory
+	Home   uint64    // stands for the directory
 	State  uint64    // stands for names, devices, inodes, sizes and times
 	Newest time.Time // the time of the document file, or of the journals if there is none
 
@@ -56,14 +57,14 @@ func LookAt(path, namespace string) (Look, error) {
 		return nil
 	})
 	if errors.Is(err, fs.ErrNotExist) {
-		return l, nil
+		err = nil
 	}
 	host, _ := os.Hostname()
 	if whole, err := filepath.Abs(path); err == nil {
 		path = whole
 	}
-	place := sha256.Sum256(fmt.Appendf(nil, "%q %q", host, path))
-	l.Place = number(place[:])
+	place, home := sha256.Sum256(fmt.Appendf(nil, "%q %q", host, path)), sha256.Sum256([]byte(path))
+	l.Place, l.Home = number(place[:]), number(home[:])
 	return l, err
 }
 

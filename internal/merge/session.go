@@ -181,6 +181,13 @@ type Dealt struct {
 	Ahead    bool // they have what is not in the base yet
 }
 
+// IsStrange reports whether files have nothing to do with those that the base is
+// of: they are in another directory, and their content was never seen. To bring
+// documents there makes a copy beside the files, and no common state.
+func (s *Session) IsStrange(look jsonstore.Look, content uint64) bool {
+	return s.Head.Exists() && !slices.Contains(s.Head.Home, look.Home) && (!look.There || !s.Head.HasSeen(content))
+}
+
 // errUnproven is for a run in which a server restarted or failed over: what it
 // acknowledged may be gone.
 var errUnproven = fault.Unavailablef("a server of Redis restarted or failed over meanwhile, and may have lost what it had acknowledged; do it again")
@@ -218,7 +225,7 @@ func (s *Session) swap(h base.Header, dealt Dealt, stale []string) error {
 	h.Time = time.Now().UTC().Truncate(time.Millisecond)
 	h.Host, _ = os.Hostname()
 	if !dealt.Older {
-		h.Current = dealt.Contents
+		h.Current, h.Home = dealt.Contents, base.Numbers{dealt.Look.Home}
 		newest := dealt.Look.Newest.UTC()
 		// What is written next is no older copy, though the clock of the files
 		// is coarse and these may come from the future.
