@@ -35,7 +35,7 @@ check: redis lint
 soak: redis
 	scripts/strace-faults
 	KV_SOAK_KILLS=100000 go test -timeout 6h -v -run '^TestJSONKill$$' .
-	KV_SOAK_SEEDS=500 go test -timeout 6h -v -run '^TestJSONCrashEverywhere$$' .
+	KV_SOAK_SEEDS=500 go test -timeout 6h -v -run '^TestJSONCrashEverywhere$$' ./internal/jsonstore
 	KV_SOAK_FAILOVERS=13 go test -timeout 2h -v -run 'FailoverRounds$$' .
 	KV_SOAK_STRANGERS=600 go test -timeout 2h -v -run '^TestRedisStrangers$$' .
 	go test -timeout 1h ./internal/jsonscan -run '^$$' -fuzz '^FuzzReader$$' -fuzztime 10m

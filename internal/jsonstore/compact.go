@@ -119,7 +119,6 @@ func (c *compactor) rewrite(ctx context.Context, rotate bool) error {
 	if err := c.checkUnchanged(); err != nil {
 		return err // Before a journal is begun for nothing.
 	}
-	c.owed = true
 
 	// 1. A new journal is made and synced, and writers move to it. It says that
 	// it continues the journal before it.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -53,6 +54,7 @@ func makeJournal(t *testing.T, size int64, valueSize int) (journal []byte, ends 
 	files := crashfs.New()
 	e, s, _, err := openMem(files)
 	require.NoError(t, err)
+	e.commits.pulse.oldest = time.UnixMilli(1 << 50) // No mark, however long it takes.
 	for i := 0; len(ends) == 0 || ends[len(ends)-1] < size; i++ {
 		require.NoError(t, s.Upsert(t.Context(), map[string]json.RawMessage{idOf(i): valueOf(i, valueSize)}))
 		ends = append(ends, e.newest().end)

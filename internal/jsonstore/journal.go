@@ -154,7 +154,7 @@ func (e *Engine) lastJournal() (n int, last *journal) {
 func (e *Engine) createJournal(left *leftover, generation uint64, h journalHeader) (*journal, error) {
 	f, err := left.open(e.files, e.names.journal(generation))
 	if err != nil {
-		return nil, fault.Unavailablef("%w", err)
+		return nil, fault.Unavailable(err)
 	}
 	h.salt = newSalt()
 	j := e.newJournal(f, generation, h.salt)
@@ -169,7 +169,7 @@ func (e *Engine) createJournal(left *leftover, generation uint64, h journalHeade
 		err = e.files.Sync()
 	}
 	if err != nil {
-		return nil, fault.Unavailablef("%w", errors.Join(err, j.release(), e.removeUnused(left, j)))
+		return nil, fault.Unavailable(errors.Join(err, j.release(), e.removeUnused(left, j)))
 	}
 	*left = leftover{}
 	j.resumeAt(j.end)
@@ -287,7 +287,7 @@ func (c *compactor) replaceJournal(old *journal) error {
 	if c.leftover.name != old.name { // Else it is gone, and what is there is a new one that failed.
 		switch stays, err := e.removeJournal(old); {
 		case err != nil:
-			return fault.Unavailablef("%w", err)
+			return fault.Unavailable(err)
 		case stays:
 			return c.rotate()
 		}

@@ -108,7 +108,7 @@ func (c *compactor) replaceable() error {
 	case e.health() != nil:
 		return e.health()
 	case last != nil && last.pending.Load() > 0:
-		return fault.Unavailablef("%w", engine.ErrWritten)
+		return fault.Unavailable(engine.ErrWritten)
 	}
 	return c.checkUnchanged()
 }
@@ -214,14 +214,13 @@ func (c *compactor) keepPrevious() (string, error) {
 			break
 		}
 		if err != nil {
-			return "", fault.Unavailablef("%w", err)
+			return "", fault.Unavailable(err)
 		}
 		at = at.Add(time.Millisecond)
 	}
-	err := ignoreMissing(keepFile(e.files, e.names.ttl(), tempName(e.names.ttl()), e.names.ttl()+suffix()))
+	err := ignoreMissing(keepFile(e.files, e.names.ttl(), suffix()))
 	if err == nil {
-		document := e.names.document()
-		err = keepFile(e.files, document, tempName(document), document+suffix())
+		err = keepFile(e.files, e.names.document(), suffix())
 	}
 	if err == nil {
 		err = e.files.Sync()
@@ -244,10 +243,11 @@ func (c *compactor) dropPrevious(suffix string) error {
 		ignoreMissing(e.files.Remove(e.names.ttl()+suffix)))
 }
 
-func keepFile(files fsys.FS, from, temp, to string) error {
-	err := copyFile(files, from, temp, os.O_TRUNC)
+func keepFile(files fsys.FS, name, suffix string) error {
+	temp := tempName(name)
+	err := copyFile(files, name, temp, os.O_TRUNC)
 	if err == nil {
-		err = files.Rename(temp, to)
+		err = files.Rename(temp, name+suffix)
 	}
 	if err != nil {
 		return errors.Join(err, ignoreMissing(files.Remove(temp)))

@@ -24,7 +24,7 @@ const (
 )
 
 // A life is where an engine is in its life. Anybody may make an engine fail;
-// the other steps are for the compactor.
+// the other steps are those of Close.
 type life struct {
 	stage   stage
 	failure error // from stageFailed on, if the engine came that way
