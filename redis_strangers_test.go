@@ -35,7 +35,7 @@ var strangersKinds = map[string]func(t *testing.T) (kv.Config, []*redistest.Serv
 		return cfg, []*redistest.Server{server}, link, nil
 	},
 	"Sentinel": func(t *testing.T) (kv.Config, []*redistest.Server, *testkit.Link, []kv.Option) {
-		group := redistest.StartSentinel(t, 1, 1)
+		group := redistest.StartSentinel(t, 0, 1) // With a replica, one that is stopped for too long would lose writes.
 		return redisCfg(group.URL()), []*redistest.Server{group.Master()}, nil, nil
 	},
 	"Cluster": func(t *testing.T) (kv.Config, []*redistest.Server, *testkit.Link, []kv.Option) {
@@ -78,7 +78,7 @@ func TestRedisStrangers(t *testing.T) {
 }
 
 func strangersNamespace(s kv.Store) strangers.Namespace {
-	view := kv.For[json.RawMessage](s).With(kv.ComputeOptions[json.RawMessage]{Lease: strangers.Lease})
+	view := kv.For[json.RawMessage](s)
 	return strangers.Namespace{
 		Store:   s,
 		GetMany: func(ctx context.Context, ids []string) ([]json.RawMessage, error) { return s.GetMany(ctx, ids) },

@@ -25,18 +25,17 @@ var (
 //     failed. Its command may have been on the wire, and run at any time until
 //     Settle, however many newer versions have been acknowledged meanwhile.
 //  3. Where 1 and 2 allow that there is none, each that was computed by a call
-//     that was given up: it goes on, for as long as its lease, and stores its
-//     answer only if there is no document then.
+//     that was given up: it goes on, and stores its answer if there is no
+//     document then.
 //
-// Settle ends all doubts: nothing that was given up is on the wire any more,
-// and one version has been acknowledged since. Every other one that is read
-// afterwards is older, and a write that was acknowledged has been undone.
+// Settle ends all doubts but these: nothing that was given up is on the wire any
+// more, and one version has been acknowledged since. Every other one that is
+// read afterwards is older, and a write that was acknowledged has been undone.
 type Ledger struct {
 	issued       Version // the last
 	acknowledged Version
 	doubted      []Version
-	computed     []Version // since the last Settle
-	computedOnce []Version // before that
+	computed     []Version
 }
 
 // Issue returns the next version.
@@ -62,12 +61,8 @@ func note(list []Version, v Version) []Version {
 	return append(list, v)
 }
 
-// Settle ends all doubts with the version that was acknowledged. More time has
-// passed since the last Settle than a lease has.
-func (l *Ledger) Settle(v Version) {
-	l.acknowledged, l.doubted = v, nil
-	l.computedOnce, l.computed = l.computed, nil
-}
+// Settle ends all doubts with the version that was acknowledged.
+func (l *Ledger) Settle(v Version) { l.acknowledged, l.doubted = v, nil }
 
 // Check returns nil for a version that a read may return, or what is wrong.
 func (l *Ledger) Check(v Version) error {
@@ -76,7 +71,7 @@ func (l *Ledger) Check(v Version) error {
 		return ErrWrong
 	case l.allows(v):
 		return nil
-	case l.allows(Absent) && (slices.Contains(l.computed, v) || slices.Contains(l.computedOnce, v)):
+	case l.allows(Absent) && slices.Contains(l.computed, v):
 		return nil
 	}
 	return ErrOlder

@@ -33,6 +33,17 @@ type doc struct {
 
 	mu sync.Mutex // Others ask what they have read.
 	Ledger
+	past []string // what it has seen last
+}
+
+// remember keeps what a call has done to the document, for whoever asks why.
+func (d *doc) remember(format string, args ...any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.past) == 12 {
+		d.past = append(d.past[:0], d.past[1:]...)
+	}
+	d.past = append(d.past, time.Now().Format("05.000 ")+fmt.Sprintf(format, args...))
 }
 
 func newGroup(n Namespace, r *Report, number int) []*owner {
@@ -102,8 +113,8 @@ func (o *owner) read(d *doc, value json.RawMessage, mine bool) {
 	d.locked(func(l *Ledger) {
 		err := l.Check(v)
 		if err != nil && (mine || errors.Is(err, ErrWrong)) {
-			o.report.note(err, "%s is version %d (%.80s), %d was acknowledged, in doubt are %v and computed %v",
-				d.id, v, value, l.acknowledged, l.doubted, l.computed)
+			o.report.note(err, "%s is version %d (%.80s), %d was acknowledged, in doubt are %v and computed %v, after %s",
+				d.id, v, value, l.acknowledged, l.doubted, l.computed, strings.Join(d.past, "; "))
 		}
 	})
 }
@@ -155,7 +166,7 @@ func (o *owner) call(p *phase) {
 		_ = o.upsert(ctx, o.own(1))
 	case kind < 80:
 		_ = o.upsert(ctx, o.own(perOwner))
-	case kind < 90 || o.Compute == nil:
+	case kind < 90 || o.Compute == nil || ctx.Done() == nil:
 		o.remove(ctx, o.own(2))
 	default:
 		o.compute(ctx, o.own(1)[0])
@@ -207,6 +218,7 @@ func (o *owner) upsert(ctx context.Context, docs []*doc) error {
 	err := o.Upsert(ctx, items)
 	ok := o.report.answered("Upsert", err)
 	for i, d := range docs {
+		d.remember("Upsert of %d: %d, %v", len(docs), versions[i], err)
 		d.wrote(versions[i], ok)
 	}
 	return err
@@ -220,6 +232,9 @@ func (o *owner) remove(ctx context.Context, docs []*doc) {
 	_, err := o.Delete(ctx, ids...)
 	ok := o.report.answered("Delete", err)
 	for _, d := range docs {
+		d.remember("Delete of %d: %v", len(docs), err)
+	}
+	for _, d := range docs {
 		d.wrote(Absent, ok)
 	}
 }
@@ -227,18 +242,22 @@ func (o *owner) remove(ctx context.Context, docs []*doc) {
 func (o *owner) drop(ctx context.Context) {
 	o.dropping.Lock()
 	defer o.dropping.Unlock()
-	ok := o.report.answered("Drop", o.Drop(ctx))
+	err := o.Drop(ctx)
+	ok := o.report.answered("Drop", err)
 	for _, other := range o.owners {
 		for _, d := range other.docs {
+			d.remember("Drop: %v", err)
 			d.wrote(Absent, ok)
 		}
 	}
 }
 
-// compute asks for a document, or stores a new version.
+// compute asks for a document, or stores a new version. Only who has little
+// patience does: an answer whose lease has run out meanwhile is not stored.
 func (o *owner) compute(ctx context.Context, d *doc) {
 	v := d.next()
 	value, err := o.Compute(ctx, d.id, func() json.RawMessage { return content(d.id, v) })
+	d.remember("Compute of %d: %d, %v", v, versionIn(d.id, value), err)
 	switch ok := o.report.answered("Compute", err); {
 	case !ok:
 		d.locked(func(l *Ledger) { l.DoubtComputed(v) })
@@ -258,7 +277,14 @@ func (o *owner) settle(ctx context.Context) error {
 		versions[i] = d.next()
 		items[d.id] = content(d.id, versions[i])
 	}
-	for !o.report.answered("Upsert", o.Upsert(ctx, items)) {
+	for {
+		err := o.Upsert(ctx, items)
+		for i, d := range o.docs {
+			d.remember("last Upsert: %d, %v", versions[i], err)
+		}
+		if o.report.answered("Upsert", err) {
+			break
+		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("%w: a write was not acknowledged within a minute", fault.ErrUnavailable)
 		}

@@ -33,10 +33,6 @@ const (
 
 	// patience is what callers have at most who have little.
 	patience = 20 * time.Millisecond
-
-	// Lease is how long the lease of a computation has to be: less than a round
-	// takes. See Ledger.Settle.
-	Lease = 200 * time.Millisecond
 )
 
 // A Store is a namespace.
