@@ -206,6 +206,8 @@ type passThrough struct{ kv.Store }
 
 func (p passThrough) Unwrap() kv.Store { return p.Store }
 
+func (p passThrough) MapID(id string) string { return id }
+
 func wrap(s kv.Store) kv.Store { return passThrough{s} }
 
 func TestAsFindsThroughWrappers(t *testing.T) {

@@ -37,13 +37,13 @@ type combiner struct {
 	lastCmds  int         // how large the last one was
 	lastReads int
 	lastBytes int
-	pace      pace // of the reads of a group
+	pace      *pace // of the reads of a group
 }
 
 // newCombiner makes a combiner whose groups execute sends, at most that many
 // at a time. Each command has its own error then.
 func newCombiner(execute func(context.Context, []single), calls *calls, lane *lane, most int) *combiner {
-	return &combiner{execute: execute, calls: calls, lane: lane, most: max(most, groupsInFlight), pace: pace{bytes: sharedReply}}
+	return &combiner{execute: execute, calls: calls, lane: lane, most: max(most, groupsInFlight), pace: newPace(sharedReply)}
 }
 
 // do executes a command, whose error it returns, or gives up when ctx is done.

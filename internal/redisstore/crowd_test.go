@@ -27,10 +27,11 @@ var thirtyKB = json.RawMessage(`"` + strings.Repeat("x", 30<<10) + `"`)
 // stopped: what they leave behind is bounded, on every kind of server.
 func TestCrowdLeaves(t *testing.T) {
 	for name, open := range map[string]func(t *testing.T) (*enginetest.Store, []*redistest.Server){
-		"shared":     goneKinds["shared"],
-		"not shared": goneKinds["not shared"],
-		"Sentinel":   goneKinds["Sentinel"],
-		"Cluster":    goneKinds["Cluster, all stopped"],
+		"shared":              goneKinds["shared"],
+		"not shared":          goneKinds["not shared"],
+		"Sentinel":            goneKinds["Sentinel"],
+		"Cluster":             goneKinds["Cluster, all stopped"],
+		"Cluster, not shared": goneKinds["Cluster, not shared"], // Where values are copied as soon as a node is looked for.
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, servers := open(t)
