@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/ngraf/kv/internal/engine"
 	"github.com/ngraf/kv/internal/quietlog"
@@ -138,4 +139,46 @@ func (f *Factory) redisOptions() (redisstore.Options, error) {
 	o.Logger, o.States = f.opts.logger, quietlog.WithRepeats(f.opts.logger)
 	o.Given, o.Unshared, o.ReadOnly = f.opts.client, f.opts.unshared, f.opts.readonly
 	return o, err
+}
+
+// maintModes are go-redis's words.
+var maintModes = map[MaintNotifications]maintnotifications.Mode{
+	MaintOff:  maintnotifications.ModeDisabled,
+	MaintAuto: maintnotifications.ModeAuto,
+	MaintOn:   maintnotifications.ModeEnabled,
+}
+
+// options are what a client is made from. This is the only place where a
+// setting becomes one.
+func (s settledRedis) options() redisstore.Options {
+	return redisstore.Options{
+		Addrs:               s.addrs,
+		DB:                  s.db,
+		TLS:                 s.tls,
+		Insecure:            s.insecure,
+		Cluster:             s.cluster,
+		MasterName:          s.masterName,
+		ClientName:          s.clientName,
+		Protocol:            s.protocol,
+		MaxConnections:      s.MaxConnections,
+		Username:            s.Username,
+		Password:            string(s.Password),
+		PasswordFile:        s.PasswordFile,
+		SentinelUser:        s.sentinelUser,
+		SentinelPass:        string(s.sentinelPass),
+		CAFile:              s.CAFile,
+		CertFile:            s.CertFile,
+		KeyFile:             s.KeyFile,
+		ServerName:          s.ServerName,
+		ConnectionTimeout:   s.ConnectionTimeout,
+		SocketTimeout:       s.SocketTimeout,
+		HealthCheckInterval: s.HealthCheckInterval,
+		CircuitFailures:     s.CircuitFailures,
+		CircuitCooldown:     s.CircuitCooldown,
+		ClientCache:         s.ClientCache,
+		Maint:               maintModes[s.MaintNotifications],
+		WaitReplicas:        int(s.WaitReplicas),
+		KeyPrefix:           s.KeyPrefix,
+		SaveOnFlush:         s.SaveOnFlush,
+	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -57,4 +59,78 @@ func TestClusterFailover(t *testing.T) {
 	// A pool of go-redis that could not dial looks once a second whether it
 	// has been closed.
 	require.Eventually(t, func() bool { return goleak.Find(before) == nil }, 20*time.Second, 50*time.Millisecond)
+}
+
+// One UniversalClient serves Cluster and Sentinel, too: batches over many
+// slots, and Keys and Drop on every master (reliability.md, 3).
+func TestRedisClusterAndSentinel(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 3, 0)
+	sentinel := redistest.StartSentinel(t, 1, 1, redistest.Password("p w"))
+	for _, url := range []string{cluster.URL(), sentinel.URL()} {
+		ctx := t.Context()
+		s := openRedisStore(t, redisCfg(url), "docs")
+		other := openRedisStore(t, redisCfg(url), "docs2")
+		require.NoError(t, other.Upsert(ctx, testkit.Numbered(50)))
+		items := testkit.Numbered(1000)
+		require.NoError(t, s.Upsert(ctx, items))
+		want := slices.Sorted(maps.Keys(items))
+		require.Equal(t, want, listed(t, s))
+		values, err := s.GetMany(ctx, want)
+		require.NoError(t, err)
+		for i, id := range want {
+			require.Equal(t, string(items[id]), string(values[i]))
+		}
+		value, err := s.Get(ctx, "id-7")
+		require.NoError(t, err)
+		require.JSONEq(t, `{"id":"id-7"}`, string(value))
+		absent, err := s.Missing(ctx, append(want, "none"))
+		require.NoError(t, err)
+		require.Equal(t, []string{"none"}, absent)
+		n, err := s.Insert(ctx, testkit.Numbered(1010))
+		require.NoError(t, err)
+		require.Equal(t, 10, n)
+		n, err = s.Delete(ctx, want[:100]...)
+		require.NoError(t, err)
+		require.Equal(t, 100, n)
+		require.NoError(t, s.Drop(ctx))
+		require.Empty(t, listed(t, s))
+		require.Len(t, listed(t, other), 50)
+	}
+}
+
+// MOVED and ASK are followed and never leaked, for single commands and in
+// batches (reliability.md, condition table).
+func TestRedisClusterRedirections(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 2, 0)
+	ctx, s := t.Context(), openRedisStore(t, redisCfg(cluster.URL()), "docs")
+	items := testkit.Numbered(1000)
+	ids := slices.Sorted(maps.Keys(items))
+	slots := make([]int, 400)
+	for i := range slots {
+		slots[i] = i
+	}
+	check := func(present int) {
+		t.Helper()
+		n, err := s.Insert(ctx, items)
+		require.NoError(t, err)
+		require.Equal(t, len(ids)-present, n)
+		values, err := s.GetMany(ctx, ids)
+		require.NoError(t, err)
+		for i, id := range ids {
+			require.Equal(t, string(items[id]), string(values[i]))
+			value, err := s.Get(ctx, id)
+			require.NoError(t, err)
+			require.Equal(t, string(items[id]), string(value))
+		}
+		require.NoError(t, s.Upsert(ctx, items))
+	}
+	finish := cluster.BeginMove(cluster.Nodes[0], cluster.Nodes[1], slots)
+	check(0)
+	finish()
+	check(len(ids))
+	n, err := s.Delete(ctx, ids...)
+	require.NoError(t, err)
+	require.Equal(t, len(ids), n)
 }
