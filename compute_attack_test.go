@@ -332,7 +332,7 @@ func TestComputeLoad(t *testing.T) {
 		mu.Unlock()
 	})
 	open := func() builtin {
-		client := redis.NewClient(&redis.Options{Network: "tcp", Addr: server.Addr, ContextTimeoutEnabled: true, MaxRetries: -1})
+		client := redis.NewClient(&redis.Options{Network: "tcp", Addr: server.Addr, ContextTimeoutEnabled: true, MaxRetries: -1, ReadTimeout: time.Minute})
 		t.Cleanup(func() { _ = client.Close() })
 		client.AddHook(count)
 		return openRedisStore(t, kv.Config{Backend: "redis"}, "docs", kv.WithRedisClient(client))
@@ -347,11 +347,12 @@ func TestComputeLoad(t *testing.T) {
 	}
 	sent.Store(0)
 	clear(byName)
+	o := kv.ComputeOptions[string]{Lease: time.Minute} // However slow the machine is.
 	var calls atomic.Int64
 	began := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		got, err := kv.For[string](stores[0]).ComputeMany(t.Context(), ids, func(ctx context.Context, missing []string) (map[string]string, error) {
+		got, err := kv.For[string](stores[0]).With(o).ComputeMany(t.Context(), ids, func(ctx context.Context, missing []string) (map[string]string, error) {
 			close(began)
 			time.Sleep(takes)
 			return upper(&calls, nil)(ctx, missing)
@@ -362,12 +363,13 @@ func TestComputeLoad(t *testing.T) {
 	<-began
 	for _, s := range stores[1:] {
 		wg.Go(func() {
-			got, err := kv.For[string](s).ComputeMany(t.Context(), ids, upper(&calls, nil))
+			got, err := kv.For[string](s).With(o).ComputeMany(t.Context(), ids, upper(&calls, nil))
 			assert.NoError(t, err)
 			assert.Len(t, got, len(ids))
 		})
 	}
 	wg.Wait()
+	require.Zero(t, computeStats(t, stores[0]).LeaseLosses)
 	require.EqualValues(t, 1, calls.Load())
 	t.Logf("%d commands: %v", sent.Load(), byName)
 	require.LessOrEqual(t, sent.Load(), int64(most))
