@@ -131,14 +131,14 @@ return replies`
 // of each the token, the digest as above, whether it may have been settled
 // before, the document or "" if there is none to store, its life in ms or 0,
 // what becomes of the lease, and for how many ms. It returns whether the lease
-// was held, whether the document was stored, and the one that is there
-// instead; or an error, and then the lease is what it was. A server that does
+// was held, and the document that is there instead; or an error, and then the
+// lease is what it was. A server that does
 // not let us publish is no reason to fail.
 const settleScript = readLease + `
 local function settle(doc, lease, token, seen, unsure, new, ttl, after, life)
   local holder, fails = read(lease)
   local mine = holder == token
-  local stored, other = 0, nil
+  local stored, other = false, nil
   if new ~= '' then
     local value = redis.pcall('GET', doc)
     if type(value) == 'table' then return {-1, value.err} end
@@ -146,7 +146,7 @@ local function settle(doc, lease, token, seen, unsure, new, ttl, after, life)
       local set
       if ttl == '0' then set = redis.pcall('SET', doc, new) else set = redis.pcall('SET', doc, new, 'PX', ttl) end
       if set.err then return {-1, set.err} end
-      stored = 1
+      stored = true
     elseif value then
       other = value
     end
@@ -157,7 +157,7 @@ local function settle(doc, lease, token, seen, unsure, new, ttl, after, life)
     elseif after == 'none' then redis.call('SET', lease, 'none 0', 'PX', life)
     else redis.call('UNLINK', lease) end
   end
-  return {mine and 1 or 0, stored, other}, stored == 1 or mine and after ~= 'held'
+  return {mine and 1 or 0, other}, stored or mine and after ~= 'held'
 end
 local replies, news = {}, {}
 for i = 1, #KEYS / 2 do
@@ -239,8 +239,8 @@ func readSettled(s said, a lease.Answer, confirmed bool) lease.Settled {
 	if s.err != nil {
 		return lease.Settled{Err: s.err, Unsure: a.Unsure || s.fate >= lost}
 	}
-	settled := lease.Settled{Lost: s.number(0) == 0, Stored: s.number(1) == 1}
-	settled.Value, settled.Err = s.value(2)
+	settled := lease.Settled{Lost: s.number(0) == 0}
+	settled.Value, settled.Err = s.value(1)
 	if a.Unsure {
 		settled = settled.Doubt(a)
 	}

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/ngraf/kv/internal/lease"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // A lease has a key of its own outside the data prefix, in the slot of its
@@ -53,4 +55,33 @@ func TestLeaseIsItsOwners(t *testing.T) {
 		return second.Claim(t.Context(), other, quick)[0].State == lease.Granted
 	}, 20*time.Second, time.Millisecond)
 	require.Equal(t, []lease.Settled{{Lost: true}}, first.Settle(t.Context(), renew(dead[0])))
+}
+
+// In a Cluster each master gets the text of a script once, and those that do
+// not know it are asked again together.
+func TestScriptsOfACluster(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 3, 0)
+	leases := engineOf(openEngine(t, settled(cluster.URL()), "docs")).Leases()
+	defer leases.Close()
+	asked := []lease.Lease{{ID: "first", Token: "me"}}
+	require.Equal(t, []lease.Claim{{State: lease.Granted}}, leases.Claim(t.Context(), asked, time.Minute))
+	for i := range 300 {
+		asked = append(asked, lease.Lease{ID: fmt.Sprint("id-", i), Token: "me"})
+	}
+	count := func(command string) (n int) {
+		for _, node := range cluster.Nodes {
+			n += testkit.ServerCalls(t, node.Client(), command)
+		}
+		return n
+	}
+	for _, claim := range leases.Claim(t.Context(), asked, time.Minute) {
+		require.Equal(t, lease.Granted, claim.State)
+	}
+	first := count("eval")
+	require.Less(t, first, 302, "only what two of the masters have")
+	for _, claim := range leases.Claim(t.Context(), asked, time.Minute) {
+		require.Equal(t, lease.Granted, claim.State)
+	}
+	require.Equal(t, first, count("eval"))
 }
