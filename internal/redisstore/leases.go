@@ -30,23 +30,22 @@ const leasePrefix = "kv-lease:"
 // reading and writing; it decides for many documents at a time, except in a
 // Cluster, where their keys may be on different servers.
 type leases struct {
-	engine        *Engine
+	way, writes   *way
+	prefix        string          // of the keys of what the leases are for
+	forget        func(id string) // what a cache may have
 	notes         *notifier
 	claim, settle *script
 }
 
-func newLeases(e *Engine) *leases {
-	channel := leasePrefix + strings.TrimSuffix(e.prefix, ":")
+// Leases are those that all share who use the server.
+func (e *Engine) Leases() lease.Leases {
 	return &leases{
-		engine: e,
-		notes:  newNotifier(e.way.client, channel),
+		way: e.way, writes: e.writes, prefix: e.prefix, forget: e.forget,
+		notes:  newNotifier(e.way.client, leasePrefix+strings.TrimSuffix(e.prefix, ":")),
 		claim:  newScript(claimScript),
 		settle: newScript(settleScript),
 	}
 }
-
-// Leases are those that all share who use the server.
-func (e *Engine) Leases() lease.Leases { return newLeases(e) }
 
 // leaseKey is a key in the Cluster slot of the document, whose script may then
 // use both. A key has the slot of what stands between its first brace and the
@@ -183,7 +182,7 @@ func digest(value json.RawMessage) string {
 func (r *leases) Claim(ctx context.Context, asked []lease.Lease, life time.Duration) []lease.Claim {
 	claims := make([]lease.Claim, 0, len(asked))
 	for _, part := range chunks(asked, nil) {
-		for _, s := range r.ask(ctx, r.engine.way, repeatable, r.claim, []any{ms(life)}, len(part), func(i int) (string, []any) {
+		for _, s := range r.ask(ctx, r.way, repeatable, r.claim, []any{ms(life)}, len(part), func(i int) (string, []any) {
 			a := part[i]
 			return a.ID, []any{a.Token, digest(a.Seen), a.Most}
 		}) {
@@ -211,18 +210,18 @@ func readClaim(s said) lease.Claim {
 func (r *leases) Settle(ctx context.Context, answers []lease.Answer) []lease.Settled {
 	outcome := make([]lease.Settled, 0, len(answers))
 	for _, part := range chunks(answers, lease.Answer.Size) {
-		w := r.engine.way
+		w := r.way
 		if slices.ContainsFunc(part, func(a lease.Answer) bool { return a.Value != nil }) {
-			w = r.engine.writes
+			w = r.writes
 		}
-		head := []any{r.notes.channel, len(r.engine.prefix)}
+		head := []any{r.notes.channel, len(r.prefix)}
 		for i, s := range r.ask(ctx, w, once, r.settle, head, len(part), func(i int) (string, []any) {
 			a := part[i]
 			return a.ID, []any{a.Token, digest(a.Seen), a.Unsure, []byte(a.Value), ms(a.TTL), string(a.Then), ms(a.For)}
 		}) {
 			outcome = append(outcome, readSettled(s, part[i], w.confirm != nil))
 			if part[i].Value != nil {
-				r.engine.forget(part[i].ID)
+				r.forget(part[i].ID)
 			}
 		}
 	}
@@ -252,15 +251,15 @@ func (r *leases) Look(ctx context.Context, waiting []lease.Lease) ([]bool, error
 	changed := make([]bool, 0, len(waiting))
 	for _, part := range chunks(waiting, nil) {
 		size := len(part)
-		if r.engine.way.cluster() != nil {
+		if r.way.cluster() != nil {
 			size = 1
 		}
 		groups := slices.Collect(slices.Chunk(part, size))
-		replies, err := pipeline(ctx, r.engine.way, repeatable, len(groups), func(i int) *redis.SliceCmd {
+		replies, err := pipeline(ctx, r.way, repeatable, len(groups), func(i int) *redis.SliceCmd {
 			args := make([]any, 1, 1+2*size)
 			args[0] = "mget"
 			for _, l := range groups[i] {
-				key := r.engine.key(l.ID)
+				key := r.prefix + l.ID
 				args = append(args, key, leaseKey(key))
 			}
 			return redis.NewSliceCmd(ctx, args...)

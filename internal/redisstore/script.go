@@ -90,7 +90,7 @@ func (r *leases) ask(ctx context.Context, w *way, again []fate, s *script, head 
 			args := slices.Clone(head)
 			for at := parts[i] * size; at < min((parts[i]+1)*size, n); at++ {
 				id, more := question(at)
-				key := r.engine.key(id)
+				key := r.prefix + id
 				keys, args = append(keys, key, leaseKey(key)), append(args, more...)
 			}
 			return s.command(ctx, known, keys, args)
