@@ -11,6 +11,7 @@ import (
 
 	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/kvllm"
 )
 
 // BenchmarkCompute measures a hit against Typed.Get, and a miss against the
@@ -28,8 +29,8 @@ func BenchmarkCompute(b *testing.B) {
 			b.Fatal(err)
 		}
 		defer s.Close()
-		view := kv.For[kv.CachedAnswer](s)
-		answer := kv.CachedAnswer{Return: strings.Repeat("x", 1024), Model: "m"}
+		view := kv.For[kvllm.CachedAnswer](s)
+		answer := kvllm.CachedAnswer{Return: strings.Repeat("x", 1024), Model: "m"}
 		var calls atomic.Int64
 		fn := giving(&calls, answer, nil)
 		if _, err := view.Compute(b.Context(), "a", fn); err != nil {
@@ -55,7 +56,7 @@ func BenchmarkCompute(b *testing.B) {
 			}
 			id := fmt.Sprint("g", round, i)
 			_, _ = view.Get(ctx, id)
-			return view.Upsert(ctx, map[string]kv.CachedAnswer{id: answer})
+			return view.Upsert(ctx, map[string]kvllm.CachedAnswer{id: answer})
 		})
 		run("miss/compute", func(i int) error {
 			if i == 0 {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ngraf/kv"
+	"github.com/ngraf/kv/kvllm"
 )
 
 // An LLM's answers, paid for once by all workers, those in Python included.
@@ -21,16 +22,16 @@ func ExampleTyped_Compute() {
 		log.Fatal(err)
 	}
 	defer store.Close()
-	cache := kv.For[kv.CachedAnswer](store).With(kv.ComputeOptions[kv.CachedAnswer]{
+	cache := kv.For[kvllm.CachedAnswer](store).With(kv.ComputeOptions[kvllm.CachedAnswer]{
 		Limit:  2 * time.Minute, // of one call of the model
-		Accept: func(a kv.CachedAnswer) bool { return a.Return != "" && !strings.HasPrefix(a.Return, "I'm sorry") },
+		Accept: func(a kvllm.CachedAnswer) bool { return a.Return != "" && !strings.HasPrefix(a.Return, "I'm sorry") },
 	})
 	calls := 0
 	ask := func(model, prompt string) (string, error) {
-		messages := []kv.Message{{Role: "user", Content: prompt}}
-		answer, err := cache.Compute(ctx, kv.CacheID(model, messages), func(ctx context.Context) (kv.CachedAnswer, error) {
+		messages := []kvllm.Message{{Role: "user", Content: prompt}}
+		answer, err := cache.Compute(ctx, kvllm.CacheID(model, messages), func(ctx context.Context) (kvllm.CachedAnswer, error) {
 			calls++ // The call of the model, with ctx.
-			return kv.CachedAnswer{Return: "It was the best of times.", Model: model}, nil
+			return kvllm.CachedAnswer{Return: "It was the best of times.", Model: model}, nil
 		})
 		return answer.Return, err
 	}
@@ -75,9 +76,4 @@ func ExampleTyped_ComputeMany() {
 	// map[one:3 three:5] <nil>
 	// computing [eleven]
 	// map[eleven:6 one:3 three:5] <nil>
-}
-
-func ExampleCacheID() {
-	fmt.Println(kv.CacheID("gpt-4o", []kv.Message{{Role: "user", Content: "it's"}}))
-	// Output: 70d75b0a3f71d8fb5e0bdbfcf123256f
 }

@@ -14,8 +14,8 @@ import (
 
 	"github.com/ngraf/kv/internal/engine"
 	"github.com/ngraf/kv/internal/fault"
-	"github.com/ngraf/kv/internal/firstuse"
 	"github.com/ngraf/kv/internal/jsonstore"
+	"github.com/ngraf/kv/internal/merge"
 	"github.com/ngraf/kv/internal/quietlog"
 	"github.com/ngraf/kv/internal/redisstore"
 )
@@ -241,7 +241,15 @@ func (f *Factory) openRedis(ctx context.Context, namespace string) (engine.Engin
 	e := redisstore.New(client, o, namespace, f.client.release)
 	err = e.Begin(ctx)
 	if err == nil && !f.opts.readonly && !f.cfg.NoMigrate {
-		err = firstuse.Import(ctx, f.firstUse(e, namespace))
+		err = merge.Open(ctx, merge.Options{
+			Namespace: namespace,
+			Dir:       f.cfg.workingDir(),
+			Redis:     e,
+			TTL:       f.cfg.ttlFor(namespace),
+			MaxValue:  f.cfg.maxValue(),
+			Wait:      f.cfg.MigrateWait,
+			Logger:    f.opts.logger.With("namespace", namespace),
+		})
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.client.release())
@@ -253,23 +261,6 @@ func (f *Factory) openRedis(ctx context.Context, namespace string) (engine.Engin
 		_, _, err = f.acquireRedis(ctx)
 	}
 	return e, err
-}
-
-// firstUse is the import of a namespace's files.
-func (f *Factory) firstUse(e *redisstore.Engine, namespace string) firstuse.Options {
-	dir := f.cfg.workingDir()
-	return firstuse.Options{
-		Namespace: namespace,
-		Dir:       dir,
-		Open: func(ctx context.Context, done int) (jsonstore.Source, error) {
-			return jsonstore.OpenSource(ctx, dir, namespace, done)
-		},
-		Redis:    e,
-		Record:   e.Record(),
-		TTL:      f.cfg.ttlFor(namespace),
-		MaxValue: f.cfg.maxValue(),
-		Logger:   f.opts.logger.With("namespace", namespace),
-	}
 }
 
 // release is the last step of a store's Close.

@@ -167,6 +167,7 @@ func TestComputeRoundTrips(t *testing.T) {
 
 // Waiters wake by notification, and by polling where there is none.
 func TestComputeWaiters(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	server.ACL("quiet", "pw", "~*", "resetchannels", "+@all", "-subscribe")
 	quiet := strings.Replace(server.URL(), "redis://", "redis://quiet:pw@", 1)
@@ -203,6 +204,7 @@ func TestComputeWaiters(t *testing.T) {
 // When Redis is away a miss fails with ErrUnavailable, or is computed without
 // sharing if the caller chose that; nothing is stored then.
 func TestComputeAway(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	s := openRedisStore(t, redisCfg(server.URL()), "docs")
 	server.Kill()
@@ -244,6 +246,7 @@ func TestComputeAway(t *testing.T) {
 
 // A reply that is lost changes nothing: the scripts may run twice.
 func TestComputeLostReply(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	proxy := testkit.StartProxy(t)
 	proxy.Forward(server.Addr)

@@ -10,16 +10,16 @@ import (
 	"github.com/ngraf/kv/internal/testkit"
 )
 
-// The variable is on or off, and any other word is an error that says so.
+// The variable is on, off or wait, and any other word is an error that says so.
 func TestImportVariable(t *testing.T) {
-	for text, off := range map[string]bool{"": false, "on": false, "OFF # for now": true} {
+	for text, want := range map[string][2]bool{"": {}, "on": {}, "OFF # for now": {true, false}, "wait": {false, true}} {
 		cfg, err := fromMap(map[string]string{"STORAGE_KV_MIGRATE": text})
 		require.NoError(t, err)
-		require.Equal(t, off, cfg.NoMigrate, text)
+		require.Equal(t, want, [2]bool{cfg.NoMigrate, cfg.MigrateWait}, text)
 	}
 	_, err := fromMap(map[string]string{"STORAGE_KV_MIGRATE": "perhaps"})
 	require.ErrorIs(t, err, kv.ErrInvalid)
-	require.ErrorContains(t, err, `STORAGE_KV_MIGRATE: "perhaps" is neither on nor off`)
+	require.ErrorContains(t, err, `STORAGE_KV_MIGRATE: "perhaps" is neither on nor off nor wait`)
 }
 
 // A record that a newer version wrote, or nobody, is an error that says what
@@ -29,9 +29,9 @@ func TestImportRecordOfOthers(t *testing.T) {
 	writeDocument(t, dir, "docs", `{"a": 1}`)
 	key := "kv-import:{nano_graphrag:docs}"
 	for text, want := range map[string]string{
-		`{"version": 2, "imports": []}`: "use the newer kv",
-		`{"version": "x"}`:              "does not say what was imported",
-		`nonsense`:                      "does not say what was imported",
+		`{"version": 3, "imports": []}`: "use the newer kv",
+		`{"version": "x"}`:              "does not say what files and Redis had in common",
+		`nonsense`:                      "does not say what files and Redis had in common",
 	} {
 		require.NoError(t, server.Client().Set(t.Context(), key, text, 0).Err())
 		_, err := kv.Open(t.Context(), importCfg(server.URL(), dir), "docs")

@@ -18,9 +18,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ngraf/kv"
-	"github.com/ngraf/kv/internal/digest"
+	"github.com/ngraf/kv/internal/base"
 	"github.com/ngraf/kv/internal/engine"
-	"github.com/ngraf/kv/internal/firstuse"
+	"github.com/ngraf/kv/internal/merge"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
 )
@@ -121,33 +121,20 @@ func texts(docs map[string]json.RawMessage) map[string]string {
 	return all
 }
 
-// The keys of the imports into a namespace, and how many states of files are
-// remembered in the record.
+// The keys of what is remembered of a namespace.
 const (
 	importRecordKey = "kv-import:{nano_graphrag:docs}"
 	importLeaseKey  = "kv-lease:{nano_graphrag:docs}:" + importRecordKey
-	importStates    = 16
 )
 
-// An importRecord is what stands in Redis about imports.
-type importRecord struct {
-	Imports []importedFiles
-	Partial *importedFiles
-}
-
-type importedFiles struct {
-	Imported, Equal, Position int
-	Digest                    digest.Set
-}
-
-// recordOf returns what stands in Redis about imports.
-func recordOf(t *testing.T, c redis.UniversalClient, namespace string) importRecord {
+// recordOf returns what stands in Redis about a namespace and its files.
+func recordOf(t *testing.T, c redis.UniversalClient, namespace string) base.Header {
 	t.Helper()
 	text, err := c.Get(t.Context(), "kv-import:{nano_graphrag:"+namespace+"}").Bytes()
 	require.NoError(t, err)
-	var r importRecord
-	require.NoError(t, json.Unmarshal(text, &r))
-	return r
+	h, err := base.ReadHeader(text)
+	require.NoError(t, err)
+	return h
 }
 
 // The first use of a namespace imports what is in the files, pending journals
@@ -184,9 +171,11 @@ func TestImportBeforeTheFirstRead(t *testing.T) {
 	}
 }
 
-// An unchanged file is not imported again: what was deleted stays deleted. A
-// changed one is compared: missing ids are added, conflicts counted and left.
+// Files that have not changed, or are known from before, change nothing: what
+// was deleted stays deleted. Of changed ones comes what changed there, and was
+// not changed in Redis; conflicts are counted and left.
 func TestImportOfChangedFiles(t *testing.T) {
+	t.Parallel()
 	server, dir, other := redistest.Start(t), t.TempDir(), t.TempDir()
 	cfg := importCfg(server.URL(), dir)
 	open := func(cfg kv.Config) (builtin, *testkit.LogBook) {
@@ -194,39 +183,36 @@ func TestImportOfChangedFiles(t *testing.T) {
 		return openRedisStore(t, cfg, "docs", kv.WithLogger(book.Logger())), book
 	}
 	require.NoError(t, server.Client().Set(t.Context(), "nano_graphrag:docs:first", `"redis"`, 0).Err())
-	writeDocument(t, dir, "docs", `{"a": {"n":  1.0}, "b": 2, "first": "redis"}`)
+	writeDocument(t, dir, "docs", `{"a": {"n":  1.0}, "b": 2, "first": "redis", "u": 1}`)
 	s, book := open(cfg)
-	require.Contains(t, book.Text(), "imported=2 equal=1 conflicts=0")
+	require.Contains(t, book.Text(), "imported=3 equal=1 conflicts=0")
 	_, err := s.Delete(t.Context(), "a")
 	require.NoError(t, err)
 
 	s, book = open(cfg)
-	require.Equal(t, map[string]string{"b": "2", "first": `"redis"`}, documents(t, s))
+	require.Equal(t, map[string]string{"b": "2", "first": `"redis"`, "u": "1"}, documents(t, s))
 	require.Empty(t, book.Text())
 
 	require.NoError(t, s.Upsert(t.Context(), map[string]json.RawMessage{"b": json.RawMessage(`"newer"`)}))
-	writeDocument(t, dir, "docs", `{"a": {"n":  1.0}, "b": 2, "first": "redis", "c": 3}`)
+	writeDocument(t, dir, "docs", `{"a": {"n":  1.0}, "b": 3, "first": "redis", "c": 3, "u": 2}`)
 	s, book = open(cfg)
-	require.Equal(t, map[string]string{"a": `{"n":1.0}`, "b": `"newer"`, "c": "3", "first": `"redis"`}, documents(t, s))
-	require.Contains(t, book.Text(), "imported=2 equal=1 conflicts=1")
+	require.Equal(t, map[string]string{"b": `"newer"`, "c": "3", "first": `"redis"`, "u": "2"}, documents(t, s))
+	require.Contains(t, book.Text(), "imported=1 equal=0 conflicts=1 left=0 expired=0 updated=1 unchanged=2")
 	require.Len(t, book.Warnings(), 1)
 	require.Contains(t, book.Warnings()[0], "documents have another value in Redis")
 	require.Contains(t, book.Warnings()[0], "documents=1")
 	require.Contains(t, book.Warnings()[0], "kv verify")
 
 	// Workers on two hosts, with files of their own, do not make each other compare.
+	writeDocument(t, other, "docs", `{}`)
+	writeDocument(t, other, "docs", `{}`)
 	writeDocument(t, other, "docs", `{"c": 3}`)
 	_, book = open(importCfg(server.URL(), other))
-	require.Contains(t, book.Text(), "imported=0 equal=1")
+	require.Contains(t, book.Text(), "imported=0 equal=0 conflicts=0 left=0 expired=0 updated=0 unchanged=1")
 	for _, again := range []string{dir, other, dir} {
 		_, book = open(importCfg(server.URL(), again))
 		require.Empty(t, book.Text())
 	}
-	for i := range importStates + 4 {
-		writeDocument(t, other, "docs", strings.Repeat(" ", i)+`{}`)
-		open(importCfg(server.URL(), other))
-	}
-	require.Len(t, recordOf(t, server.Client(), "docs").Imports, importStates)
 }
 
 // Redis's value wins, and what has no time to live gets the namespace's.
@@ -271,6 +257,7 @@ func TestImportLeavesWhatIsNotJSON(t *testing.T) {
 // Files that cannot be imported keep the namespace closed, and Redis as it
 // is; the error says how to do without them.
 func TestImportOfDamagedFiles(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	damage := map[string]func(t *testing.T, dir string){
 		"half a file": func(t *testing.T, dir string) { writeDocument(t, dir, "docs", `{"a": 1, "b"`) },
@@ -319,9 +306,10 @@ func TestImportOfNothing(t *testing.T) {
 	require.NoDirExists(t, missing.WorkingDir)
 }
 
-// An Open that ends early leaves an import that the next one goes on with,
-// where the first has stopped.
-func TestImportResumes(t *testing.T) {
+// An Open that ends early leaves what it has brought, and the next one begins
+// anew: nothing is missing in the end, and nothing was sent twice in vain.
+func TestImportBeginsAnew(t *testing.T) {
+	t.Parallel()
 	server, dir, book := redistest.Start(t), t.TempDir(), new(testkit.LogBook)
 	docs := testkit.Numbered(3000)
 	fillFiles(t, dir, "docs", docs)
@@ -331,28 +319,17 @@ func TestImportResumes(t *testing.T) {
 	client := redis.NewClient(o)
 	defer client.Close()
 	ctx, cancel := context.WithCancel(t.Context())
-	client.AddHook(&afterPipelines{n: 5, do: cancel})
+	client.AddHook(&afterPipelines{n: 3, do: cancel})
 	_, err = kv.Open(ctx, importCfg(server.URL(), dir), "docs", kv.WithRedisClient(client))
 	require.ErrorIs(t, err, context.Canceled)
-	record := recordOf(t, server.Client(), "docs")
-	require.Empty(t, record.Imports)
-	require.Positive(t, record.Partial.Position)
-	require.Equal(t, 1, strings.Count(strings.Join(testkit.AllKeys(t, server.Client()), "\n"), "kv-"), "the lease was given back")
+	left := testkit.AllKeys(t, server.Client())
+	require.NotEmpty(t, left)
+	require.NotContains(t, strings.Join(left, "\n"), "kv-", "no record, and the lease was given back")
 
 	s := openRedisStore(t, importCfg(server.URL(), dir), "docs", kv.WithLogger(book.Logger()))
 	require.Equal(t, texts(docs), documents(t, s))
-	require.Contains(t, book.Text(), fmt.Sprintf("total=3000 done=%d", record.Partial.Position))
-	final := recordOf(t, server.Client(), "docs")
-	require.Nil(t, final.Partial)
-	require.Equal(t, 3000, final.Imports[0].Imported+final.Imports[0].Equal)
-
-	// The digest is that of an import in one go.
-	var whole digest.Set
-	for id, value := range docs {
-		whole.Add(new(digest.Spelling).Hash(id, value))
-	}
-	is := final.Imports[0].Digest
-	require.Equal(t, whole.String(), is.String())
+	require.Contains(t, book.Text(), fmt.Sprintf("imported=%d equal=%d conflicts=0", 3000-len(left), len(left)))
+	require.Equal(t, 3000, recordOf(t, server.Client(), "docs").Count)
 }
 
 // afterPipelines does something after so many pipelines have been answered.
@@ -378,19 +355,18 @@ func (h *afterPipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) red
 // The others wait while one imports, within their context, say once for
 // whom, and take over when its lease ends.
 func TestImportWaits(t *testing.T) {
+	t.Parallel()
 	server, dir, book := redistest.Start(t), t.TempDir(), new(testkit.LogBook)
 	writeDocument(t, dir, "docs", `{"a": 1}`)
 	require.NoError(t, server.Client().Set(t.Context(), importLeaseKey, "token 4711 elsewhere", time.Minute).Err())
-	record := `{"version":1,"imports":[],"partial":{"position":3,"total":9}}`
-	require.NoError(t, server.Client().Set(t.Context(), importRecordKey, record, 0).Err())
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	ctx = firstuse.WithLife(ctx, 100*time.Millisecond)
+	ctx = merge.WithLife(ctx, 100*time.Millisecond)
 	_, err := kv.Open(ctx, importCfg(server.URL(), dir), "docs", kv.WithLogger(book.Logger()))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.ErrorContains(t, err, "process 4711 on elsewhere, which has imported 3 of 9 documents")
+	require.ErrorContains(t, err, "waiting for process 4711 on elsewhere")
 	require.Equal(t, 1, strings.Count(book.Text(), "\n"))
-	require.Contains(t, book.Text(), "host=elsewhere pid=4711 done=3 total=9")
+	require.Contains(t, book.Text(), "host=elsewhere pid=4711")
 	require.NoError(t, server.Client().PExpire(t.Context(), importLeaseKey, 50*time.Millisecond).Err())
 	s := openRedisStore(t, importCfg(server.URL(), dir), "docs")
 	require.Equal(t, map[string]string{"a": "1"}, documents(t, s))

@@ -113,8 +113,11 @@ func noDirectory(cfg kv.Config) error {
 		workingDir(cfg))
 }
 
-// with opens a namespace for the time of use. The timeout covers all of it.
+// with opens a namespace for the time of use. The timeout covers all of it. No
+// command brings files to Redis but those that are for it: who removes a
+// document, or looks, has not asked for others to come.
 func (a *app) with(ctx context.Context, cfg kv.Config, namespace string, use func(context.Context, kv.Store) error, opts ...kv.Option) error {
+	cfg.NoMigrate = true
 	return a.within(ctx, func(ctx context.Context) (err error) {
 		store, err := kv.Open(ctx, cfg, namespace, append(opts, kv.WithLogger(a.logger()))...)
 		if err != nil {

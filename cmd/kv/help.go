@@ -29,7 +29,8 @@ The environment says where the documents are:
     REDIS_PASSWORD        where REDIS_URL has none; or REDIS_PASSWORD_FILE
     REDIS_KEY_PREFIX      first part of every key, default nano_graphrag
 
-kv config lists the others. demo, ls, get, count, stats, top, inspect, doctor, verify, export,
+None of the commands brings files to Redis unasked, as a service does that opens a namespace
+there. kv config lists the other variables. demo, ls, get, count, stats, top, inspect, doctor, verify, export,
 ping and config take no lock and change nothing of yours; put, rm, drop, repair, import and migrate
 --to json on files need them to be closed elsewhere.
 
@@ -82,7 +83,7 @@ func (putCmd) Help() string {
     kv put llm_response_cache k1 '{"return":"42","model":"m"}' --ttl 1h
     kv put scores x -- -5                     -- stands before a negative number
 
-The time to live is the namespace's (REDIS_TTL_<NAMESPACE>; 12 h for llm_response_cache, 24 h for community_reports, for ever otherwise) unless --ttl says otherwise.`
+The time to live is the namespace's (STORAGE_TTL_<NAMESPACE>; else 12 h for llm_response_cache on Redis, and for ever) unless --ttl says otherwise.`
 }
 
 func (rmCmd) Help() string {
@@ -137,10 +138,12 @@ The exit code is 1 if there is danger, and 0 if there are only warnings and info
 }
 
 func (dropCmd) Help() string {
-	return `Removes all documents of one namespace and nothing else. On a terminal it asks first; elsewhere it needs --yes. There is no way back, so copy the file first, or "kv get" what matters.
+	return `Removes all documents of one namespace and nothing else. On a terminal it asks first; elsewhere it needs --yes. There is no way back, so "kv export" first what matters.
 
     kv drop llm_response_cache
-    kv drop llm_response_cache --yes`
+    kv drop llm_response_cache --yes
+
+On Redis the files of the namespace stay, and it says what a service will make of them.`
 }
 
 func (repairCmd) Help() string {
@@ -181,7 +184,7 @@ Documents that are not JSON are left out and listed; the exit code is then 1.`
 }
 
 func (importCmd) Help() string {
-	return `Stores documents. What is read is checked as a whole before anything is written; a wrong checksum is refused.
+	return `Stores documents. What is read is checked as a whole before anything is written; a wrong checksum is refused, and so is anything behind the end of an export. A document over STORAGE_MAX_VALUE_BYTES is listed and left out, and the exit code is then 1; the rest is stored.
 
     kv import backup.ndjson.zst
     kv import backup.ndjson full_docs --mode replace

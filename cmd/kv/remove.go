@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ngraf/kv"
@@ -52,6 +53,7 @@ func (c *dropCmd) Run(ctx context.Context, a *app) error {
 	if !a.exists(cfg, c.Namespace) {
 		return failf(exitNothing, "nothing was removed")
 	}
+	c.beside(a, cfg)
 	if !c.Yes {
 		if err := c.confirm(ctx, a, cfg); err != nil {
 			return err
@@ -62,6 +64,20 @@ func (c *dropCmd) Run(ctx context.Context, a *app) error {
 		fmt.Fprintln(a.out, "dropped "+c.Namespace)
 	}
 	return err
+}
+
+// beside says what to drop a namespace on Redis means for its files, which stay.
+func (c *dropCmd) beside(a *app, cfg kv.Config) {
+	if inEffect(cfg, "STORAGE_KV_BACKEND") != "redis" {
+		return
+	}
+	cfg.Backend = "json"
+	names, err := a.list(context.Background(), cfg)
+	if err != nil || !slices.Contains(names, c.Namespace) {
+		return // What cannot be listed cannot come back either.
+	}
+	a.note("the files of %s in %s stay as they are. Of their documents those that Redis has had stay gone, and the others come to Redis "+
+		"when a service next opens %[1]s there, unless STORAGE_KV_MIGRATE=off; with STORAGE_KV_BACKEND=json services find all of them", c.Namespace, workingDir(cfg))
 }
 
 // confirm asks for the namespace by name: a y is typed too easily.

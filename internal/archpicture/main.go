@@ -31,32 +31,36 @@ type box struct {
 // higher rung.
 var boxes = []box{
 	{"cmd/kv", "the command", 0, 50, 170},
-	{"kvtest", "the contract, as a suite", 0, 215, 365},
-	{"kvprom", "Prometheus", 0, 420, 530},
-	{"kvotel", "OpenTelemetry", 0, 575, 685},
-	{"kvembed", "vectors, paid once", 0, 730, 870},
-	{"kv", "contract, settings, factory; the face of what lies below", 1, 40, 880},
-	{"move", "between stores", 2, 50, 160},
-	{"firstuse", "files into Redis", 2, 395, 525},
-	{"once", "one computes", 2, 735, 835},
-	{"jsonstore", "the engine on files", 3, 190, 360},
-	{"redisstore", "the engine on Redis", 3, 560, 730},
-	{"digest", "sums of documents", 4, 385, 520},
-	{"lease", "who computes", 4, 560, 660},
-	{"engine", "what an engine is", 5, 430, 555},
-	{"health", "findings", 6, 430, 540},
-	{"fault", "errors", 7, 430, 540},
-	{"quietlog", "a log, once", 7, 780, 880},
-	{"wal", "records", 8, 60, 150},
-	{"fsys", "files", 8, 180, 280},
-	{"flock", "locks", 8, 300, 380},
-	{"jsonscan", "JSON as bytes", 8, 395, 540},
-	{"go-redis", "the client", 8, 640, 750},
+	{"kvmove", "to move documents", 1, 40, 185},
+	{"kvtest", "the contract, as a suite", 1, 197, 347},
+	{"kvprom", "Prometheus", 1, 359, 464},
+	{"kvotel", "OpenTelemetry", 1, 476, 586},
+	{"kvllm", "answers, once", 1, 598, 733},
+	{"kvembed", "vectors, once", 1, 745, 880},
+	{"kv", "contract, settings, factory; the face of what lies below", 2, 40, 880},
+	{"move", "between stores", 3, 50, 160},
+	{"once", "one computes", 3, 735, 835},
+	{"merge", "files and Redis", 4, 395, 525},
+	{"jsonstore", "the engine on files", 5, 190, 360},
+	{"redisstore", "the engine on Redis", 5, 560, 730},
+	{"base", "what was common", 5, 395, 525},
+	{"digest", "sums of documents", 6, 385, 520},
+	{"lease", "who computes", 6, 560, 660},
+	{"engine", "what an engine is", 7, 430, 555},
+	{"health", "findings", 8, 430, 540},
+	{"fault", "errors", 9, 430, 540},
+	{"quietlog", "a log, once", 9, 780, 880},
+	{"wal", "records", 10, 60, 150},
+	{"fsys", "files", 10, 180, 280},
+	{"flock", "locks", 10, 300, 380},
+	{"jsonscan", "JSON as bytes", 10, 395, 540},
+	{"units", "times and sizes", 10, 555, 680},
+	{"go-redis", "the client", 10, 700, 810},
 }
 
 // aside are the packages that are for tests or make something of this
 // repository.
-var aside = []string{"archpicture", "benchmarks", "crashfs", "dashboard", "enginetest", "leaktest", "monitoring", "redistest", "testkit", "toxic"}
+var aside = []string{"archpicture", "benchmarks", "crashfs", "dashboard", "enginetest", "leaktest", "llmtest", "monitoring", "redistest", "sdk", "strangers", "testkit", "toxic"}
 
 // A route is the way of a call. Each of its steps is an import.
 type route struct {
@@ -68,5 +72,5 @@ var routes = []route{
 	{"Get", []edge{{"kv", "jsonstore"}, {"jsonstore", "fsys"}, {"kv", "redisstore"}, {"redisstore", "go-redis"}}},
 	{"Upsert", []edge{{"kv", "jsonstore"}, {"jsonstore", "wal"}, {"jsonstore", "fsys"}, {"kv", "redisstore"}, {"redisstore", "go-redis"}}},
 	{"Flush", []edge{{"kv", "jsonstore"}, {"jsonstore", "fsys"}, {"kv", "redisstore"}, {"redisstore", "go-redis"}}},
-	{"import", []edge{{"kv", "firstuse"}, {"firstuse", "jsonstore"}, {"jsonstore", "fsys"}, {"firstuse", "redisstore"}, {"redisstore", "go-redis"}}},
+	{"import", []edge{{"kv", "merge"}, {"merge", "jsonstore"}, {"jsonstore", "fsys"}, {"merge", "redisstore"}, {"redisstore", "go-redis"}}},
 }

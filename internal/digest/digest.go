@@ -35,6 +35,15 @@ func (d *Set) Add(h Hash) {
 	d.n++
 }
 
+// Sub takes a document out again.
+func (d *Set) Sub(h Hash) {
+	borrow := uint64(0)
+	for i := range d.sum {
+		d.sum[i], borrow = bits.Sub64(d.sum[i], binary.LittleEndian.Uint64(h[8*i:]), borrow)
+	}
+	d.n--
+}
+
 // Count returns how many documents have been added.
 func (d *Set) Count() int { return d.n }
 

@@ -21,6 +21,15 @@ type Item struct {
 	TTL   time.Duration // 0: for ever
 }
 
+// A Stored document is one as it stands in files.
+type Stored struct {
+	ID      string
+	Value   []byte // in compact form: white space is the file's layout
+	Expires int64  // Unix milliseconds, 0 for never
+	Foreign bool   // it is not strict JSON, and has no value here
+	Lasting bool   // the files say that it lives for ever, so that no default counts
+}
+
 // Size returns how many bytes the id and the value have.
 func (i Item) Size() int { return len(i.ID) + len(i.Value) }
 

@@ -46,6 +46,7 @@ type doc struct {
 	expires int64 // Unix milliseconds, 0 for never
 	place
 	foreign bool // not strict JSON; only a document file can hold one
+	lasting bool // it lives for ever because somebody said so, and no default counts
 }
 
 // An index knows the place of every document, in the order of the document
@@ -161,24 +162,4 @@ func (x *index) live(to, from int) (n int) {
 		}
 	}
 	return n
-}
-
-// Sizes returns how much room each value takes; see engine.Sized.
-func (e *Engine) Sizes(ids []string) []int64 {
-	sizes := make([]int64, len(ids))
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	for i, id := range ids {
-		if at, ok := e.index.position[id]; ok {
-			sizes[i] = int64(e.index.docs[at].size)
-		}
-	}
-	return sizes
-}
-
-// Count returns how many documents there are.
-func (e *Engine) Count() int {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	return len(e.index.position)
 }

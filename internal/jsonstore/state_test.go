@@ -17,9 +17,10 @@ import (
 	"github.com/ngraf/kv/internal/enginetest"
 )
 
-// A state covers the document file, the times to live and every journal:
-// their names, sizes, times and ends.
-func TestStateOf(t *testing.T) {
+// A look covers the document file, the times to live and every journal: their
+// state the names, sizes and times, their digest the contents, and that of
+// older records the names, sizes, times and ends.
+func TestLook(t *testing.T) {
 	dir, at := t.TempDir(), time.Now()
 	names := fileNames("docs")
 	write := func(name, text string) func() {
@@ -44,19 +45,52 @@ func TestStateOf(t *testing.T) {
 		"A ttl":            write(names.ttl(), "x"),
 		"B journals only":  func() { require.NoError(t, os.Remove(filepath.Join(dir, names.document()))) },
 	}
-	seen := make(map[string]string)
+	states, olds, digests := make(map[uint64]string), make(map[string]string), make(map[uint64]string)
 	for _, name := range slices.Sorted(maps.Keys(steps)) {
 		steps[name]()
-		state, err := StateOf(dir, "docs")
+		l, err := LookAt(dir, "docs")
 		require.NoError(t, err)
-		if name < "2" {
-			require.Empty(t, state, name)
+		require.Equal(t, name >= "2", l.There, name)
+		if !l.There {
 			continue
 		}
-		require.NotEmpty(t, state, name)
-		require.Empty(t, seen[state], name)
-		seen[state] = name
+		old, err := l.OldState()
+		require.NoError(t, err)
+		digest, err := l.Digest(t.Context())
+		require.NoError(t, err)
+		require.WithinDuration(t, at, l.Newest, time.Millisecond)
+		require.False(t, l.Settled())
+		require.Empty(t, olds[old], name)
+		if name[0] != '6' {
+			require.Empty(t, digests[digest], name)
+		} else {
+			require.Equal(t, "5 size", digests[digest], "a time is no content")
+		}
+		if !strings.Contains("3489", name[:1]) { // One time and one size: see Settled.
+			require.Empty(t, states[l.State], name)
+		}
+		olds[old], digests[digest], states[l.State] = name, name, name
 	}
+	l, err := LookAt(dir, "docs")
+	require.NoError(t, err)
+	elsewhere := t.TempDir()
+	require.NoError(t, os.CopyFS(elsewhere, os.DirFS(dir)))
+	copied, err := LookAt(elsewhere, "docs")
+	require.NoError(t, err)
+	require.NotEqual(t, l.Place, copied.Place)
+	require.NotEqual(t, l.State, copied.State)
+	digest, err := l.Digest(t.Context())
+	require.NoError(t, err)
+	same, err := copied.Digest(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, digest, same, "a copy is known by its content")
+	at = at.Add(-time.Hour)
+	for name := range maps.Keys(map[string]bool{names.journal(7): true, names.journal(8): true, names.ttl(): true}) {
+		require.NoError(t, os.Chtimes(filepath.Join(dir, name), at, at))
+	}
+	l, err = LookAt(dir, "docs")
+	require.NoError(t, err)
+	require.True(t, l.Settled())
 }
 
 // The longest time to live is the longest also when the clock goes back.

@@ -21,12 +21,16 @@ const (
 	ConflictSkip ConflictRule = iota
 	ConflictOverwrite
 	ConflictFail
+	// ConflictKeep decides for what the destination has, so that it is a
+	// conflict no more. Of files and Redis alone this is remembered.
+	ConflictKeep
 )
 
 // Options are kv.MigrateOptions.
 type Options struct {
 	Conflict   ConflictRule
 	Mirror     bool
+	Delete     bool // files to Redis: what was removed from the files is removed, if Redis did not change it
 	DryRun     bool
 	SkipVerify bool
 	TTL        time.Duration
@@ -44,24 +48,27 @@ type Progress struct {
 // A Report is kv.MigrateReport, which documents it, without what
 // belongs to the whole call.
 type Report struct {
-	Namespace   string
-	DryRun      bool
-	Copied      int
-	Same        int
-	Skipped     int
-	Overwritten int
-	Removed     int
-	Expired     int
-	Refused     int
-	TTLKept     int
-	SkippedIDs  []string
-	RefusedIDs  []string
-	Previous    string
-	Bytes       int64
-	Duration    time.Duration
-	Verified    bool
-	Source      Contents
-	Destination Contents
+	Namespace    string
+	DryRun       bool
+	Copied       int
+	Same         int
+	Skipped      int
+	Overwritten  int
+	Removed      int
+	Expired      int
+	Refused      int
+	TTLKept      int
+	AheadInFile  int  // documents that the file has, or has removed, and Redis does not know
+	AheadInRedis int  // likewise
+	Older        bool // the files are an older copy, and changed nothing
+	SkippedIDs   []string
+	RefusedIDs   []string
+	Previous     string
+	Bytes        int64
+	Duration     time.Duration
+	Verified     bool
+	Source       Contents
+	Destination  Contents
 }
 
 // listedIDs bounds the lists of ids in a report.
@@ -102,6 +109,14 @@ func (m *migration) run(ctx context.Context) error {
 	if e, ok := m.src.Engine.(engine.Sized); ok {
 		m.progress.Total = e.Count()
 	}
+	if p := pairOf(m); p != nil {
+		return p.run(ctx)
+	}
+	return m.apart(ctx)
+}
+
+// apart copies where nothing is known of a common state.
+func (m *migration) apart(ctx context.Context) error {
 	if err := m.transfer(ctx); err != nil || m.opts.DryRun {
 		return err
 	}
@@ -134,8 +149,8 @@ func (m *migration) check() error {
 	switch {
 	case m.dst.Engine != nil && m.dst.Engine == m.src.Engine:
 		return fault.Invalidf("the source and the destination are the same namespace")
-	case m.opts.Conflict < ConflictSkip || m.opts.Conflict > ConflictFail:
-		return fault.Invalidf("OnConflict is %d; use Skip, Overwrite or Fail", m.opts.Conflict)
+	case m.opts.Conflict < ConflictSkip || m.opts.Conflict > ConflictKeep:
+		return fault.Invalidf("OnConflict is %d; use Skip, Overwrite, Fail or Keep", m.opts.Conflict)
 	case m.opts.Mirror && m.opts.Conflict == ConflictFail:
 		return fault.Invalidf("Mirror overwrites conflicts, and cannot fail on them")
 	case m.opts.TTL < 0:

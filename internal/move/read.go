@@ -64,11 +64,13 @@ func (s *Side) Pages(ctx context.Context) iter.Seq2[[]string, error] {
 
 // fetch reads the documents with these ids and how long they have to live.
 // One whose store knows no times to live lives for ever.
-func (s *Side) fetch(ctx context.Context, ids []string) ([]Moved, error) {
-	var ttls []time.Duration
+func (s *Side) fetch(ctx context.Context, ids []string, timeless bool) ([]Moved, error) {
+	ttls := make([]time.Duration, len(ids))
 	var failed error
 	var running sync.WaitGroup
-	running.Go(func() { ttls, failed = s.lives(ctx, ids) })
+	if !timeless {
+		running.Go(func() { ttls, failed = s.lives(ctx, ids) })
+	}
 	values, err := s.values(ctx, ids)
 	running.Wait()
 	if err != nil && (values == nil || !errors.Is(err, fault.ErrCorrupt)) {
@@ -103,8 +105,9 @@ type PageOf struct {
 
 // A Reader reads documents in pages of a bounded size.
 type Reader struct {
-	Side *Side
-	next int // documents of the next page
+	Side     *Side
+	timeless bool // nobody asks for times to live
+	next     int  // documents of the next page
 }
 
 // NewReader returns one that has read nothing.
@@ -136,7 +139,7 @@ func (r *Reader) page(ctx context.Context, ids []string) (PageOf, error) {
 	var docs []Moved
 	if len(good) > 0 {
 		var err error
-		if docs, err = r.Side.fetch(ctx, good); err != nil {
+		if docs, err = r.Side.fetch(ctx, good, r.timeless); err != nil {
 			return p, err
 		}
 		r.adapt(docs)
@@ -196,9 +199,12 @@ func (r *Reader) adapt(docs []Moved) {
 // readAhead reads the documents of ids page by page, ahead of who uses them,
 // and lists ids ahead of reading.
 func readAhead(ctx context.Context, s *Side, ids iter.Seq2[[]string, error]) iter.Seq2[PageOf, error] {
+	return NewReader(s).ahead(ctx, ids)
+}
+
+func (r *Reader) ahead(ctx context.Context, ids iter.Seq2[[]string, error]) iter.Seq2[PageOf, error] {
 	return ahead(ctx, func(ctx context.Context) iter.Seq2[PageOf, error] {
 		return func(yield func(PageOf, error) bool) {
-			r := NewReader(s)
 			for page, err := range ahead(ctx, func(context.Context) iter.Seq2[[]string, error] { return ids }) {
 				if err != nil {
 					yield(PageOf{}, err)

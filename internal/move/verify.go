@@ -9,6 +9,7 @@ import (
 
 	"github.com/ngraf/kv/internal/digest"
 	"github.com/ngraf/kv/internal/fault"
+	"github.com/ngraf/kv/internal/merge"
 )
 
 // A DifferenceKind says in what a document differs. It is kv.DifferenceKind.
@@ -150,7 +151,7 @@ func (c *comparison) extra(b Moved) {
 }
 
 func (c *comparison) only(sum *digest.Set, d Moved, kind DifferenceKind) {
-	if d.TTL > 0 && d.TTL <= ttlSlack {
+	if d.TTL > 0 && d.TTL <= merge.TTLSlack {
 		return
 	}
 	sum.Add(c.spelling.Hash(d.ID, d.Value))
@@ -164,19 +165,5 @@ func (c *comparison) differ(id string, kind DifferenceKind) {
 	}
 }
 
-// ttlSlack is what two times to live may differ by.
-const ttlSlack = time.Second
-
-// manyYears are more than anybody counts. What is beyond 292 years is read as
-// that, in a store that has it and in a copy made years ago.
-const manyYears = 200 * 365 * 24 * time.Hour
-
-// sameTTL compares times to live; what lives for ever in a may have the time
-// given in b, or what is left of it.
-func sameTTL(a, b, given time.Duration) bool {
-	if a == 0 && given > 0 {
-		return b > 0 && b-given <= ttlSlack
-	}
-	a, b = min(a, manyYears), min(b, manyYears)
-	return (a == 0) == (b == 0) && (a-b).Abs() <= ttlSlack
-}
+// sameTTL is for comparisons.
+func sameTTL(a, b, given time.Duration) bool { return merge.SameTTL(a, b, given) }

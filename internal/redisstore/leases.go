@@ -51,17 +51,22 @@ func (e *Engine) Leases() lease.Leases {
 // use both. A key has the slot of what stands between its first brace and the
 // next closing one, if that is not empty, and else of the whole.
 func leaseKey(key string) string {
-	if tag, ok := hashTag(key); ok {
-		return leasePrefix + "{" + tag + "}:" + key
-	}
-	if !strings.Contains(key, "}") {
+	if _, ok := hashTag(key); !ok && !strings.Contains(key, "}") {
 		return leasePrefix + "{" + key + "}"
+	}
+	return leasePrefix + "{" + tagOf(key) + "}:" + key
+}
+
+// tagOf returns a hash tag with the slot of a key.
+func tagOf(key string) string {
+	if tag, ok := hashTag(key); ok {
+		return tag
 	}
 	// It cannot be quoted, so a number of the same slot stands for it.
 	slot := keySlot(key)
 	for i := 0; ; i++ {
 		if tag := strconv.Itoa(i); keySlot(tag) == slot {
-			return leasePrefix + "{" + tag + "}:" + key
+			return tag
 		}
 	}
 }
@@ -170,8 +175,8 @@ return replies`
 // ms is a duration in the unit of PX, rounded up; only 0 is 0.
 func ms(d time.Duration) int64 { return engine.RoundTTL(d).Milliseconds() }
 
-// digest tells documents apart as the scripts do.
-func digest(value json.RawMessage) string {
+// Digest tells documents apart as the scripts do.
+func Digest(value json.RawMessage) string {
 	if value == nil {
 		return ""
 	}
@@ -184,7 +189,7 @@ func (r *leases) Claim(ctx context.Context, asked []lease.Lease, life time.Durat
 	for _, part := range chunks(asked, nil) {
 		for _, s := range r.ask(ctx, r.way, repeatable, r.claim, []any{ms(life)}, len(part), func(i int) (string, []any) {
 			a := part[i]
-			return a.ID, []any{a.Token, digest(a.Seen), a.Most}
+			return a.ID, []any{a.Token, Digest(a.Seen), a.Most}
 		}) {
 			claims = append(claims, readClaim(s))
 		}
@@ -217,7 +222,7 @@ func (r *leases) Settle(ctx context.Context, answers []lease.Answer) []lease.Set
 		head := []any{r.notes.channel, len(r.prefix)}
 		for i, s := range r.ask(ctx, w, once, r.settle, head, len(part), func(i int) (string, []any) {
 			a := part[i]
-			return a.ID, []any{a.Token, digest(a.Seen), a.Unsure, []byte(a.Value), ms(a.TTL), string(a.Then), ms(a.For)}
+			return a.ID, []any{a.Token, Digest(a.Seen), a.Unsure, []byte(a.Value), ms(a.TTL), string(a.Then), ms(a.For)}
 		}) {
 			outcome = append(outcome, readSettled(s, part[i], w.confirm != nil))
 			if part[i].Value != nil {

@@ -8,9 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The keys of an import share a slot and are no documents, whatever the
+// The keys of a record share a slot and are no documents, whatever the
 // prefix.
-func TestImportKeys(t *testing.T) {
+func TestRecordKeys(t *testing.T) {
 	for _, prefix := range []string{"", "a", "a{b}c", "}x", "{", "kv-import", "a:b"} {
 		o := settled("redis://h")
 		o.KeyPrefix = cmp.Or(prefix, o.KeyPrefix)
@@ -23,6 +23,9 @@ func TestImportKeys(t *testing.T) {
 			return keySlot(key)
 		}
 		require.Equal(t, slot(r.Key), slot(r.lease), prefix)
+		require.Equal(t, slot(r.Key), slot(r.chunk("x")), prefix)
+		require.NotEqual(t, r.Key, r.chunk("x"))
+		require.False(t, strings.HasPrefix(r.chunk("x"), e.prefix))
 		require.False(t, strings.HasPrefix(r.Key, e.prefix))
 		require.False(t, strings.HasPrefix(r.lease, e.prefix))
 	}

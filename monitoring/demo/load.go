@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ngraf/kv"
+	"github.com/ngraf/kv/kvllm"
 )
 
 // stores are the namespaces of a service that answers questions about
@@ -96,10 +97,10 @@ func (s *stores) work(ctx context.Context) {
 // questions are asked much more often than others.
 func (s *stores) ask(ctx context.Context) {
 	question := fmt.Sprintf("What does document %d say?", int(questions*rand.Float64()*rand.Float64()*rand.Float64()))
-	id := kv.CacheID("demo", []kv.Message{{Role: "user", Content: question}})
-	_, _ = kv.For[kv.CachedAnswer](s.answers).Compute(ctx, id, func(ctx context.Context) (kv.CachedAnswer, error) {
+	id := kvllm.CacheID("demo", []kvllm.Message{{Role: "user", Content: question}})
+	_, _ = kv.For[kvllm.CachedAnswer](s.answers).Compute(ctx, id, func(ctx context.Context) (kvllm.CachedAnswer, error) {
 		pause(ctx, time.Duration(5+rand.IntN(15))*time.Millisecond)
-		return kv.CachedAnswer{Return: text(20), Model: "demo"}, ctx.Err()
+		return kvllm.CachedAnswer{Return: text(20), Model: "demo"}, ctx.Err()
 	})
 }
 

@@ -1,0 +1,203 @@
+package jsonstore
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/ngraf/kv/internal/fsys"
+	"github.com/ngraf/kv/internal/wal"
+)
+
+// The layout of our files: what stands in the records of a journal and of the
+// file of times to live. How records follow each other is wal's; the document
+// file is plain JSON, and jsonscan's.
+
+// An identity tells one content of the document file from another.
+type identity struct {
+	exists bool
+	size   int64
+	sum    uint32 // CRC-32C
+}
+
+func (i identity) String() string {
+	if !i.exists {
+		return "no file"
+	}
+	return fmt.Sprintf("%d bytes with checksum %08x", i.size, i.sum)
+}
+
+// syncMark is what no document file is. An announcement of it says only that
+// all before it in the journal, and the journals before that, were on the disk.
+// Versions that do not know it take it for a snapshot that never came.
+var syncMark = identity{exists: true, size: -1}
+
+const identitySize = 1 + 8 + 4
+
+func (i identity) append(b []byte) []byte {
+	flag := byte(0)
+	if i.exists {
+		flag = 1
+	}
+	b = append(b, flag)
+	b = binary.LittleEndian.AppendUint64(b, uint64(i.size))
+	return binary.LittleEndian.AppendUint32(b, i.sum)
+}
+
+// readIdentity reads what append wrote; b is long enough.
+func readIdentity(b []byte) identity {
+	return identity{b[0] == 1, int64(binary.LittleEndian.Uint64(b[1:])), binary.LittleEndian.Uint32(b[9:])}
+}
+
+// A journalHeader is the first record of a journal. A journal that was begun
+// on an idle namespace continues the snapshot named here. One that was begun
+// by a compaction continues the journal before it, until an opCommit in it
+// says which snapshot holds all that came before.
+type journalHeader struct {
+	salt      uint64
+	continues identity
+	compacts  bool // begun by a compaction; continues means nothing
+}
+
+const journalHeaderSize = 4 + 8 + 1 + identitySize
+
+const (
+	journalKind = "jrnl"
+	ttlKind     = "ttls"
+)
+
+func (h journalHeader) encode(kind string) []byte {
+	b := append([]byte(nil), kind...)
+	b = binary.LittleEndian.AppendUint64(b, h.salt)
+	flag := byte(0)
+	if h.compacts {
+		flag = 1
+	}
+	return h.continues.append(append(b, flag))
+}
+
+func readJournalHeader(b []byte) journalHeader {
+	return journalHeader{
+		salt:      binary.LittleEndian.Uint64(b[4:]),
+		compacts:  b[12] == 1,
+		continues: readIdentity(b[13:]),
+	}
+}
+
+// saltOf is for wal.NewReader.
+func saltOf(kind string) func([]byte) (uint64, bool) {
+	return func(header []byte) (uint64, bool) {
+		if len(header) != journalHeaderSize || string(header[:4]) != kind {
+			return 0, false
+		}
+		salt := binary.LittleEndian.Uint64(header[4:])
+		return salt, salt != 0
+	}
+}
+
+// The records of a journal. Each is absolute: to apply one twice, or onto a
+// snapshot that has it already, changes nothing.
+const (
+	opUpsert = 'U' // expiry, id, value
+	opDelete = 'D' // id
+	opDrop   = 'X'
+	opCommit = 'C' // identity of the snapshot about to replace the document file
+)
+
+// appendUpsert appends the payload but for the value, which follows.
+func appendUpsert(b []byte, id string, expires int64) []byte {
+	b = append(b, opUpsert)
+	b = binary.LittleEndian.AppendUint64(b, uint64(expires))
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(id)))
+	return append(b, id...)
+}
+
+func appendDelete(b []byte, id string) []byte {
+	return append(append(b, opDelete), id...)
+}
+
+func appendCommit(b []byte, i identity) []byte { return i.append(append(b, opCommit)) }
+
+// An entry is a record of a journal, decoded.
+type entry struct {
+	op      byte
+	id      []byte
+	value   []byte
+	valueAt int64 // offset of value in the file
+	expires int64 // in Unix milliseconds, 0 for never
+	commit  identity
+}
+
+func decodeEntry(r wal.Record) (entry, bool) {
+	b := r.Payload
+	e := entry{op: b[0]}
+	switch e.op {
+	case opUpsert:
+		const fixed = 1 + 8 + 4
+		if len(b) < fixed {
+			return e, false
+		}
+		e.expires = int64(binary.LittleEndian.Uint64(b[1:]))
+		n := int64(binary.LittleEndian.Uint32(b[9:]))
+		if n > int64(len(b)-fixed) {
+			return e, false
+		}
+		e.id, e.value = b[fixed:fixed+n], b[fixed+n:]
+		e.valueAt = r.Offset + fixed + n
+	case opDelete:
+		e.id = b[1:]
+	case opDrop:
+	case opCommit:
+		if len(b) != 1+identitySize {
+			return e, false
+		}
+		e.commit = readIdentity(b[1:])
+	default:
+		return e, false
+	}
+	return e, true
+}
+
+// readJournal returns a reader of a journal.
+func readJournal(file fsys.File, size int64) *wal.Reader {
+	r := wal.NewReader(file, size, journalHeaderSize, saltOf(journalKind))
+	r.Plausible = plausibleEntry
+	return r
+}
+
+// plausibleEntry reports whether a record of n bytes may begin like this. Ids
+// are far shorter than what text comes to that is taken for their length.
+func plausibleEntry(b []byte, n int64) bool {
+	const fixed, longest = 1 + 8 + 4, 16 << 20
+	switch b[0] {
+	case opUpsert:
+		id := int64(longest)
+		if len(b) >= fixed {
+			id = int64(binary.LittleEndian.Uint32(b[9:]))
+		}
+		return id < longest && id <= n-fixed
+	case opDelete:
+		return n <= longest
+	case opDrop:
+		return n == 1
+	case opCommit:
+		return n == 1+identitySize
+	}
+	return false
+}
+
+// appendTTL appends a record of the file of times to live: when a document expires,
+// or 0 for one that lives for ever though there is a default. Its sum is that of the
+// value in compact form, so that it no longer counts once another program has
+// put another value under the id.
+func appendTTL(b []byte, id string, expires int64, sum uint32) []byte {
+	b = binary.LittleEndian.AppendUint64(b, uint64(expires))
+	b = binary.LittleEndian.AppendUint32(b, sum)
+	return append(b, id...)
+}
+
+func decodeTTL(b []byte) (id string, expires int64, sum uint32, ok bool) {
+	if len(b) < 12 {
+		return "", 0, 0, false
+	}
+	return string(b[12:]), int64(binary.LittleEndian.Uint64(b)), binary.LittleEndian.Uint32(b[8:]), true
+}

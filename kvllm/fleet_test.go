@@ -1,0 +1,165 @@
+package kvllm_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv"
+	"github.com/ngraf/kv/internal/llmtest"
+	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
+	"github.com/ngraf/kv/kvllm"
+)
+
+// fleetEnv carries a fleetJob to a child.
+const fleetEnv = "KV_TEST_LLM_FLEET"
+
+// A fleetJob is what each process of a fleet does.
+type fleetJob struct {
+	Redis, Provider string
+	Prompts         int // of each kind
+	Goroutines      int
+}
+
+// A fleetReport is what a process saw.
+type fleetReport struct {
+	Right  int
+	Wrong  []string
+	Hits   int64
+	Misses int64
+}
+
+func openRedis(t testing.TB, url string) kv.Store {
+	cfg := kv.Config{Backend: "redis", WorkingDir: filepath.Join("testdata", "none"), Redis: kv.RedisConfig{URL: kv.RedisURL(url)}}
+	s, err := kv.Open(t.Context(), cfg, "llm_response_cache", kv.WithLogger(slog.New(slog.DiscardHandler)))
+	require.NoError(t, err)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func prompt(i int, stream bool) string {
+	return fmt.Sprintf(`{"model":"m","stream":%t,"messages":[{"role":"user","content":"prompt %d"}]}`, stream, i)
+}
+
+// TestFleetChild is a process of a fleet. It begins when its input ends.
+func TestFleetChild(t *testing.T) {
+	text := os.Getenv(fleetEnv)
+	if text == "" {
+		t.Skip("is run by the tests of fleets")
+	}
+	var job fleetJob
+	require.NoError(t, json.Unmarshal([]byte(text), &job))
+	bill := new(kvllm.Bill)
+	c := client(t, openRedis(t, job.Redis), kvllm.Options{Bill: bill})
+	fmt.Println("ready")
+	_, err := io.Copy(io.Discard, os.Stdin)
+	require.NoError(t, err)
+	var r fleetReport
+	var mu sync.Mutex
+	p := new(llmtest.Provider) // Says what the real one does.
+	testkit.Together(t, job.Goroutines, func(g int) {
+		for i := range job.Prompts {
+			i = (i + g*job.Prompts/job.Goroutines) % job.Prompts
+			for _, stream := range []bool{false, true} {
+				body := prompt(i, stream)
+				got, err := send(t.Context(), c, job.Provider, body)
+				mu.Lock()
+				if err == nil && got.err == nil && got.body == p.Body("/v1/chat/completions", body) {
+					r.Right++
+				} else {
+					r.Wrong = append(r.Wrong, fmt.Sprint(err, got))
+				}
+				mu.Unlock()
+			}
+		}
+	})
+	require.NoError(t, testkit.Await(func() bool { return bill.Total().Requests == int64(2*job.Prompts*job.Goroutines) }))
+	r.Hits, r.Misses = bill.Total().Hits, bill.Total().Misses
+	out, err := json.Marshal(r)
+	require.NoError(t, err)
+	fmt.Println("report " + string(out))
+}
+
+// Of all processes and goroutines that ask for the same at the same time, one
+// pays, for streams and for answers in one piece.
+func TestFleetPaysOnce(t *testing.T) {
+	server, p := redistest.Start(t), llmtest.New(t)
+	p.Takes, p.Between = 5*time.Millisecond, time.Millisecond
+	job := fleetJob{server.URL(), p.URL + "/v1/chat/completions", 200, 16}
+	processes := 4
+	if testing.Short() {
+		job.Goroutines, processes = 4, 2
+	}
+	text, err := json.Marshal(job)
+	require.NoError(t, err)
+	var starts []io.Closer
+	var outputs []*bufio.Scanner
+	for range processes {
+		child := exec.Command(os.Args[0], "-test.run=^TestFleetChild$", "-test.timeout=240s")
+		child.Env = append(os.Environ(), fleetEnv+"="+string(text))
+		child.Stderr = os.Stderr
+		in, err := child.StdinPipe()
+		require.NoError(t, err)
+		out, err := child.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, child.Start())
+		t.Cleanup(func() { _ = child.Process.Kill(); _ = child.Wait() })
+		lines := bufio.NewScanner(out)
+		lines.Buffer(nil, 1<<20)
+		starts, outputs = append(starts, in), append(outputs, lines)
+	}
+	for _, lines := range outputs {
+		require.True(t, lines.Scan())
+		require.Equal(t, "ready", lines.Text())
+	}
+	for _, in := range starts {
+		require.NoError(t, in.Close())
+	}
+	var sum fleetReport
+	for _, lines := range outputs {
+		var r fleetReport
+		for lines.Scan() {
+			if text, ok := strings.CutPrefix(lines.Text(), "report "); ok {
+				require.NoError(t, json.Unmarshal([]byte(text), &r))
+			}
+		}
+		require.Empty(t, r.Wrong)
+		sum.Right += r.Right
+		sum.Hits += r.Hits
+		sum.Misses += r.Misses
+	}
+	require.Equal(t, processes*job.Goroutines*2*job.Prompts, sum.Right)
+	require.EqualValues(t, 2*job.Prompts, sum.Misses)
+	require.EqualValues(t, sum.Right-2*job.Prompts, sum.Hits)
+	require.Equal(t, 2*job.Prompts, p.Calls())
+	require.Len(t, ids(t, openRedis(t, server.URL())), 2*job.Prompts)
+}
+
+// A provider that refuses is no convoy: in a process all who ask at once get
+// its one refusal.
+func TestNoConvoy(t *testing.T) {
+	server, p := redistest.Start(t), llmtest.New(t)
+	p.Takes, p.Status = 200*time.Millisecond, 429
+	c := client(t, openRedis(t, server.URL()))
+	began := time.Now()
+	testkit.Together(t, 20, func(int) {
+		g, err := send(t.Context(), c, p.URL+"/v1/chat/completions", prompt(1, false))
+		if err != nil || g.status != 429 || g.cache != "refused" || g.header.Get("Retry-After") != "0" {
+			t.Error(g, err)
+		}
+	})
+	t.Logf("%v, %d calls", time.Since(began), p.Calls())
+	require.LessOrEqual(t, p.Calls(), 2)
+}
