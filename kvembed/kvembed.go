@@ -206,7 +206,7 @@ func (c *cache) ask(ctx context.Context, ids, texts []string) (map[string]json.R
 	return values, err
 }
 
-const vectorKey = `"vector":"`
+const vectorKey = `"vector"`
 
 // encode returns the value of a vector.
 func encode(model string, vector []float32) json.RawMessage {
@@ -215,26 +215,29 @@ func encode(model string, vector []float32) json.RawMessage {
 		raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(x))
 	}
 	name, _ := json.Marshal(model) // A string has a JSON text.
-	value := slices.Concat([]byte(`{"model":`), name, []byte(`,`+vectorKey))
+	value := slices.Concat([]byte(`{"model":`), name, []byte(`,`+vectorKey+`:"`))
 	value = base64.StdEncoding.AppendEncode(value, raw)
 	return append(value, `"}`...)
 }
 
-// decode is encode's other way. As a value is found in most cases, it is read
-// without a look at the rest; one that was laid out, as in a document file, or
-// that another program wrote, is read as JSON.
+// decode is encode's other way. The vector of what encode wrote, in a document
+// file laid out, is found without a look at the rest; what another program
+// wrote in another way is read as JSON.
 func decode(value json.RawMessage, dims int) ([]float32, error) {
-	text, ok := bytes.CutSuffix(value, []byte(`"}`))
-	if at := bytes.Index(text, []byte(vectorKey)); ok && at >= 0 {
-		if vector := components(text[at+len(vectorKey):], dims); vector != nil {
+	const space = " \t\r\n"
+	_, text, _ := bytes.Cut(value, []byte(vectorKey))
+	text, _ = bytes.CutPrefix(bytes.TrimLeft(text, space), []byte(":"))
+	text, ok := bytes.CutPrefix(bytes.TrimLeft(text, space), []byte(`"`))
+	if size := base64.StdEncoding.EncodedLen(4 * dims); ok && len(text) > size && text[size] == '"' {
+		if vector := components(text[:size], dims); vector != nil {
 			return vector, nil
 		}
 	}
 	var v struct {
-		Vector *string `json:"vector"`
+		Vector string `json:"vector"`
 	}
-	if json.Unmarshal(value, &v) == nil && v.Vector != nil {
-		if vector := components([]byte(*v.Vector), dims); vector != nil {
+	if json.Unmarshal(value, &v) == nil {
+		if vector := components([]byte(v.Vector), dims); vector != nil {
 			return vector, nil
 		}
 	}

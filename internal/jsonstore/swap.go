@@ -13,8 +13,8 @@ var _ engine.Swapper = (*Engine)(nil)
 
 // Swap looks at the document in the turn of its own write, when no other is
 // under way.
-func (e *Engine) Swap(ctx context.Context, it engine.Item, same func(value json.RawMessage) bool) (swapped bool, err error) {
-	err = e.commit(ctx, &write{alone: func() error {
+func (e *Engine) Swap(ctx context.Context, it engine.Item, same func(value json.RawMessage) bool) error {
+	return e.commit(ctx, &write{alone: func() error {
 		if e.closing() {
 			return fault.ErrClosed
 		}
@@ -25,9 +25,6 @@ func (e *Engine) Swap(ctx context.Context, it engine.Item, same func(value json.
 		if err != nil || !same(value) {
 			return err
 		}
-		err = e.append([]*write{{op: opUpsert, items: []engine.Item{it}}})
-		swapped = err == nil
-		return err
+		return e.append([]*write{{op: opUpsert, items: []engine.Item{it}}})
 	}})
-	return swapped, err
 }

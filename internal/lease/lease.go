@@ -120,9 +120,8 @@ func (a Answer) Size() int { return len(a.ID) + len(a.Value) }
 
 // Settled is what became of an answer.
 type Settled struct {
-	Stored bool
 	Lost   bool            // the lease was no longer held
-	Value  json.RawMessage // the document that was there instead; nil: none
+	Value  json.RawMessage // the document that was there instead; nil: none, or it was stored
 	Err    error
 	Unsure bool // with Err: it may have been done
 }
@@ -133,10 +132,8 @@ func (s Settled) Doubt(a Answer) Settled {
 	switch {
 	case !s.Lost:
 		return s
-	case a.Value == nil:
+	case a.Value == nil, string(s.Value) == string(a.Value):
 		return Settled{}
-	case string(s.Value) == string(a.Value):
-		return Settled{Stored: true}
 	}
 	return Settled{Err: fault.Unknown(errors.New("the reply to storing the computed value was lost"))}
 }

@@ -76,8 +76,7 @@ func (l *Local) Settle(ctx context.Context, answers []Answer) []Settled {
 			outcome[i] = l.add(ctx, a)
 		case l.swap != nil:
 			it := engine.Item{ID: a.ID, Value: a.Value, TTL: a.TTL}
-			stored, err := l.swap.Swap(ctx, it, func(value json.RawMessage) bool { return same(value, a.Seen) })
-			outcome[i] = Settled{Stored: stored, Err: err}
+			outcome[i].Err = l.swap.Swap(ctx, it, func(value json.RawMessage) bool { return same(value, a.Seen) })
 		}
 	}
 	return outcome
@@ -88,7 +87,7 @@ func (l *Local) add(ctx context.Context, a Answer) Settled {
 	for {
 		stored, err := l.Insert(ctx, a.ID, a.Value, a.TTL)
 		if stored || err != nil {
-			return Settled{Stored: stored, Err: err}
+			return Settled{Err: err}
 		}
 		value, err := l.Get(ctx, a.ID)
 		if !errors.Is(err, fault.ErrNotFound) { // Else it was removed in between.

@@ -30,23 +30,22 @@ const leasePrefix = "kv-lease:"
 // reading and writing; it decides for many documents at a time, except in a
 // Cluster, where their keys may be on different servers.
 type leases struct {
-	engine        *Engine
+	way, writes   *way
+	prefix        string          // of the keys of what the leases are for
+	forget        func(id string) // what a cache may have
 	notes         *notifier
 	claim, settle *script
 }
 
-func newLeases(e *Engine) *leases {
-	channel := leasePrefix + strings.TrimSuffix(e.prefix, ":")
+// Leases are those that all share who use the server.
+func (e *Engine) Leases() lease.Leases {
 	return &leases{
-		engine: e,
-		notes:  newNotifier(e.way.client, channel),
+		way: e.way, writes: e.writes, prefix: e.prefix, forget: e.forget,
+		notes:  newNotifier(e.way.client, leasePrefix+strings.TrimSuffix(e.prefix, ":")),
 		claim:  newScript(claimScript),
 		settle: newScript(settleScript),
 	}
 }
-
-// Leases are those that all share who use the server.
-func (e *Engine) Leases() lease.Leases { return newLeases(e) }
 
 // leaseKey is a key in the Cluster slot of the document, whose script may then
 // use both. A key has the slot of what stands between its first brace and the
@@ -136,14 +135,14 @@ return replies`
 // of each the token, the digest as above, whether it may have been settled
 // before, the document or "" if there is none to store, its life in ms or 0,
 // what becomes of the lease, and for how many ms. It returns whether the lease
-// was held, whether the document was stored, and the one that is there
-// instead; or an error, and then the lease is what it was. A server that does
+// was held, and the document that is there instead; or an error, and then the
+// lease is what it was. A server that does
 // not let us publish is no reason to fail.
 const settleScript = readLease + `
 local function settle(doc, lease, token, seen, unsure, new, ttl, after, life)
   local holder, fails = read(lease)
   local mine = holder == token
-  local stored, other = 0, nil
+  local stored, other = false, nil
   if new ~= '' then
     local value = redis.pcall('GET', doc)
     if type(value) == 'table' then return {-1, value.err} end
@@ -151,7 +150,7 @@ local function settle(doc, lease, token, seen, unsure, new, ttl, after, life)
       local set
       if ttl == '0' then set = redis.pcall('SET', doc, new) else set = redis.pcall('SET', doc, new, 'PX', ttl) end
       if set.err then return {-1, set.err} end
-      stored = 1
+      stored = true
     elseif value then
       other = value
     end
@@ -162,7 +161,7 @@ local function settle(doc, lease, token, seen, unsure, new, ttl, after, life)
     elseif after == 'none' then redis.call('SET', lease, 'none 0', 'PX', life)
     else redis.call('UNLINK', lease) end
   end
-  return {mine and 1 or 0, stored, other}, stored == 1 or mine and after ~= 'held'
+  return {mine and 1 or 0, other}, stored or mine and after ~= 'held'
 end
 local replies, news = {}, {}
 for i = 1, #KEYS / 2 do
@@ -188,7 +187,7 @@ func Digest(value json.RawMessage) string {
 func (r *leases) Claim(ctx context.Context, asked []lease.Lease, life time.Duration) []lease.Claim {
 	claims := make([]lease.Claim, 0, len(asked))
 	for _, part := range chunks(asked, nil) {
-		for _, s := range r.ask(ctx, r.engine.way, repeatable, r.claim, []any{ms(life)}, len(part), func(i int) (string, []any) {
+		for _, s := range r.ask(ctx, r.way, repeatable, r.claim, []any{ms(life)}, len(part), func(i int) (string, []any) {
 			a := part[i]
 			return a.ID, []any{a.Token, Digest(a.Seen), a.Most}
 		}) {
@@ -216,18 +215,18 @@ func readClaim(s said) lease.Claim {
 func (r *leases) Settle(ctx context.Context, answers []lease.Answer) []lease.Settled {
 	outcome := make([]lease.Settled, 0, len(answers))
 	for _, part := range chunks(answers, lease.Answer.Size) {
-		w := r.engine.way
+		w := r.way
 		if slices.ContainsFunc(part, func(a lease.Answer) bool { return a.Value != nil }) {
-			w = r.engine.writes
+			w = r.writes
 		}
-		head := []any{r.notes.channel, len(r.engine.prefix)}
+		head := []any{r.notes.channel, len(r.prefix)}
 		for i, s := range r.ask(ctx, w, once, r.settle, head, len(part), func(i int) (string, []any) {
 			a := part[i]
 			return a.ID, []any{a.Token, Digest(a.Seen), a.Unsure, []byte(a.Value), ms(a.TTL), string(a.Then), ms(a.For)}
 		}) {
 			outcome = append(outcome, readSettled(s, part[i], w.confirm != nil))
 			if part[i].Value != nil {
-				r.engine.forget(part[i].ID)
+				r.forget(part[i].ID)
 			}
 		}
 	}
@@ -244,8 +243,8 @@ func readSettled(s said, a lease.Answer, confirmed bool) lease.Settled {
 	if s.err != nil {
 		return lease.Settled{Err: s.err, Unsure: a.Unsure || s.fate >= lost}
 	}
-	settled := lease.Settled{Lost: s.number(0) == 0, Stored: s.number(1) == 1}
-	settled.Value, settled.Err = s.value(2)
+	settled := lease.Settled{Lost: s.number(0) == 0}
+	settled.Value, settled.Err = s.value(1)
 	if a.Unsure {
 		settled = settled.Doubt(a)
 	}
@@ -257,15 +256,15 @@ func (r *leases) Look(ctx context.Context, waiting []lease.Lease) ([]bool, error
 	changed := make([]bool, 0, len(waiting))
 	for _, part := range chunks(waiting, nil) {
 		size := len(part)
-		if r.engine.way.cluster() != nil {
+		if r.way.cluster() != nil {
 			size = 1
 		}
 		groups := slices.Collect(slices.Chunk(part, size))
-		replies, err := pipeline(ctx, r.engine.way, repeatable, len(groups), func(i int) *redis.SliceCmd {
+		replies, err := pipeline(ctx, r.way, repeatable, len(groups), func(i int) *redis.SliceCmd {
 			args := make([]any, 1, 1+2*size)
 			args[0] = "mget"
 			for _, l := range groups[i] {
-				key := r.engine.key(l.ID)
+				key := r.prefix + l.ID
 				args = append(args, key, leaseKey(key))
 			}
 			return redis.NewSliceCmd(ctx, args...)

@@ -84,37 +84,48 @@ func (r *leases) ask(ctx context.Context, w *way, again []fate, s *script, head 
 		apart.together = nil
 		w = &apart
 	}
-	known := s.sent.Load()
-	build := func(part int) *redis.SliceCmd {
-		var keys []any
-		args := slices.Clone(head)
-		for i := part * size; i < min((part+1)*size, n); i++ {
-			id, more := question(i)
-			key := r.engine.key(id)
-			keys, args = append(keys, key, leaseKey(key)), append(args, more...)
+	send := func(known bool, parts []int) []reply[*redis.SliceCmd] {
+		replies, err := pipeline(ctx, w, again, len(parts), func(i int) *redis.SliceCmd {
+			var keys []any
+			args := slices.Clone(head)
+			for at := parts[i] * size; at < min((parts[i]+1)*size, n); at++ {
+				id, more := question(at)
+				key := r.prefix + id
+				keys, args = append(keys, key, leaseKey(key)), append(args, more...)
+			}
+			return s.command(ctx, known, keys, args)
+		})
+		if err != nil { // It was cut short, and nothing is known.
+			replies = slices.Repeat([]reply[*redis.SliceCmd]{{fate: lost, err: err}}, len(parts))
 		}
-		return s.command(ctx, known, keys, args)
+		return replies
 	}
-	replies, err := pipeline(ctx, w, again, (n+size-1)/size, build)
-	if err != nil { // It was cut short, and nothing is known.
-		return slices.Repeat([]said{{fate: lost, err: err}}, n)
+	all := make([]int, (n+size-1)/size)
+	for i := range all {
+		all[i] = i
+	}
+	replies := send(s.sent.Load(), all)
+	var unknown []int
+	for i, reply := range replies {
+		if server := redis.Error(nil); errors.As(reply.err, &server) && strings.HasPrefix(server.Error(), "NOSCRIPT") {
+			unknown = append(unknown, i)
+		}
+	}
+	if len(unknown) > 0 {
+		for i, reply := range send(false, unknown) {
+			replies[unknown[i]] = reply
+		}
 	}
 	answers := make([]said, n)
-	for part, reply := range replies {
-		if server := redis.Error(nil); errors.As(reply.err, &server) && strings.HasPrefix(server.Error(), "NOSCRIPT") {
-			known = false
-			reply.cmd, reply.fate, reply.err = share(ctx, w, again, func() *redis.SliceCmd { return build(part) })
+	for i := range answers {
+		a, from := &answers[i], replies[i/size]
+		if a.fate, a.err = from.fate, from.err; a.err != nil {
+			continue
 		}
-		for i := range min(size, n-part*size) {
-			a := &answers[part*size+i]
-			if a.fate, a.err = reply.fate, reply.err; a.err != nil {
-				continue
-			}
-			s.sent.Store(true)
-			if a.reply, _ = reply.cmd.Val()[i].([]any); a.number(0) == -1 {
-				a.fate, a.err = classifyReply(scriptError(a.text(1)), a.text(1))
-				a.reply = nil
-			}
+		s.sent.Store(true)
+		if a.reply, _ = from.cmd.Val()[i%size].([]any); a.number(0) == -1 {
+			a.fate, a.err = classifyReply(scriptError(a.text(1)), a.text(1))
+			a.reply = nil
 		}
 	}
 	return answers
