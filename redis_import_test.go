@@ -355,7 +355,6 @@ func (h *afterPipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) red
 // The others wait while one imports, within their context, say once for
 // whom, and take over when its lease ends.
 func TestImportWaits(t *testing.T) {
-	t.Parallel()
 	server, dir, book := redistest.Start(t), t.TempDir(), new(testkit.LogBook)
 	writeDocument(t, dir, "docs", `{"a": 1}`)
 	require.NoError(t, server.Client().Set(t.Context(), importLeaseKey, "token 4711 elsewhere", time.Minute).Err())
