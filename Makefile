@@ -24,7 +24,7 @@ test: redis
 check: redis lint
 	go test -shuffle=on -timeout 20m ./internal/jsonstore ./internal/flock ./cmd/kv
 	go test -shuffle=on -timeout 20m -run 'Memory|Crowd' ./internal/redisstore
-	go test -shuffle=on -timeout 20m -run '^Test(JSON|Model|Crowd|Migrate|Import)' .
+	go test -shuffle=on -timeout 20m -run '^Test(JSON|Model|Crowd|Migrate|Import|FleetSaves|ComputeIsLinear)' . ./kvmove
 	go test -race -short -shuffle=on -timeout 20m ./...
 	@set -e; for module in $(WATCHING); do echo "== $$module"; (cd $$module && go test -race -short -shuffle=on -timeout 20m ./...); done
 	cd internal/toxic && go test -race -timeout 10m ./...
@@ -37,6 +37,7 @@ soak: redis
 	KV_SOAK_KILLS=100000 go test -timeout 6h -v -run '^TestJSONKill$$' .
 	KV_SOAK_SEEDS=500 go test -timeout 6h -v -run '^TestJSONCrashEverywhere$$' .
 	KV_SOAK_FAILOVERS=13 go test -timeout 2h -v -run 'FailoverRounds$$' .
+	KV_SOAK_STRANGERS=600 go test -timeout 2h -v -run '^TestRedisStrangers$$' .
 	go test -timeout 1h ./internal/jsonscan -run '^$$' -fuzz '^FuzzReader$$' -fuzztime 10m
 	go test -timeout 1h ./internal/jsonscan -run '^$$' -fuzz '^FuzzProject$$' -fuzztime 10m
 	go test -timeout 1h ./internal/jsonscan -run '^$$' -fuzz '^FuzzCheck$$' -fuzztime 10m

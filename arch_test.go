@@ -22,19 +22,19 @@ import (
 // own floor, and so no engine knows kv or the other.
 var floors = [][]string{
 	{"kv/cmd/kv"},
-	{"kv/kvllm", "kv/kvtest", "kv/internal/leaktest"},
+	{"kv/kvembed", "kv/kvllm", "kv/kvmove", "kv/kvtest", "kv/internal/leaktest"},
 	{"kv"},
 	{"kv/internal/move", "kv/internal/firstuse", "kv/internal/once"},
 	{"kv/internal/jsonstore", "kv/internal/redisstore"},
 	{"kv/internal/lease", "kv/internal/digest", "kv/internal/enginetest"},
-	{"kv/internal/engine"},
+	{"kv/internal/engine", "kv/internal/strangers"},
 	{"kv/internal/health"},
 	{"kv/internal/fault", "kv/internal/quietlog", "kv/internal/testkit", "kv/internal/crashfs"},
-	{"kv/internal/jsonscan", "kv/internal/wal", "kv/internal/fsys", "kv/internal/flock", "kv/internal/redistest", "kv/internal/llmtest", "kv/internal/dashboard", "kv/internal/toxic", "kv/internal/archpicture"},
+	{"kv/internal/jsonscan", "kv/internal/wal", "kv/internal/fsys", "kv/internal/flock", "kv/internal/units", "kv/internal/redistest", "kv/internal/llmtest", "kv/internal/dashboard", "kv/internal/toxic", "kv/internal/archpicture"},
 }
 
 // forTests is imported by tests and by what helps them.
-var forTests = []string{"kv/internal/leaktest", "kv/internal/enginetest", "kv/internal/testkit", "kv/internal/crashfs", "kv/internal/redistest", "kv/internal/llmtest", "kv/internal/toxic"}
+var forTests = []string{"kv/internal/leaktest", "kv/internal/enginetest", "kv/internal/testkit", "kv/internal/crashfs", "kv/internal/redistest", "kv/internal/llmtest", "kv/internal/strangers", "kv/internal/toxic"}
 
 // What a reader can hold.
 const (

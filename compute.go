@@ -3,7 +3,6 @@ package kv
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
 	"time"
@@ -48,6 +47,14 @@ type ComputeOptions[T any] struct {
 	// the caller's context.
 	Wait time.Duration
 
+	// Tries is how many computations of an id may fail in a row, in other
+	// processes, while a caller waits for them one after the other; they count
+	// as failed if Accept refused what came of them, or nothing was found,
+	// too. After so many, those who wait call fn, side by side, each process
+	// once. So a caller waits for Tries calls of fn at most, and for its own. 0
+	// is 1.
+	Tries int
+
 	// Unshared makes fn run without a lease, and its answer be returned
 	// without being stored, where otherwise the call would fail because the
 	// backend is away. Every process then computes for itself.
@@ -56,7 +63,10 @@ type ComputeOptions[T any] struct {
 	// RefreshAhead is a fraction between 0 and 1. When less than that is left
 	// of a document's time to live, a call that reads it has it computed anew
 	// in the background, by one process, and returns the present value at
-	// once. An error there is dropped. 0 is off.
+	// once. The new one is stored only where the one that was read is still
+	// there, byte for byte: what was removed or written meanwhile stays as it
+	// is, and what expired is gone. An error there is dropped. 0 is off, and so
+	// it is where Compute works on a store's methods alone.
 	RefreshAhead float64
 
 	// Negative is how long to remember that fn found no such document: that
@@ -80,6 +90,17 @@ type ComputeStats struct {
 	TimeSaved time.Duration
 }
 
+// An IDMapper is a wrapper around a [Store] that leaves values as they are, and
+// gives ids other names at most. Through it, and others like it, Compute works
+// on the built-in store below: it takes the leases that all processes share,
+// and stores there. Around any other wrapper it would pass by what that does
+// to ids or values.
+type IDMapper interface {
+	Unwrap() Store
+	// MapID returns the id that a document has in the wrapped store.
+	MapID(id string) string
+}
+
 // With returns a view of the same store whose Compute and ComputeMany work by
 // these options.
 func (t Typed[T]) With(o ComputeOptions[T]) Typed[T] {
@@ -92,26 +113,29 @@ func (t Typed[T]) With(o ComputeOptions[T]) Typed[T] {
 //
 // Of all callers who ask for an absent id at the same time, in all goroutines,
 // processes and hosts that share the store, one runs fn, and the others wait
-// for its answer, each until its own context is done. (The json backend has
-// one process, and a backend that is not built in is taken to have one: there,
-// callers of one view and its copies share.) The lease that this takes ends
-// with the process that holds it; see [ComputeOptions].Lease. In rare cases fn
-// runs again: when that process dies or is held up for longer than the lease,
-// or when Redis loses the lease, in a failover or a restart without an append-
-// only file. An answer is stored only while its lease is held, and only if the
-// id is still absent: a write that came in between stays, and is what Compute
-// returns.
+// for its answer, each until its own context is done. The lease that this
+// takes ends with the process that holds it; see [ComputeOptions].Lease. In
+// rare cases fn runs again: when that process dies or is held up for longer
+// than the lease, or when Redis loses the lease, in a failover or a restart
+// without an append-only file. An answer is stored if the id is still absent,
+// in one atomic step: a write that came in between stays, and is what Compute
+// returns. Only if the reply to storing it was lost, and the lease with it, it
+// is not stored again.
 //
 // The context of fn has the values of the caller's, not its end: fn goes on,
 // and its answer is stored, when the caller has given up. It ends with
-// ComputeOptions.Limit, and when the last store of the namespace is closed,
-// which waits until fn has returned. An fn that calls Compute with the same id
-// waits for itself.
+// ComputeOptions.Limit, and when the last store of the namespace is closed.
+// Close waits until fn has returned, but no longer than two seconds; what fn
+// returns later goes to its caller, with an error that matches [ErrClosed]. So
+// fn may close the store. An fn that calls Compute with the same id waits for
+// itself.
 //
 // The errors beside those of Get:
 //
 //   - The error of fn, as it is, which those in this process who waited for it
-//     get too. It is not stored, so that the next caller tries again.
+//     get too. It is not stored, so that the next caller tries again. Those
+//     who wait in other processes are told, and call theirs; see
+//     ComputeOptions.Tries.
 //   - One that matches [ErrUnavailable] if the backend is away; see
 //     ComputeOptions.Unshared.
 //   - One that says why the answer could not be stored, or that matches
@@ -119,14 +143,19 @@ func (t Typed[T]) With(o ComputeOptions[T]) Typed[T] {
 //     returned beside it.
 //
 // If fn panics, so does the call that it was given to, with a value whose text
-// has the original's and its stack; the others get an error.
+// has the original's and its stack; the others get an error. If the caller has
+// gone, the stack is logged.
 //
-// What Compute stores does not go through wrappers around a built-in store.
+// A backend that is not built in is taken to have one process, and so is a
+// wrapper around a store, unless it is an [IDMapper]: there Compute works on
+// the methods that it has itself, and the callers in this process share.
+// Insert and UpsertTTL are used if it has them. Without Insert, a write that
+// comes between looking and storing may be replaced.
 func (t Typed[T]) Compute(ctx context.Context, id string, fn func(context.Context) (T, error)) (T, error) {
 	for {
 		v, err := t.Get(ctx, id)
 		if err == nil {
-			t.hit(ctx, id, fn)
+			t.hit(ctx, id, func() runs { return t.callingOne(id, fn) })
 			return v, nil
 		}
 		var zero T
@@ -134,14 +163,13 @@ func (t Typed[T]) Compute(ctx context.Context, id string, fn func(context.Contex
 		if !errors.Is(err, ErrNotFound) && !away {
 			return zero, err
 		}
-		c := t.computing()
-		p, err := t.plan(c, forOne(id, fn))
+		p, err := t.plan()
 		if err != nil {
-			return zero, c.fail(id, err)
+			return zero, t.fail(id, err)
 		}
-		p.Away = away
-		if r := c.flights.Answers(ctx, []string{id}, p, t.options.Wait)[0]; r != nil {
-			return answerOf[T](c, id, *r)
+		p.Fn, p.Away = t.callingOne(id, fn), away
+		if r := t.flights.Answers(ctx, []string{t.below(id)}, p, t.options.Wait)[0]; r != nil {
+			return t.answer(id, *r)
 		}
 	}
 }
@@ -157,8 +185,7 @@ func (t Typed[T]) Compute(ctx context.Context, id string, fn func(context.Contex
 // has all documents that could be had, whatever the error; it is the first
 // that was met.
 func (t Typed[T]) ComputeMany(ctx context.Context, ids []string, fn func(ctx context.Context, missing []string) (map[string]T, error)) (map[string]T, error) {
-	c := t.computing()
-	p, unplanned := t.plan(c, fn)
+	p, unplanned := t.plan()
 	var err error
 	all := make(map[string]T)
 	for {
@@ -172,20 +199,25 @@ func (t Typed[T]) ComputeMany(ctx context.Context, ids []string, fn func(ctx con
 		}
 		for id, v := range found {
 			all[id] = v
-			c.flights.Hit()
-			t.ahead(ctx, c, id, p)
+			t.hit(ctx, id, func() runs { return t.calling(fn, map[string]string{t.below(id): id}) })
 		}
 		absent := absentOf(ids, found)
 		if unplanned != nil && len(absent) > 0 {
-			return all, c.fail("", unplanned)
+			return all, t.fail("", unplanned)
 		}
+		below, names := make([]string, len(absent)), make(map[string]string, len(absent))
+		for i, id := range absent {
+			below[i] = t.below(id)
+			names[below[i]] = id
+		}
+		p.Fn = t.calling(fn, names)
 		ids = nil
-		for i, r := range c.flights.Answers(ctx, absent, p, t.options.Wait) {
+		for i, r := range t.flights.Answers(ctx, below, p, t.options.Wait) {
 			if r == nil {
 				ids = append(ids, absent[i])
 				continue
 			}
-			v, bad := answerOf[T](c, absent[i], *r)
+			v, bad := t.answer(absent[i], *r)
 			if r.Value != nil && !errors.Is(bad, ErrCorrupt) {
 				all[absent[i]] = v
 			}
@@ -214,61 +246,47 @@ func absentOf[T any](ids []string, found map[string]T) []string {
 }
 
 // hit counts a document that was there, and sees to its refreshing.
-func (t Typed[T]) hit(ctx context.Context, id string, fn func(context.Context) (T, error)) {
-	c := t.computing()
-	c.flights.Hit()
-	if t.options.RefreshAhead == 0 || !c.flights.IsDue(id) {
+func (t Typed[T]) hit(ctx context.Context, id string, fn func() runs) {
+	t.flights.Hit()
+	if t.options.RefreshAhead == 0 || t.built == nil {
 		return
 	}
-	if p, err := t.plan(c, forOne(id, fn)); err == nil {
-		t.refresh(ctx, c, id, p)
+	below := t.below(id)
+	if !t.flights.IsDue(below) {
+		return
+	}
+	if p, err := t.plan(); err == nil {
+		p.Fn = fn()
+		t.flights.Refresh(ctx, below, p, t.options.RefreshAhead)
 	}
 }
 
-// ahead is hit for one of many.
-func (t Typed[T]) ahead(ctx context.Context, c computing, id string, p once.Plan) {
-	if t.options.RefreshAhead > 0 && c.flights.IsDue(id) {
-		t.refresh(ctx, c, id, p)
+// below returns the id that a document has in the store that flights are of.
+func (t Typed[T]) below(id string) string {
+	for _, m := range t.mappers {
+		id = m.MapID(id)
 	}
-}
-
-func (t Typed[T]) refresh(ctx context.Context, c computing, id string, p once.Plan) {
-	if e, ok := As[Expirer](t.store); ok {
-		c.flights.Refresh(ctx, id, p, t.options.RefreshAhead, e.TTL, t.store.Get)
-	}
-}
-
-// computing is what a view computes with.
-type computing struct {
-	flights *once.Flights
-	store   *store // nil if it is not built in
-}
-
-func (t Typed[T]) computing() computing {
-	if t.own != nil {
-		return computing{flights: t.own}
-	}
-	s, _ := As[*store](t.store)
-	return computing{s.flights, s}
+	return id
 }
 
 // fail makes an *Error of a failure of the library.
-func (c computing) fail(id string, err error) error {
-	if c.store == nil {
+func (t Typed[T]) fail(id string, err error) error {
+	if t.built == nil {
 		return &Error{Op: "compute", ID: id, Err: err}
 	}
-	c.store.counters.end(begun(methodCompute), err)
-	return c.store.fail(methodCompute.String(), fault.WithID(id, err))
+	t.built.counters.end(begun(methodCompute), err)
+	return t.built.fail(methodCompute.String(), fault.WithID(id, err))
 }
 
 // plan checks the options.
-func (t Typed[T]) plan(c computing, fn func(context.Context, []string) (map[string]T, error)) (once.Plan, error) {
+func (t Typed[T]) plan() (once.Plan, error) {
 	o := t.options
 	p := once.Plan{
 		Life:     engine.RoundTTL(cmp.Or(o.Lease, defaultLease)),
 		Limit:    cmp.Or(o.Limit, defaultLimit),
 		TTL:      engine.RoundTTL(o.TTL),
 		None:     engine.RoundTTL(o.Negative),
+		Tries:    cmp.Or(o.Tries, 1),
 		Unshared: o.Unshared,
 	}
 	for name, d := range map[string]time.Duration{"TTL": o.TTL, "Limit": o.Limit, "Wait": o.Wait, "Negative": o.Negative} {
@@ -276,94 +294,81 @@ func (t Typed[T]) plan(c computing, fn func(context.Context, []string) (map[stri
 			return p, fault.Invalidf("ComputeOptions.%s is negative: %v", name, d)
 		}
 	}
+	if p.Tries < 0 {
+		return p, fault.Invalidf("ComputeOptions.Tries is negative: %d", o.Tries)
+	}
 	if p.Life < leastLease {
 		return p, fault.Invalidf("ComputeOptions.Lease is %v; at least %v is needed", o.Lease, leastLease)
 	}
 	if !(o.RefreshAhead >= 0 && o.RefreshAhead < 1) {
 		return p, fault.Invalidf("ComputeOptions.RefreshAhead is %v; use 0 (off) or a fraction below 1", o.RefreshAhead)
 	}
-	check := func(string, json.RawMessage) error { return nil }
-	if s := c.store; s != nil {
+	if s := t.built; s != nil {
 		if s.readonly {
 			return p, s.beginWrite(context.Background())
 		}
 		p.TTL = cmp.Or(p.TTL, s.ttl)
-		check = func(id string, value json.RawMessage) error { return engine.CheckValue(id, value, s.maxValue) }
 	}
-	p.Fn = func(ctx context.Context, ids []string) []once.Computed {
+	return p, nil
+}
+
+// runs is the function of a plan: ids are those of the store below.
+type runs = func(ctx context.Context, ids []string) []once.Computed
+
+// calling is fn of ComputeMany, for ids whose names it has.
+func (t Typed[T]) calling(fn func(context.Context, []string) (map[string]T, error), names map[string]string) runs {
+	return func(ctx context.Context, below []string) []once.Computed {
+		ids := make([]string, len(below))
+		for i, id := range below {
+			ids[i] = names[id]
+		}
 		got, err := fn(ctx, slices.Clone(ids))
 		answers := make([]once.Computed, len(ids))
 		for i, id := range ids {
 			if v, ok := got[id]; ok {
-				answers[i] = t.computed(id, v, check)
+				answers[i] = t.computed(id, v)
 				continue
 			}
 			answers[i] = once.Computed{Err: err, Absent: err == nil || errors.Is(err, ErrNotFound)}
 		}
 		return answers
 	}
-	return p, nil
+}
+
+// callingOne is fn of Compute.
+func (t Typed[T]) callingOne(id string, fn func(context.Context) (T, error)) runs {
+	return func(ctx context.Context, _ []string) []once.Computed {
+		v, err := fn(ctx)
+		if err != nil {
+			return []once.Computed{{Err: err, Absent: errors.Is(err, ErrNotFound)}}
+		}
+		return []once.Computed{t.computed(id, v)}
+	}
 }
 
 // computed is a value of fn in the form in which callers share it. A call of
 // Accept counts as a part of fn.
-func (t Typed[T]) computed(id string, v T, check func(string, json.RawMessage) error) once.Computed {
+func (t Typed[T]) computed(id string, v T) once.Computed {
 	keep := t.options.Accept == nil || t.options.Accept(v)
 	value, err := encode(v)
-	if err == nil && keep {
-		err = check(id, value)
+	if err == nil && keep && t.built != nil {
+		err = engine.CheckValue(id, value, t.built.maxValue)
 	}
 	return once.Computed{Value: value, Keep: keep, Err: err, Ours: true}
 }
 
-// forOne is an fn of ComputeMany for a single id.
-func forOne[T any](id string, fn func(context.Context) (T, error)) func(context.Context, []string) (map[string]T, error) {
-	return func(ctx context.Context, _ []string) (map[string]T, error) {
-		v, err := fn(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return map[string]T{id: v}, nil
-	}
-}
-
-// answerOf turns a result into what a caller gets: a copy of its own.
-func answerOf[T any](c computing, id string, r once.Result) (v T, err error) {
+// answer turns a result into what a caller gets: a copy of its own.
+func (t Typed[T]) answer(id string, r once.Result) (v T, err error) {
 	if r.Value != nil {
 		if err := decode(r.Value, &v); err != nil {
 			var zero T
-			return zero, c.fail(id, err)
+			return zero, t.fail(id, err)
 		}
 	}
 	if r.Err != nil && r.Ours {
-		return v, c.fail(id, r.Err)
+		return v, t.fail(id, r.Err)
 	}
 	return v, r.Err
-}
-
-// foreignFlights are for a store that is not built in; nil for one that is.
-func foreignFlights(s Store) *once.Flights {
-	if built, ok := As[*store](s); ok && built.flights != nil || s == nil {
-		return nil
-	}
-	upsert := func(ctx context.Context, id string, value json.RawMessage, ttl time.Duration) error {
-		items := map[string]json.RawMessage{id: value}
-		if ttl == 0 {
-			return s.Upsert(ctx, items)
-		}
-		if e, ok := As[Expirer](s); ok {
-			return e.UpsertTTL(ctx, items, ttl)
-		}
-		return fault.Invalidf("the backend has no times to live")
-	}
-	return once.New(&lease.Local{Get: s.Get, Upsert: upsert, Insert: func(ctx context.Context, id string, value json.RawMessage, ttl time.Duration) (bool, error) {
-		if i, ok := As[Inserter](s); ok && ttl == 0 {
-			n, err := i.Insert(ctx, map[string]json.RawMessage{id: value})
-			return n > 0, err
-		}
-		err := upsert(ctx, id, value, ttl)
-		return err == nil, err
-	}})
 }
 
 // sharedFlights are those of an engine, which so many stores use.
@@ -378,7 +383,7 @@ func (f *Factory) flightsOf(e engine.Engine) *once.Flights {
 	defer f.mu.Unlock()
 	g := f.flights[e]
 	if g == nil {
-		g = &sharedFlights{Flights: once.New(lease.Of(e))}
+		g = &sharedFlights{Flights: once.New(lease.Of(e), e, f.opts.logger)}
 		f.flights[e] = g
 	}
 	g.stores++

@@ -337,17 +337,18 @@ func TestFleetSurvivesARestart(t *testing.T) {
 // Workers who share a cache against workers with one each, on the same 1,000
 // prompts: calls are halved with two, and quartered with four.
 func TestFleetSavesCalls(t *testing.T) {
+	prompts := 1000 / testkit.Stride()
 	for _, workers := range []int{2, 4} {
 		var calls [2]int
 		for i, prefix := range []func(int) string{func(i int) string { return fmt.Sprint("own", i) }, samePrefix} {
 			server := redistest.Start(t)
 			job := fleetJobOn(server)
-			job.IDs, job.AtOnce, job.Takes = 1000, 4, 5*time.Millisecond
+			job.IDs, job.AtOnce, job.Takes = prompts, 4, 5*time.Millisecond
 			f := launch(t, workers, job, prefix, nil)
 			began := time.Now()
 			f.begin()
 			r := f.reports(nobody)
-			require.Equal(t, workers*8*1000, r.Right)
+			require.Equal(t, workers*8*prompts, r.Right)
 			calls[i], _ = fleetCalls(t, server)
 			t.Logf("%d workers, %s: %d calls, %v, hits %d, waits %d", workers, []string{"separate", "shared"}[i], calls[i],
 				time.Since(began).Round(10*time.Millisecond), r.Stats.Hits, r.Stats.Waits)

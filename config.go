@@ -22,7 +22,8 @@ import (
 // field names the variable that [FromEnv] reads it from. A field that is zero
 // has the default.
 type Config struct {
-	// Backend is "json" (default), "redis", or a name given to [Register].
+	// Backend is "json" (default), "redis", or a name given to [Register], in
+	// any case.
 	// STORAGE_KV_BACKEND.
 	Backend string
 
@@ -33,11 +34,11 @@ type Config struct {
 
 	// TTL is the time to live of new documents by namespace; 0 is for ever. A
 	// name is matched exactly, and then in lower case with _ for - and ., the
-	// form in which the environment gives it. Namespaces not named here have
-	// the original's defaults: 12 h for llm_response_cache, 24 h for
-	// community_reports, for ever otherwise. Negative times count as 0, with
-	// a warning. Kept to the millisecond, rounded up. REDIS_TTL_<NAMESPACE>,
-	// for both backends.
+	// form in which the environment gives it. Where nothing is said, documents
+	// live for ever, but for llm_response_cache on Redis: 12 h. Negative times
+	// count as 0, with a warning. Kept to the millisecond, rounded up.
+	// STORAGE_TTL_<NAMESPACE>, or REDIS_TTL_<NAMESPACE>, each for both
+	// backends.
 	TTL map[string]time.Duration
 
 	// MaxValueBytes bounds one value, without its insignificant white space.
@@ -211,8 +212,10 @@ func FromLookup(lookup func(string) (string, bool), environ []string) (Config, e
 			problems = append(problems, fault.Invalidf("%s: %v", v.name, err))
 		}
 	}
-	ttls, warnings, bad := ttlsFromEnviron(ttlVariables(lookup, environ))
-	c.TTL, c.Warnings = ttls, warnings
+	ttls, others := variablesOfOthers(lookup, environ)
+	var bad []error
+	c.TTL, c.Warnings, bad = ttlsFromEnviron(ttls)
+	c.Warnings = append(c.Warnings, misspelt(others)...)
 	problems = append(problems, bad...)
 	if err := c.Validate(); err != nil {
 		problems = append(problems, err)
@@ -220,25 +223,34 @@ func FromLookup(lookup func(string) (string, bool), environ []string) (Config, e
 	return c, errors.Join(problems...)
 }
 
-// ttlVariables collects the REDIS_TTL_ variables from environ and, for the
-// names that are known, from lookup.
-func ttlVariables(lookup func(string) (string, bool), environ []string) map[string]string {
-	vars := make(map[string]string)
-	for _, entry := range environ {
-		if name, value, ok := strings.Cut(entry, "="); ok && strings.HasPrefix(name, ttlPrefix) {
-			vars[name] = value
+// variablesOfOthers collects, from environ and, for the names that are known,
+// from lookup, the variables that are not in the table: those with times to
+// live, and others that begin as ours do.
+func variablesOfOthers(lookup func(string) (string, bool), environ []string) (ttls, others map[string]string) {
+	ttls, others = make(map[string]string), make(map[string]string)
+	add := func(name, value string) {
+		switch {
+		case strings.HasPrefix(name, ttlPrefix), strings.HasPrefix(name, redisTTLPrefix):
+			ttls[name] = value
+		case strings.HasPrefix(name, "STORAGE_"), strings.HasPrefix(name, "REDIS_"):
+			others[name] = value
 		}
 	}
-	known := []string{"FULL_DOCS", "TEXT_CHUNKS", "COMMUNITY_REPORTS", "LLM_RESPONSE_CACHE"}
-	for wrong := range misleadingTTL {
-		known = append(known, strings.TrimPrefix(wrong, ttlPrefix))
+	for _, entry := range environ {
+		if name, value, ok := strings.Cut(entry, "="); ok {
+			add(name, value)
+		}
+	}
+	known := slices.Collect(maps.Keys(elsewhere))
+	for _, end := range slices.AppendSeq([]string{"FULL_DOCS", "TEXT_CHUNKS", "COMMUNITY_REPORTS", "LLM_RESPONSE_CACHE"}, maps.Keys(misleadingTTL)) {
+		known = append(known, ttlPrefix+end, redisTTLPrefix+end)
 	}
 	for _, name := range known {
-		if value, ok := lookup(ttlPrefix + name); ok {
-			vars[ttlPrefix+name] = value
+		if value, ok := lookup(name); ok {
+			add(name, value)
 		}
 	}
-	return vars
+	return ttls, others
 }
 
 // Validate reports every problem of c at once, without any input or output.
@@ -246,7 +258,7 @@ func ttlVariables(lookup func(string) (string, bool), environ []string) map[stri
 func (c Config) Validate() error {
 	var problems []error
 	bad := func(format string, args ...any) { problems = append(problems, fault.Invalidf(format, args...)) }
-	if c.Backend != "" && !slices.Contains(Backends(), c.Backend) {
+	if !slices.Contains(Backends(), c.backend()) {
 		bad("STORAGE_KV_BACKEND: there is no backend %q; there are %s", c.Backend, strings.Join(Backends(), ", "))
 	}
 	if strings.ContainsRune(c.WorkingDir, 0) {
@@ -314,14 +326,25 @@ func (c Config) warnings() []string {
 	return warnings
 }
 
-func (c Config) backend() string    { return cmp.Or(c.Backend, defaultBackend) }
+// backend is the name of the backend as it was registered, or what is said
+// where there is none.
+func (c Config) backend() string {
+	name, known := cmp.Or(c.Backend, defaultBackend), Backends()
+	if !slices.Contains(known, name) {
+		if i := slices.IndexFunc(known, func(k string) bool { return strings.EqualFold(k, name) }); i >= 0 {
+			return known[i]
+		}
+	}
+	return name
+}
+
 func (c Config) workingDir() string { return cmp.Or(c.WorkingDir, defaultWorkingDir) }
 func (c Config) maxValue() int64    { return cmp.Or(c.MaxValueBytes, engine.DefaultMaxValueBytes) }
 func (c JSONConfig) fsync() Fsync   { return cmp.Or(c.Fsync, FsyncEverySec) }
 
 // A Setting is one variable with its effect.
 type Setting struct {
-	Variable string // its name; REDIS_TTL_<NAMESPACE> for each namespace named
+	Variable string // its name; STORAGE_TTL_<NAMESPACE> for each namespace named
 	Value    string // in effect; secrets and passwords masked
 	Default  string // what holds where nothing is said
 	Source   string // "default", "set", or "REDIS_URL" for an option or a login in it
@@ -340,11 +363,11 @@ func (c Config) Settings() []Setting {
 	for _, v := range variables {
 		list = append(list, Setting{Variable: v.name, Value: v.show(c, redis), Default: v.byDefault, Meaning: v.meaning})
 	}
-	for _, name := range append([]string{"llm_response_cache", "community_reports"}, slices.Sorted(maps.Keys(c.TTL))...) {
+	for _, name := range append([]string{"llm_response_cache"}, slices.Sorted(maps.Keys(c.TTL))...) {
 		setting := Setting{
 			Variable: ttlPrefix + strings.ToUpper(ttlKey(name)),
 			Value:    fmt.Sprint(c.ttlFor(name)),
-			Default:  fmt.Sprint(defaultTTL(name)),
+			Default:  fmt.Sprint(c.defaultTTL(name)),
 			Meaning:  "time to live of new documents in " + name,
 		}
 		if !slices.Contains(list, setting) {

@@ -67,34 +67,39 @@ func TestContractMiniredis(t *testing.T) {
 
 func TestContractRedis(t *testing.T) {
 	t.Parallel()
-	kvtest.Run(t, func(t *testing.T) kvtest.Harness { return serverHarness(t, 0) })
+	contractOnServer(t, 0)
 }
 
 // The client-side cache changes nothing that a client can see.
 func TestContractRedisCached(t *testing.T) {
 	t.Parallel()
-	kvtest.Run(t, func(t *testing.T) kvtest.Harness { return serverHarness(t, 64<<20) })
+	contractOnServer(t, 64<<20)
 }
 
-func serverHarness(t *testing.T, cache int64) kvtest.Harness {
+// contractOnServer runs the suite on a server that keeps what it has
+// acknowledged when it is killed, and begins each case empty.
+func contractOnServer(t *testing.T, cache int64) {
 	server := redistest.Start(t, redistest.AppendFsyncAlways())
 	cfg := kv.Config{Backend: "redis", Redis: kv.RedisConfig{URL: kv.RedisURL(server.URL()), ClientCache: cache}, MaxValueBytes: roomy}
-	return harnessOf(t, server, newOpener(t, cfg, same))
-}
-
-func harnessOf(t *testing.T, server *redistest.Server, o *opener) kvtest.Harness {
-	h := kvtest.Harness{Open: o.open, Persistent: true, MaxValueBytes: o.cfg.MaxValueBytes}
-	h.Plant = func(namespace string, raw map[string][]byte) error {
-		for id, value := range raw {
-			if err := server.Client().Set(t.Context(), "nano_graphrag:"+namespace+":"+id, value, 0).Err(); err != nil {
-				return err
-			}
+	kvtest.Run(t, func(t *testing.T) kvtest.Harness {
+		admin := server.Client()
+		require.NoError(t, admin.FlushAll(t.Context()).Err())
+		return kvtest.Harness{
+			Open:          newOpener(t, cfg, same).open,
+			Persistent:    true,
+			MaxValueBytes: roomy,
+			Plant: func(namespace string, raw map[string][]byte) error {
+				for id, value := range raw {
+					if err := admin.Set(t.Context(), "nano_graphrag:"+namespace+":"+id, value, 0).Err(); err != nil {
+						return err
+					}
+				}
+				return nil
+			},
+			Away: func() error { server.Kill(); return nil },
+			Back: server.Relaunch,
 		}
-		return nil
-	}
-	h.Away = func() error { server.Kill(); return nil }
-	h.Back = func() error { server.Restart(); return nil }
-	return h
+	})
 }
 
 // A store whose writes wait for replicas keeps the same contract.
@@ -200,6 +205,8 @@ func same(s kv.Store) kv.Store { return s }
 type passThrough struct{ kv.Store }
 
 func (p passThrough) Unwrap() kv.Store { return p.Store }
+
+func (p passThrough) MapID(id string) string { return id }
 
 func wrap(s kv.Store) kv.Store { return passThrough{s} }
 

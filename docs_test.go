@@ -22,7 +22,7 @@ func readFile(t *testing.T, name string) string {
 func TestReadmeVariables(t *testing.T) {
 	var rows []string
 	for _, s := range (kv.Config{}).Settings() {
-		if !strings.HasPrefix(s.Variable, "REDIS_TTL_") {
+		if !strings.HasPrefix(s.Variable, "STORAGE_TTL_") {
 			rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |", s.Variable, s.Default, s.Meaning))
 		}
 	}

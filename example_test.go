@@ -1,7 +1,6 @@
 package kv_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -74,7 +73,7 @@ func ExampleFromLookup() {
 	fmt.Println(err)
 	// Output:
 	// invalid: REDIS_MAX_CONNECTIONS: "many" is not a whole number above 0
-	// invalid: REDIS_TTL_TEXT_CHUNKS: "1 day" is neither a number of seconds nor a duration such as 90s, 15m or 12h
+	// invalid: REDIS_TTL_TEXT_CHUNKS: "1 day" is neither a number of seconds nor a duration such as 90s, 15m, 12h or 7d
 }
 
 func ExampleStore_GetMany() {
@@ -143,38 +142,4 @@ func ExampleRegister() {
 	// Output:
 	// kv: open docs: nothing is kept in docs
 	// true
-}
-
-// A backup is one file. Importing it into another directory, or into Redis,
-// is the way back.
-func ExampleExport() {
-	dir, _ := os.MkdirTemp("", "kv")
-	defer os.RemoveAll(dir)
-	ctx := context.Background()
-	factory, err := kv.NewFactory(kv.Config{WorkingDir: dir})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer factory.Close()
-	docs, err := factory.Open(ctx, "full_docs")
-	if err != nil {
-		log.Fatal(err)
-	}
-	if err := docs.Upsert(ctx, map[string]json.RawMessage{"doc-1": json.RawMessage(`{"content":"…"}`)}); err != nil {
-		log.Fatal(err)
-	}
-
-	var backup bytes.Buffer
-	if _, err := kv.Export(ctx, &backup, factory.Open, "full_docs"); err != nil {
-		log.Fatal(err)
-	}
-	if err := docs.Drop(ctx); err != nil {
-		log.Fatal(err)
-	}
-	reports, err := kv.Import(ctx, &backup, factory.Open, kv.ImportMerge)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(reports[0].Namespace, reports[0].Stored)
-	// Output: full_docs 1
 }

@@ -113,7 +113,8 @@ func TestCheckDocumentsExpire(t *testing.T) {
 		ttl       map[string]time.Duration
 		want      bool
 	}{
-		{"community_reports", nil, true},
+		{"community_reports", nil, false},
+		{"community_reports", map[string]time.Duration{"community_reports": 24 * time.Hour}, true},
 		{"community_reports", map[string]time.Duration{"community_reports": 0}, false},
 		{"full_docs", nil, false},
 		{"full_docs", map[string]time.Duration{"full_docs": time.Hour}, true},
@@ -141,7 +142,7 @@ func TestCheckDocumentsExpire(t *testing.T) {
 // What is a namespace's own is said for each.
 func TestOpenSaysForEachNamespace(t *testing.T) {
 	book := new(testkit.LogBook)
-	f, err := kv.NewFactory(kv.Config{WorkingDir: t.TempDir(), TTL: map[string]time.Duration{"full_docs": time.Hour}}, kv.WithLogger(book.Logger()))
+	f, err := kv.NewFactory(kv.Config{WorkingDir: t.TempDir(), TTL: map[string]time.Duration{"full_docs": time.Hour, "community_reports": time.Hour}}, kv.WithLogger(book.Logger()))
 	require.NoError(t, err)
 	defer f.Close()
 	for _, namespace := range []string{"full_docs", "community_reports"} {

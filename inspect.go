@@ -61,7 +61,7 @@ type Big struct {
 // and what has been seen until then comes with the error. Documents that are
 // written or removed meanwhile may or may not be counted.
 func Inspect(ctx context.Context, s Store, opts InspectOptions) (Inspection, error) {
-	in := inspector{opts: opts, reader: move.NewReader(sideOf(s)), result: Inspection{Biggest: []Big{}}}
+	in := inspector{opts: opts, reader: move.NewReader(move.SideOf(s)), result: Inspection{Biggest: []Big{}}}
 	in.opts.Biggest = cmp.Or(opts.Biggest, 10)
 	err := in.walk(ctx, s)
 	if in.result.Sampled > 0 && in.result.Sampled < in.result.Documents {

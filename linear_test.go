@@ -79,6 +79,7 @@ func (op registerOp) call(t *testing.T, s builtin) (string, error) {
 // Get, Upsert, Insert and Delete of 32 clients on 10 ids are linearizable:
 // each takes effect at one moment between its call and its return.
 func TestLinearizableJSON(t *testing.T) {
+	t.Parallel()
 	s, err := kv.Open(jsonstore.WithCompactAt(t.Context(), 16<<10), kv.Config{WorkingDir: t.TempDir()}, "docs")
 	require.NoError(t, err)
 	defer s.Close()
@@ -87,6 +88,7 @@ func TestLinearizableJSON(t *testing.T) {
 }
 
 func TestLinearizableRedis(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	testLinearizable(t, openRedisStore(t, redisCfg(server.URL()), "docs"))
 }

@@ -5,19 +5,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/testkit"
 )
 
-// No goroutine is left when all tests are done. A server of redistest holds
-// one until the end of its test, so nothing has to be ignored.
-// A pool of go-redis that could not dial tries again in a goroutine, which ends
-// up to a second after the pool was closed.
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
-}
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // unknownOutcomes is how many calls ended so.
 func unknownOutcomes(s kv.Stats) (n int64) {

@@ -101,7 +101,7 @@ func TestNamespacesWithoutClusterNodes(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, 0)
 	cfg := redisCfg(cluster.URL())
-	have(t, openRedisStore(t, cfg, "docs"), docs{"a": "1"})
+	require.NoError(t, openRedisStore(t, cfg, "docs").Upsert(t.Context(), testkit.OneDoc))
 	for _, node := range cluster.Nodes {
 		node.ACL("default", "", "~*", "&*", "+@all", "-cluster|nodes")
 	}

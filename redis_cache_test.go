@@ -23,8 +23,8 @@ func TestClientCacheRefusals(t *testing.T) {
 		{map[string]string{"REDIS_URL": "redis://h?protocol=2"}, []string{"REDIS_URL", "protocol=2"}},
 		{map[string]string{"REDIS_PASSWORD_FILE": "/secret"}, []string{"REDIS_PASSWORD_FILE"}},
 		{map[string]string{"REDIS_CLIENT_CACHE": "64"}, []string{"bytes", "1048576"}},
-		{map[string]string{"REDIS_CLIENT_CACHE": "-1"}, []string{"whole number"}},
-		{map[string]string{"REDIS_CLIENT_CACHE": "64MB"}, []string{"whole number"}},
+		{map[string]string{"REDIS_CLIENT_CACHE": "-1"}, []string{"below 0"}},
+		{map[string]string{"REDIS_CLIENT_CACHE": "64TB"}, []string{"number of bytes"}},
 	} {
 		c.vars["STORAGE_KV_BACKEND"] = "redis"
 		if c.vars["REDIS_CLIENT_CACHE"] == "" {
@@ -46,7 +46,7 @@ func TestClientCacheRefusals(t *testing.T) {
 	defer given.Close()
 	_, err := kv.NewFactory(kv.Config{Backend: "redis", Redis: kv.RedisConfig{URL: "redis://h", ClientCache: 64 << 20}}, kv.WithRedisClient(given))
 	require.ErrorContains(t, err, "WithRedisClient")
-	for text, want := range map[string]int64{"0": 0, "1048576 # 1 MiB": 1 << 20} {
+	for text, want := range map[string]int64{"0": 0, "1048576 # 1 MiB": 1 << 20, "64MB": 64 << 20} {
 		cfg, err := fromMap(map[string]string{"REDIS_CLIENT_CACHE": text})
 		require.NoError(t, err)
 		require.Equal(t, want, cfg.Redis.ClientCache)

@@ -31,6 +31,7 @@ import (
 // Dial refused, and a server that does not answer: ErrUnavailable naming host
 // and port, within the connection timeout.
 func TestRedisOpenIsBounded(t *testing.T) {
+	t.Parallel()
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, closed.Close())
@@ -60,6 +61,7 @@ func TestRedisOpenIsBounded(t *testing.T) {
 // A context that is done ends the call at once, the error matches ctx.Err()
 // and not ErrUnavailable; a call without one is bounded by the socket timeout.
 func TestRedisContextEndsACall(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	cfg := redisCfg(server.URL())
 	cfg.Redis.SaveOnFlush, cfg.Redis.SocketTimeout = true, 20*time.Second
@@ -107,6 +109,7 @@ func TestRedisContextEndsACall(t *testing.T) {
 // A connection is never handed to anybody with a reply pending: 20,000 reads
 // while the server stalls and callers give up, and each value names its id.
 func TestRedisNoStrangersReply(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	cfg := redisCfg(server.URL())
 	cfg.Redis.MaxConnections = 6
@@ -170,6 +173,7 @@ func TestRedisNoStrangersReply(t *testing.T) {
 // Server states that pass are ErrUnavailable and say what to do; the same
 // store works when they have passed.
 func TestRedisStatesThatPass(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, redistest.Arg("--save", "3600", "1", "--busy-reply-threshold", "1"))
 	c, ctx := server.Client(), t.Context()
 	dump := filepath.Join(server.Dir, "dump.rdb")
@@ -226,6 +230,7 @@ func awaitBusy(ctx context.Context, server *redistest.Server) error {
 
 // LOADING and CLUSTERDOWN are ErrUnavailable, too.
 func TestRedisLoadingAndClusterDown(t *testing.T) {
+	t.Parallel()
 	down := redistest.Start(t, redistest.Arg("--cluster-enabled", "yes"))
 	_, err := openRedisStore(t, redisCfg(down.URL()), "docs").Get(t.Context(), "a")
 	require.ErrorIs(t, err, kv.ErrUnavailable)
@@ -246,6 +251,7 @@ func TestRedisLoadingAndClusterDown(t *testing.T) {
 // OOM in the middle of a batch: its lists partition the ids and tell the
 // truth; UNLINK still works.
 func TestRedisOutOfMemoryMidBatch(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, redistest.Arg("--maxmemory", "8mb", "--maxmemory-policy", "noeviction"))
 	s := openRedisStore(t, redisCfg(server.URL()), "docs")
 	items := make(map[string]json.RawMessage)
@@ -274,6 +280,7 @@ func TestRedisOutOfMemoryMidBatch(t *testing.T) {
 // connection that died with the old one, not even those that are never
 // repeated.
 func TestRedisServerComesBack(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, redistest.AppendFsyncAlways())
 	cfg := redisCfg(server.URL())
 	cfg.Redis.MaxConnections = 5
@@ -300,6 +307,7 @@ func TestRedisServerComesBack(t *testing.T) {
 // Timeout or EOF after the write: what is idempotent is repeated, for the rest
 // the outcome is unknown and nothing is repeated (reliability.md, 1).
 func TestRedisLostReply(t *testing.T) {
+	t.Parallel()
 	proxy := testkit.StartProxy(t)
 	server := redistest.Start(t)
 	proxy.Forward(server.Addr)
@@ -312,6 +320,7 @@ func TestRedisLostReply(t *testing.T) {
 
 // The same in a Cluster, whose one node says that it is the proxy.
 func TestRedisLostReplyInCluster(t *testing.T) {
+	t.Parallel()
 	proxy := testkit.StartProxy(t)
 	_, port, err := net.SplitHostPort(proxy.Addr().String())
 	require.NoError(t, err)
@@ -372,6 +381,7 @@ func testLostReply(t *testing.T, proxy *testkit.DroppingProxy, server *redistest
 // The pool is bounded and callers wait their turn: the server has room for no
 // more connections than the pool may have.
 func TestRedisPoolIsBounded(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	require.NoError(t, server.Client().ConfigSet(t.Context(), "maxclients", "3").Err(), "two and the test's own")
 	cfg := redisCfg(server.URL())
@@ -422,6 +432,7 @@ func TestRedisFlush(t *testing.T) {
 // A store keeps no memory it was given, not even that of a call whose caller
 // has given up: -race sees a command that is built from it later.
 func TestRedisAbandonedCallsLeaveTheirInput(t *testing.T) {
+	t.Parallel()
 	m := miniredis.RunT(t)
 	s := openRedisStore(t, redisCfg("redis://"+m.Addr()), "docs")
 	ids, value := make([]string, 400), json.RawMessage(`"abcdefgh"`)
@@ -453,6 +464,7 @@ func TestRedisAbandonedCallsLeaveTheirInput(t *testing.T) {
 
 // Close makes every later call fail with ErrClosed, also one that had begun.
 func TestRedisCloseDuringCalls(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	for round := range 20 {
 		f, err := kv.NewFactory(redisCfg(server.URL()))

@@ -196,6 +196,7 @@ func imports(sights []importSight) (lines []string) {
 // 100,000 documents (fewer with the race detector): it is imported exactly
 // once, and nobody misses a document (issue 5).
 func TestImportByAFleet(t *testing.T) {
+	t.Parallel()
 	docs := 100_000 / testkit.Stride()
 	f := startImporters(t, 8, docs, 0)
 	sights := f.sights(nobody)

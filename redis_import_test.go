@@ -187,6 +187,7 @@ func TestImportBeforeTheFirstRead(t *testing.T) {
 // An unchanged file is not imported again: what was deleted stays deleted. A
 // changed one is compared: missing ids are added, conflicts counted and left.
 func TestImportOfChangedFiles(t *testing.T) {
+	t.Parallel()
 	server, dir, other := redistest.Start(t), t.TempDir(), t.TempDir()
 	cfg := importCfg(server.URL(), dir)
 	open := func(cfg kv.Config) (builtin, *testkit.LogBook) {
@@ -271,6 +272,7 @@ func TestImportLeavesWhatIsNotJSON(t *testing.T) {
 // Files that cannot be imported keep the namespace closed, and Redis as it
 // is; the error says how to do without them.
 func TestImportOfDamagedFiles(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	damage := map[string]func(t *testing.T, dir string){
 		"half a file": func(t *testing.T, dir string) { writeDocument(t, dir, "docs", `{"a": 1, "b"`) },
@@ -322,6 +324,7 @@ func TestImportOfNothing(t *testing.T) {
 // An Open that ends early leaves an import that the next one goes on with,
 // where the first has stopped.
 func TestImportResumes(t *testing.T) {
+	t.Parallel()
 	server, dir, book := redistest.Start(t), t.TempDir(), new(testkit.LogBook)
 	docs := testkit.Numbered(3000)
 	fillFiles(t, dir, "docs", docs)
@@ -378,6 +381,7 @@ func (h *afterPipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) red
 // The others wait while one imports, within their context, say once for
 // whom, and take over when its lease ends.
 func TestImportWaits(t *testing.T) {
+	t.Parallel()
 	server, dir, book := redistest.Start(t), t.TempDir(), new(testkit.LogBook)
 	writeDocument(t, dir, "docs", `{"a": 1}`)
 	require.NoError(t, server.Client().Set(t.Context(), importLeaseKey, "token 4711 elsewhere", time.Minute).Err())

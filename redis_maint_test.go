@@ -24,6 +24,7 @@ func TestContractMaintAuto(t *testing.T) {
 // A server that knows no maintenance notifications is not asked with off, is
 // used with auto, and is an error of Open with on that says what to set.
 func TestRedisMaintNotifications(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	cluster := redistest.StartCluster(t, 1, 0)
 	for name, url := range map[string]string{"one server": server.URL(), "Cluster": cluster.URL()} {

@@ -54,6 +54,7 @@ func TestRedisKeysAndValues(t *testing.T) {
 // A value and its TTL travel in one command, in milliseconds; a plain Upsert
 // restarts or clears it; 0 is for ever.
 func TestRedisTimeToLive(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	c, ctx := server.Client(), t.Context()
 	cfg := redisCfg(server.URL())
@@ -140,6 +141,7 @@ func TestRedisInteropWithPython(t *testing.T) {
 // Drop removes this namespace and no other, and Keys lists no other, whatever
 // characters prefixes and ids hold (reliability.md, 11).
 func TestRedisOtherPeoplesData(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	c, ctx := server.Client(), t.Context()
 	for _, prefix := range []string{"nano_graphrag", "p*", "[x]", "p?", `p\`, "p^[^a]", "p:q", "é{1}"} {
@@ -170,6 +172,7 @@ func TestRedisOtherPeoplesData(t *testing.T) {
 // Keys yields every id once, in a database that others fill, too, and while
 // the table is rehashed, when SCAN repeats itself.
 func TestRedisKeysOfALargeSharedDatabase(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	c, ctx := server.Client(), t.Context()
 	require.NoError(t, c.Eval(ctx, `for i = 1, 30000 do redis.call('SET', 'session:' .. i, 'x') end return 1`, nil).Err())
@@ -360,6 +363,7 @@ func TestRedisClusterAndSentinel(t *testing.T) {
 // MOVED and ASK are followed and never leaked, for single commands and in
 // batches (reliability.md, condition table).
 func TestRedisClusterRedirections(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 2, 0)
 	ctx, s := t.Context(), openRedisStore(t, redisCfg(cluster.URL()), "docs")
 	items := testkit.Numbered(1000)
@@ -395,6 +399,7 @@ func TestRedisClusterRedirections(t *testing.T) {
 // The least privileges of reliability.md are enough, over TCP, TLS and the
 // unix socket.
 func TestRedisLeastPrivilege(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, redistest.Password("not this"))
 	server.ACL("app", "p w", append([]string{"resetchannels", "~nano_graphrag:*"}, strings.Fields("+get +mget +set +mset +unlink +exists +scan +ping +hello +auth +select +client|tracking +pttl")...)...)
 	for _, url := range []string{"redis://" + server.Addr + "/3", "unix://" + server.Socket} {

@@ -43,6 +43,8 @@ var (
 	_ Expirer  = (*store)(nil)
 	_ Statser  = (*store)(nil)
 	_ Checker  = (*store)(nil)
+
+	_ move.Sided = (*store)(nil)
 )
 
 func (s *store) Get(ctx context.Context, id string) (value json.RawMessage, err error) {
@@ -399,27 +401,16 @@ func (s *store) fail(op string, err error) error {
 	return e
 }
 
-// sideOf is s for those who move documents; nil for none.
-func sideOf(s Store) *move.Side {
-	if s == nil {
-		return nil
-	}
-	d := &move.Side{Store: s, Cause: causeOf}
-	if e, ok := As[Expirer](s); ok {
-		d.Expirer = e
-	}
-	if inner, ok := As[*store](s); ok {
-		d.Namespace = inner.namespace
-	}
-	if own, ok := s.(*store); ok {
-		d.Engine, d.Fill, d.Fail = own.engine, own.fill, own.fail
-		d.TTL, d.MaxValue = own.ttl, own.maxValue
-		d.Begin = func(ctx context.Context, write bool) error {
+// Side shows the engine to those who move documents.
+func (s *store) Side() *move.Side {
+	return &move.Side{
+		Store: s, Expirer: s, Engine: s.engine, Fill: s.fill, Fail: s.fail,
+		TTL: s.ttl, MaxValue: s.maxValue, Namespace: s.namespace,
+		Begin: func(ctx context.Context, write bool) error {
 			if write {
-				return own.beginWrite(ctx)
+				return s.beginWrite(ctx)
 			}
-			return own.begin(ctx)
-		}
+			return s.begin(ctx)
+		},
 	}
-	return d
 }

@@ -1,9 +1,7 @@
 package kv_test
 
 import (
-	"bytes"
-	"encoding/json"
-	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +11,15 @@ import (
 
 	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/testkit"
+)
+
+// What the tests of kvmove need, too.
+var (
+	testData = testkit.Data
+	members  = testkit.Members
+	compact  = testkit.Compact
+	namesIn  = testkit.NamesIn
+	sample   = testkit.Sample
 )
 
 // A builtin has all that the stores of the built-in backends have.
@@ -80,55 +87,17 @@ func figures(t *testing.T, s kv.Statser) kv.Stats {
 	return stats
 }
 
-// testData returns a file of the data that Python wrote.
-func testData(t *testing.T, elem ...string) []byte {
+// closeable opens a namespace that the test closes itself.
+func closeable(t *testing.T, cfg kv.Config, namespace string) kv.Store {
 	t.Helper()
-	dir := os.Getenv("KV_TEST_DATA")
-	if dir == "" {
-		t.Skip("KV_TEST_DATA does not name the directory with Python's files")
-	}
-	text, err := os.ReadFile(filepath.Join(append([]string{dir}, elem...)...))
+	s, err := kv.Open(t.Context(), cfg, namespace, kv.WithLogger(slog.New(slog.DiscardHandler)))
+	require.NoError(t, err)
+	return s
+}
+
+func fileOf(t *testing.T, dir, namespace string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, "kv_store_"+namespace+".json"))
 	require.NoError(t, err)
 	return text
-}
-
-// members reads a document file with encoding/json, in its order.
-func members(t *testing.T, text []byte) (ids []string, values map[string]json.RawMessage) {
-	t.Helper()
-	dec := json.NewDecoder(bytes.NewReader(text))
-	_, err := dec.Token()
-	require.NoError(t, err)
-	values = make(map[string]json.RawMessage)
-	for dec.More() {
-		name, err := dec.Token()
-		require.NoError(t, err)
-		var value json.RawMessage
-		require.NoError(t, dec.Decode(&value))
-		id, _ := name.(string)
-		ids = append(ids, id)
-		values[id] = value
-	}
-	_, err = dec.Token()
-	require.NoError(t, err)
-	_, err = dec.Token()
-	require.ErrorIs(t, err, io.EOF)
-	return ids, values
-}
-
-func compact(t *testing.T, value []byte) string {
-	t.Helper()
-	var b bytes.Buffer
-	require.NoError(t, json.Compact(&b, value))
-	return b.String()
-}
-
-// namesIn lists a directory.
-func namesIn(t *testing.T, dir string) (names []string) {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	for _, entry := range entries {
-		names = append(names, entry.Name())
-	}
-	return names
 }

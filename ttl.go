@@ -3,36 +3,38 @@ package kv
 import (
 	"fmt"
 	"maps"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ngraf/kv/internal/engine"
 	"github.com/ngraf/kv/internal/fault"
+	"github.com/ngraf/kv/internal/units"
 )
 
-const ttlPrefix = "REDIS_TTL_"
+// What begins the names of the variables with the time to live of a namespace.
+// Both are for both backends; the second is the original's, and the first wins.
+const (
+	ttlPrefix      = "STORAGE_TTL_"
+	redisTTLPrefix = "REDIS_TTL_"
+)
 
-// The time to live of namespaces that Config.TTL does not name: that of the
-// Python original. Every other namespace keeps its documents for ever.
-func defaultTTL(namespace string) time.Duration {
-	switch namespace {
-	case "llm_response_cache":
+// defaultTTL is the time to live of namespaces that Config.TTL does not name.
+// Cached answers expire on Redis, where they fill the memory of a server that
+// others need; all else is kept until it is deleted.
+func (c Config) defaultTTL(namespace string) time.Duration {
+	if namespace == "llm_response_cache" && c.backend() == "redis" {
 		return 12 * time.Hour
-	case "community_reports":
-		return 24 * time.Hour
 	}
 	return 0
 }
 
-// misleadingTTL are names that the original's documentation gave and its code
-// never read, and the ones that work.
+// misleadingTTL are the ends of names that the original's documentation gave
+// and its code never read, and the ones that work.
 var misleadingTTL = map[string]string{
-	"REDIS_TTL_LLM_CACHE": "REDIS_TTL_LLM_RESPONSE_CACHE",
-	"REDIS_TTL_CHUNKS":    "REDIS_TTL_TEXT_CHUNKS",
-	"REDIS_TTL_DOCS":      "REDIS_TTL_FULL_DOCS",
+	"LLM_CACHE": "LLM_RESPONSE_CACHE",
+	"CHUNKS":    "TEXT_CHUNKS",
+	"DOCS":      "FULL_DOCS",
 }
 
 // ttlKey is the form in which the environment can name a namespace.
@@ -48,7 +50,7 @@ func (c Config) ttlFor(namespace string) time.Duration {
 			return engine.RoundTTL(max(ttl, 0))
 		}
 	}
-	return defaultTTL(namespace)
+	return c.defaultTTL(namespace)
 }
 
 // ttlWarnings reports negative times in a Config that a program filled in.
@@ -61,52 +63,45 @@ func (c Config) ttlWarnings() (warnings []string) {
 	return warnings
 }
 
-// ttlsFromEnviron reads every REDIS_TTL_<NAMESPACE>.
+// ttlsFromEnviron reads every STORAGE_TTL_<NAMESPACE> and REDIS_TTL_<NAMESPACE>.
 func ttlsFromEnviron(vars map[string]string) (ttls map[string]time.Duration, warnings []string, problems []error) {
-	for _, name := range slices.Sorted(maps.Keys(vars)) {
-		suffix := strings.TrimPrefix(name, ttlPrefix)
+	ttls = make(map[string]time.Duration)
+	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
+	for _, name := range slices.Sorted(maps.Keys(vars)) { // REDIS_ before STORAGE_.
+		prefix := ttlPrefix
+		if strings.HasPrefix(name, redisTTLPrefix) {
+			prefix = redisTTLPrefix
+		}
+		suffix := strings.TrimPrefix(name, prefix)
 		if engine.CheckNamespace(suffix) != nil || suffix != strings.ToUpper(ttlKey(suffix)) {
-			warnings = append(warnings, fmt.Sprintf(
-				"%s: not the name of a namespace, ignored; write it in upper case, with _ for - and .", name))
+			warn("%s: not the name of a namespace, ignored; write it in upper case, with _ for - and .", name)
 			continue
 		}
-		if right, ok := misleadingTTL[name]; ok {
-			warnings = append(warnings, fmt.Sprintf("%s: sets the namespace %q; did you mean %s?", name, ttlKey(suffix), right))
+		if right, ok := misleadingTTL[suffix]; ok {
+			warn("%s: sets the namespace %q; did you mean %s?", name, ttlKey(suffix), prefix+right)
 		}
 		text := withoutComment(vars[name])
 		if text == "" {
 			continue
 		}
-		ttl, err := parseSeconds(text)
+		ttl, err := units.Duration(text)
 		if err != nil {
 			problems = append(problems, fault.Invalidf("%s: %v", name, err))
 			continue
 		}
 		if ttl < 0 {
-			warnings = append(warnings, fmt.Sprintf("%s: %s is negative; using 0 (never expires)", name, text))
+			warn("%s: %s is negative; using 0 (never expires)", name, text)
 			ttl = 0
 		}
-		if ttls == nil {
-			ttls = make(map[string]time.Duration)
+		if before, ok := ttls[ttlKey(suffix)]; ok && before != ttl {
+			warn("%s: %v, and %s%s says %v; the first counts", name, ttl, redisTTLPrefix, suffix, before)
 		}
 		ttls[ttlKey(suffix)] = ttl
 	}
+	if len(ttls) == 0 {
+		ttls = nil
+	}
 	return ttls, warnings, problems
-}
-
-// parseSeconds reads a number of seconds or a Go duration.
-func parseSeconds(text string) (time.Duration, error) {
-	if d, err := time.ParseDuration(text); err == nil {
-		return d, nil
-	}
-	seconds, err := strconv.ParseFloat(text, 64)
-	if err != nil || math.IsNaN(seconds) || math.IsInf(seconds, 0) {
-		return 0, fmt.Errorf("%q is neither a number of seconds nor a duration such as 90s, 15m or 12h", text)
-	}
-	if math.Abs(seconds) > math.MaxInt64/float64(time.Second)/2 {
-		return 0, fmt.Errorf("%q seconds is out of range", text)
-	}
-	return time.Duration(math.Round(seconds * float64(time.Second))), nil
 }
 
 // withoutComment drops the " # comment" that docker's env files leave in a

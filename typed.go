@@ -4,11 +4,18 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"reflect"
+	"runtime"
+	"sync"
+	"time"
 	"unicode/utf8"
+	"weak"
 
 	"github.com/ngraf/kv/internal/fault"
+	"github.com/ngraf/kv/internal/lease"
 	"github.com/ngraf/kv/internal/once"
 )
 
@@ -17,11 +24,100 @@ import (
 type Typed[T any] struct {
 	store   Store
 	options ComputeOptions[T]
-	own     *once.Flights // of a store that has none
+
+	// For Compute.
+	flights *once.Flights // of the built-in store, or of store
+	built   *store        // nil: there is none
+	mappers []IDMapper    // from store down to it
 }
 
-// For returns a typed view of s.
-func For[T any](s Store) Typed[T] { return Typed[T]{store: s, own: foreignFlights(s)} }
+// For returns a typed view of s. It costs little; views of one store, made at
+// any time, share what they compute.
+func For[T any](s Store) Typed[T] {
+	t := Typed[T]{store: s}
+	if t.built, t.mappers = builtBelow(s); t.built != nil {
+		t.flights = t.built.flights
+	} else {
+		t.flights = foreignFlights(s)
+	}
+	return t
+}
+
+// builtBelow returns the built-in store that Compute works on, and how to get
+// there; nil if it works on the methods of s alone.
+func builtBelow(s Store) (*store, []IDMapper) {
+	var mappers []IDMapper
+	for {
+		if built, ok := s.(*store); ok {
+			return built, mappers
+		}
+		m, ok := s.(IDMapper)
+		if !ok {
+			return nil, nil
+		}
+		mappers = append(mappers, m)
+		s = m.Unwrap()
+	}
+}
+
+// foreign has the flights of stores that are not built in, as long as there is
+// a view of them, or a call under way.
+var foreign = struct {
+	sync.Mutex
+	flights map[Store]weak.Pointer[once.Flights]
+}{flights: make(map[Store]weak.Pointer[once.Flights])}
+
+// foreignFlights are the same for all views of a store, if it can be compared.
+func foreignFlights(s Store) *once.Flights {
+	foreign.Lock()
+	defer foreign.Unlock()
+	same := s != nil && reflect.ValueOf(s).Comparable()
+	if same {
+		if g := foreign.flights[s].Value(); g != nil {
+			return g
+		}
+	}
+	g := once.New(&lease.Local{
+		Get: func(ctx context.Context, id string) (json.RawMessage, error) { return s.Get(ctx, id) },
+		Insert: func(ctx context.Context, id string, value json.RawMessage, ttl time.Duration) (bool, error) {
+			return insertForeign(ctx, s, id, value, ttl)
+		},
+	}, nil, slog.Default())
+	if same {
+		w := weak.Make(g)
+		foreign.flights[s] = w
+		runtime.AddCleanup(g, func(s Store) {
+			foreign.Lock()
+			defer foreign.Unlock()
+			if foreign.flights[s] == w { // Else there are others by now.
+				delete(foreign.flights, s)
+			}
+		}, s)
+	}
+	return g
+}
+
+// insertForeign stores a document if there is none, and reports whether it did.
+func insertForeign(ctx context.Context, s Store, id string, value json.RawMessage, ttl time.Duration) (bool, error) {
+	items := map[string]json.RawMessage{id: value}
+	if in, ok := s.(Inserter); ok && ttl == 0 {
+		n, err := in.Insert(ctx, items)
+		return n > 0, err
+	}
+	write := s.Upsert
+	if ttl > 0 {
+		e, ok := s.(Expirer)
+		if !ok {
+			return false, fault.Invalidf("ComputeOptions.TTL: the store has no UpsertTTL")
+		}
+		write = func(ctx context.Context, items map[string]json.RawMessage) error { return e.UpsertTTL(ctx, items, ttl) }
+	}
+	if _, err := s.Get(ctx, id); !errors.Is(err, ErrNotFound) {
+		return false, err
+	}
+	err := write(ctx, items)
+	return err == nil, err
+}
 
 // Get returns the document with this id. Beside the errors of Store.Get there
 // is one that matches [ErrCorrupt], for a document that does not fit T.

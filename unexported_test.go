@@ -2,6 +2,7 @@ package kv
 
 import (
 	"log/slog"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -63,31 +64,46 @@ func TestCountersDoNotAllocate(t *testing.T) {
 
 // Times to live by namespace come from the environment (design.md).
 func TestTTLFromTheEnvironment(t *testing.T) {
+	redis := map[string]string{"STORAGE_KV_BACKEND": "redis"}
+	with := func(vars map[string]string, name, value string) map[string]string {
+		more := map[string]string{name: value}
+		maps.Copy(more, vars)
+		return more
+	}
 	for _, tt := range []struct {
 		vars      map[string]string
 		namespace string
 		want      time.Duration
 		warnings  []string
 	}{
-		{nil, "llm_response_cache", 12 * time.Hour, nil},
-		{nil, "community_reports", 24 * time.Hour, nil},
-		{nil, "full_docs", 0, nil},
-		{map[string]string{"REDIS_TTL_LLM_RESPONSE_CACHE": "0"}, "llm_response_cache", 0, nil},
-		{map[string]string{"REDIS_TTL_LLM_RESPONSE_CACHE": ""}, "llm_response_cache", 12 * time.Hour, nil},
-		{map[string]string{"REDIS_TTL_LLM_RESPONSE_CACHE": " # default"}, "llm_response_cache", 12 * time.Hour, nil},
-		{map[string]string{"REDIS_TTL_FULL_DOCS": "-5"}, "full_docs", 0, []string{"REDIS_TTL_FULL_DOCS"}},
-		{map[string]string{"REDIS_TTL_COMMUNITY_REPORTS": "-1"}, "community_reports", 0, []string{"REDIS_TTL_COMMUNITY_REPORTS"}},
-		{map[string]string{"REDIS_TTL_FULL_DOCS": "12h"}, "full_docs", 12 * time.Hour, nil},
-		{map[string]string{"REDIS_TTL_FULL_DOCS": "1.5"}, "full_docs", 1500 * time.Millisecond, nil},
-		{map[string]string{"REDIS_TTL_FULL_DOCS": "0.0001"}, "full_docs", time.Millisecond, nil},
-		{map[string]string{"REDIS_TTL_FULL_DOCS": " 60 # a minute"}, "full_docs", time.Minute, nil},
-		{map[string]string{"REDIS_TTL_MY_NS": "7"}, "my-ns", 7 * time.Second, nil},
-		{map[string]string{"REDIS_TTL_MY_NS": "7"}, "my.ns", 7 * time.Second, nil},
-		{map[string]string{"REDIS_TTL_MY_NS": "7"}, "My_NS", 7 * time.Second, nil},
-		{map[string]string{"REDIS_TTL_my-ns": "7"}, "my-ns", 0, []string{"REDIS_TTL_my-ns"}},
-		{map[string]string{"REDIS_TTL_LLM_CACHE": "7"}, "llm_response_cache", 12 * time.Hour, []string{"REDIS_TTL_LLM_RESPONSE_CACHE"}},
-		{map[string]string{"REDIS_TTL_CHUNKS": "7"}, "text_chunks", 0, []string{"REDIS_TTL_TEXT_CHUNKS"}},
-		{map[string]string{"REDIS_TTL_DOCS": "7"}, "full_docs", 0, []string{"REDIS_TTL_FULL_DOCS"}},
+		{nil, "llm_response_cache", 0, nil},
+		{redis, "llm_response_cache", 12 * time.Hour, nil},
+		{redis, "community_reports", 0, nil},
+		{redis, "full_docs", 0, nil},
+		{with(redis, "REDIS_TTL_LLM_RESPONSE_CACHE", "0"), "llm_response_cache", 0, nil},
+		{with(redis, "STORAGE_TTL_LLM_RESPONSE_CACHE", "0"), "llm_response_cache", 0, nil},
+		{with(redis, "REDIS_TTL_LLM_RESPONSE_CACHE", ""), "llm_response_cache", 12 * time.Hour, nil},
+		{with(redis, "REDIS_TTL_LLM_RESPONSE_CACHE", " # default"), "llm_response_cache", 12 * time.Hour, nil},
+		{with(nil, "REDIS_TTL_FULL_DOCS", "-5"), "full_docs", 0, []string{"REDIS_TTL_FULL_DOCS"}},
+		{with(nil, "STORAGE_TTL_COMMUNITY_REPORTS", "-1"), "community_reports", 0, []string{"STORAGE_TTL_COMMUNITY_REPORTS"}},
+		{with(nil, "REDIS_TTL_FULL_DOCS", "12h"), "full_docs", 12 * time.Hour, nil},
+		{with(nil, "STORAGE_TTL_FULL_DOCS", "12h"), "full_docs", 12 * time.Hour, nil},
+		{with(redis, "STORAGE_TTL_FULL_DOCS", "7d"), "full_docs", 7 * 24 * time.Hour, nil},
+		{with(nil, "REDIS_TTL_FULL_DOCS", "1.5"), "full_docs", 1500 * time.Millisecond, nil},
+		{with(nil, "REDIS_TTL_FULL_DOCS", "0.0001"), "full_docs", time.Millisecond, nil},
+		{with(nil, "REDIS_TTL_FULL_DOCS", " 60 # a minute"), "full_docs", time.Minute, nil},
+		{with(nil, "REDIS_TTL_MY_NS", "7"), "my-ns", 7 * time.Second, nil},
+		{with(nil, "STORAGE_TTL_MY_NS", "7"), "my.ns", 7 * time.Second, nil},
+		{with(nil, "REDIS_TTL_MY_NS", "7"), "My_NS", 7 * time.Second, nil},
+		{with(nil, "REDIS_TTL_my-ns", "7"), "my-ns", 0, []string{"REDIS_TTL_my-ns"}},
+		{with(redis, "REDIS_TTL_LLM_CACHE", "7"), "llm_response_cache", 12 * time.Hour, []string{"REDIS_TTL_LLM_RESPONSE_CACHE"}},
+		{with(nil, "REDIS_TTL_CHUNKS", "7"), "text_chunks", 0, []string{"REDIS_TTL_TEXT_CHUNKS"}},
+		{with(nil, "STORAGE_TTL_DOCS", "7"), "full_docs", 0, []string{"STORAGE_TTL_FULL_DOCS"}},
+		{with(with(nil, "STORAGE_TTL_FULL_DOCS", "7"), "REDIS_TTL_FULL_DOCS", "7"), "full_docs", 7 * time.Second, nil},
+		{
+			with(with(nil, "STORAGE_TTL_FULL_DOCS", "7"), "REDIS_TTL_FULL_DOCS", "8"), "full_docs", 7 * time.Second,
+			[]string{"STORAGE_TTL_FULL_DOCS: 7s, and REDIS_TTL_FULL_DOCS says 8s; the first counts"},
+		},
 	} {
 		cfg, err := fromMap(tt.vars)
 		require.NoError(t, err, "%v", tt.vars)
@@ -101,6 +117,51 @@ func TestTTLFromTheEnvironment(t *testing.T) {
 		_, err := fromMap(map[string]string{"REDIS_TTL_FULL_DOCS": text})
 		require.ErrorIs(t, err, ErrInvalid, text)
 		require.ErrorContains(t, err, "REDIS_TTL_FULL_DOCS")
+	}
+}
+
+// A variable that looks like one of ours is a warning that names ours.
+func TestMisspeltVariables(t *testing.T) {
+	for name, right := range map[string]string{
+		"REDIS_MAX_CONECTIONS": "REDIS_MAX_CONNECTIONS", "STORAGE_KV_MIGRATION": "STORAGE_KV_MIGRATE",
+		"REDIS_HOST": "REDIS_URL", "REDIS_DB": "REDIS_URL", "REDIS_URI": "REDIS_URL", "REDIS_PORT": "REDIS_URL",
+		"STORAGE_WORKINGDIR": "STORAGE_WORKING_DIR", "REDIS_CONNECT_TIMEOUT": "REDIS_CONNECTION_TIMEOUT",
+	} {
+		cfg, err := fromMap(map[string]string{name: "secret-1"})
+		require.NoError(t, err)
+		require.Equal(t, []string{name + ": no variable of kv, ignored; did you mean " + right + "?"}, cfg.Warnings)
+	}
+	for name, value := range map[string]string{
+		"REDIS_PORT": "tcp://10.0.0.11:6379", "REDIS_SERVICE_HOST": "10.0.0.11", "REDIS_PORT_6379_TCP": "tcp://10.0.0.11:6379",
+		"REDIS_TLS_URL": "rediss://h", "REDISCLI_AUTH": "x", "STORAGE_BUCKET": "b", "REDIS_KEY_FILE": "",
+	} {
+		cfg, err := fromMap(map[string]string{name: value})
+		require.NoError(t, err)
+		require.Empty(t, cfg.Warnings, name)
+	}
+}
+
+// Switches, sizes and times have one spelling everywhere, and backends any case.
+func TestOneSpelling(t *testing.T) {
+	for text, want := range map[string]bool{"on": true, "TRUE": true, "yes": true, "1": true, "off": false, "False": false, "no": false, "0": false} {
+		cfg, err := fromMap(map[string]string{"STORAGE_KV_MIGRATE": text, "REDIS_SAVE_ON_FLUSH": text})
+		require.NoError(t, err)
+		require.Equal(t, want, !cfg.NoMigrate)
+		require.Equal(t, want, cfg.Redis.SaveOnFlush)
+	}
+	cfg, err := fromMap(map[string]string{
+		"STORAGE_KV_BACKEND": "Redis", "STORAGE_MAX_VALUE_BYTES": "64MB", "REDIS_CLIENT_CACHE": "1 GiB", "REDIS_SOCKET_TIMEOUT": "500ms",
+	})
+	require.NoError(t, err)
+	require.Equal(t, "redis", cfg.backend())
+	require.Equal(t, int64(64<<20), cfg.MaxValueBytes)
+	require.Equal(t, int64(1<<30), cfg.Redis.ClientCache)
+	for name, text := range map[string]string{
+		"STORAGE_KV_MIGRATE": "perhaps", "STORAGE_MAX_VALUE_BYTES": "0mb", "REDIS_CLIENT_CACHE": "-1", "STORAGE_KV_BACKEND": "rediss",
+	} {
+		_, err := fromMap(map[string]string{name: text})
+		require.ErrorIs(t, err, ErrInvalid)
+		require.ErrorContains(t, err, name)
 	}
 }
 
@@ -174,4 +235,28 @@ func TestJSONOpenSaysFullDisk(t *testing.T) {
 		require.Positive(t, free)
 	}
 	require.NoError(t, e.Close())
+}
+
+// The flights of stores that are not built in go with the last view of them.
+func TestForeignFlightsGo(t *testing.T) {
+	type wrapper struct{ Store }
+	of := func(s Store) bool {
+		foreign.Lock()
+		defer foreign.Unlock()
+		_, ok := foreign.flights[s]
+		return ok
+	}
+	s := wrapper{&store{}}
+	view := For[string](s)
+	require.Same(t, view.flights, For[int](wrapper{s.Store}).flights)
+	require.NotSame(t, view.flights, For[string](wrapper{&store{}}).flights)
+	runtime.GC()
+	require.True(t, of(s), "there is a view")
+	runtime.KeepAlive(view)
+	require.NoError(t, testkit.Await(func() bool { runtime.GC(); return !of(s) }))
+	For[string](nil)
+	For[string](struct {
+		Store
+		f func()
+	}{}) // It cannot be compared.
 }

@@ -1,13 +1,15 @@
 package kv
 
 import (
-	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ngraf/kv/internal/engine"
+	"github.com/ngraf/kv/internal/units"
 )
 
 // A variable of the environment. The table below is the one place that knows
@@ -30,8 +32,8 @@ var variables = []variable{
 	{"STORAGE_JSON_FSYNC", string(FsyncEverySec), "when the journal reaches the disk: always, everysec, no",
 		func(c *Config, t string) error { c.JSON.Fsync = Fsync(withoutComment(t)); return nil },
 		func(c Config, _ settledRedis) string { return string(c.JSON.fsync()) }},
-	{"STORAGE_MAX_VALUE_BYTES", fmt.Sprint(engine.DefaultMaxValueBytes), "upper bound of one value in bytes, on both backends",
-		func(c *Config, t string) error { return readWhole(&c.MaxValueBytes, t) },
+	{"STORAGE_MAX_VALUE_BYTES", fmt.Sprint(engine.DefaultMaxValueBytes), "upper bound of one value, on both backends: bytes, or a size such as 64mb",
+		func(c *Config, t string) error { return readBytes(&c.MaxValueBytes, t, 1) },
 		func(c Config, _ settledRedis) string { return fmt.Sprint(c.maxValue()) }},
 	{"REDIS_URL", defaultRedisURL, "redis://, rediss:// or unix://; `master_name=` makes it Sentinel, several `addr=` or `cluster=true` Cluster",
 		func(c *Config, t string) error { c.Redis.URL = RedisURL(strings.TrimSpace(t)); return nil },
@@ -51,10 +53,10 @@ var variables = []variable{
 	{"REDIS_MAX_CONNECTIONS", strconv.Itoa(defaultMaxConns), "upper bound of one shared pool for all namespaces",
 		func(c *Config, t string) error { return readWhole(&c.Redis.MaxConnections, t) },
 		func(_ Config, r settledRedis) string { return fmt.Sprint(r.MaxConnections) }},
-	{"REDIS_CONNECTION_TIMEOUT", "5s", "bound on making a connection: seconds, or a Go duration",
+	{"REDIS_CONNECTION_TIMEOUT", "5s", "bound on making a connection: seconds, or a duration such as 500ms",
 		func(c *Config, t string) error { return readTimeout(&c.Redis.ConnectionTimeout, t) },
 		func(_ Config, r settledRedis) string { return r.ConnectionTimeout.String() }},
-	{"REDIS_SOCKET_TIMEOUT", "5s", "bound on one read or write: seconds, or a Go duration",
+	{"REDIS_SOCKET_TIMEOUT", "5s", "bound on one read or write: seconds, or a duration such as 500ms",
 		func(c *Config, t string) error { return readTimeout(&c.Redis.SocketTimeout, t) },
 		func(_ Config, r settledRedis) string { return r.SocketTimeout.String() }},
 	{"REDIS_HEALTH_CHECK_INTERVAL", "30s", "an idle connection older than this is replaced before use; 0: never",
@@ -75,7 +77,7 @@ var variables = []variable{
 	{"REDIS_CIRCUIT_FAILURES", "0", "calls fail at once after so many failures in a row; 0: never",
 		func(c *Config, t string) error { return readCount(&c.Redis.CircuitFailures, t) },
 		func(_ Config, r settledRedis) string { return fmt.Sprint(r.CircuitFailures) }},
-	{"REDIS_CIRCUIT_COOLDOWN", "5s", "how long they do before one is tried: seconds, or a Go duration",
+	{"REDIS_CIRCUIT_COOLDOWN", "5s", "how long they do before one is tried: seconds, or a duration such as 500ms",
 		func(c *Config, t string) error { return readTimeout(&c.Redis.CircuitCooldown, t) },
 		func(_ Config, r settledRedis) string { return r.CircuitCooldown.String() }},
 	{"REDIS_SAVE_ON_FLUSH", "false", "Flush asks for BGSAVE",
@@ -95,9 +97,19 @@ var variables = []variable{
 	{"STORAGE_KV_MIGRATE", "on", "the redis backend first imports what it lacks of the files in the working directory: on, off",
 		func(c *Config, t string) error { return readOff(&c.NoMigrate, t) },
 		func(c Config, _ settledRedis) string { return onOff(!c.NoMigrate) }},
-	{"REDIS_CLIENT_CACHE", "0", "bytes for an in-process read cache, at least 1048576; 0: none",
-		func(c *Config, t string) error { return readCount(&c.Redis.ClientCache, t) },
+	{"REDIS_CLIENT_CACHE", "0", "memory of an in-process read cache: bytes, or a size from 1mb on; 0: none",
+		func(c *Config, t string) error { return readBytes(&c.Redis.ClientCache, t, 0) },
 		func(_ Config, r settledRedis) string { return fmt.Sprint(r.ClientCache) }},
+}
+
+// readBytes reads a size, to which least is the lower bound.
+func readBytes(dst *int64, text string, least int64) error {
+	n, err := units.Bytes(withoutComment(text))
+	if err == nil && n < least {
+		err = fmt.Errorf("%q is below %d", withoutComment(text), least)
+	}
+	*dst = n
+	return err
 }
 
 func readWhole[T int | int64](dst *T, text string) error {
@@ -119,7 +131,7 @@ func readCount[T int | int64](dst *T, text string) error {
 }
 
 func readTimeout(dst *time.Duration, text string) error {
-	d, err := parseSeconds(withoutComment(text))
+	d, err := units.Duration(withoutComment(text))
 	if err == nil && d <= 0 {
 		err = fmt.Errorf("%s is not above 0", withoutComment(text))
 	}
@@ -128,7 +140,7 @@ func readTimeout(dst *time.Duration, text string) error {
 }
 
 func readInterval(dst *time.Duration, text string) error {
-	d, err := parseSeconds(withoutComment(text))
+	d, err := units.Duration(withoutComment(text))
 	switch {
 	case err != nil:
 		return err
@@ -141,29 +153,25 @@ func readInterval(dst *time.Duration, text string) error {
 	return nil
 }
 
+// readBool reads a switch, of which there is one spelling everywhere.
 func readBool(dst *bool, text string) error {
-	switch strings.ToLower(withoutComment(text)) {
+	switch text = withoutComment(text); strings.ToLower(text) {
 	case "true", "1", "yes", "on":
 		*dst = true
 	case "false", "0", "no", "off":
 		*dst = false
 	default:
-		return errors.New("not true or false")
+		return fmt.Errorf("%q is neither on nor off; true, false, yes, no, 1 and 0 will do, too", text)
 	}
 	return nil
 }
 
 // readOff reads a switch whose zero value is on.
 func readOff(dst *bool, text string) error {
-	switch text = strings.ToLower(withoutComment(text)); text {
-	case "on":
-		*dst = false
-	case "off":
-		*dst = true
-	default:
-		return fmt.Errorf("%q is neither on nor off", text)
-	}
-	return nil
+	var on bool
+	err := readBool(&on, text)
+	*dst = !on && err == nil
+	return err
 }
 
 func onOff(on bool) string {
@@ -171,4 +179,65 @@ func onOff(on bool) string {
 		return "on"
 	}
 	return "off"
+}
+
+// elsewhere are names under which other programs look for what is in one of
+// our variables.
+var elsewhere = map[string]string{
+	"REDIS_HOST": "REDIS_URL", "REDIS_PORT": "REDIS_URL", "REDIS_DB": "REDIS_URL", "REDIS_SSL": "REDIS_URL",
+	"REDIS_USER": "REDIS_USERNAME", "REDIS_PASS": "REDIS_PASSWORD", "REDIS_PREFIX": "REDIS_KEY_PREFIX",
+	"REDIS_CONNECT_TIMEOUT": "REDIS_CONNECTION_TIMEOUT", "REDIS_TIMEOUT": "REDIS_SOCKET_TIMEOUT",
+	"STORAGE_BACKEND": "STORAGE_KV_BACKEND", "STORAGE_DIR": "STORAGE_WORKING_DIR",
+}
+
+// meant is the variable that somebody had in mind who set this one, or "".
+func meant(name, value string) string {
+	if strings.HasPrefix(value, "tcp://") {
+		return "" // Docker and Kubernetes set REDIS_PORT so, for a service called redis.
+	}
+	if right, ok := elsewhere[name]; ok {
+		return right
+	}
+	best, nearest := "", max(1, len(name)/6)+1
+	for _, v := range variables {
+		switch d := distance(name, v.name); {
+		case d == 0:
+			return ""
+		case d < nearest:
+			best, nearest = v.name, d
+		}
+	}
+	return best
+}
+
+// misspelt are warnings about variables that look like ours and are not.
+func misspelt(vars map[string]string) (warnings []string) {
+	for _, name := range slices.Sorted(maps.Keys(vars)) {
+		if right := meant(name, vars[name]); right != "" {
+			warnings = append(warnings, fmt.Sprintf("%s: no variable of kv, ignored; did you mean %s?", name, right))
+		}
+	}
+	return warnings
+}
+
+// distance is how many letters must be put in, left out or changed to make b
+// of a (Levenshtein, 1965).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		corner := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := corner
+			if a[i] != b[j] {
+				change++
+			}
+			corner = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/kvmove"
 )
 
 // BenchmarkMove moves 50,000 documents of 1 KB between a directory and a
@@ -69,14 +70,14 @@ func moves(b *testing.B, c corpus) {
 		})
 	}
 	empty := func() error { return there.Drop(ctx) }
-	migrate := func(dst, src kv.Store, o kv.MigrateOptions) func() error {
-		return func() error { _, err := kv.Migrate(ctx, dst, src, o); return err }
+	migrate := func(dst, src kv.Store, o kvmove.Options) func() error {
+		return func() error { _, err := kvmove.Migrate(ctx, dst, src, o); return err }
 	}
 	nothing := func() error { return nil }
 	run("upsert", empty, func() error { return upsertAll(there, c) })
-	run("json-redis-copy", empty, migrate(there, files, kv.MigrateOptions{SkipVerify: true}))
-	run("json-redis", empty, migrate(there, files, kv.MigrateOptions{}))
-	run("json-redis-again", nothing, migrate(there, files, kv.MigrateOptions{}))
+	run("json-redis-copy", empty, migrate(there, files, kvmove.Options{SkipVerify: true}))
+	run("json-redis", empty, migrate(there, files, kvmove.Options{}))
+	run("json-redis-again", nothing, migrate(there, files, kvmove.Options{}))
 	run("getmany", nothing, func() error { return getAll(there, c) })
 	var target kv.Store
 	fresh := func() error {
@@ -86,12 +87,12 @@ func moves(b *testing.B, c corpus) {
 		target = open(b, b.TempDir(), kv.FsyncEverySec)
 		return nil
 	}
-	to := func(o kv.MigrateOptions) func() error {
+	to := func(o kvmove.Options) func() error {
 		return func() error { return migrate(target, there, o)() }
 	}
-	run("redis-json-copy", fresh, to(kv.MigrateOptions{SkipVerify: true}))
-	run("redis-json", fresh, to(kv.MigrateOptions{}))
-	run("redis-json-mirror", fresh, to(kv.MigrateOptions{Mirror: true}))
+	run("redis-json-copy", fresh, to(kvmove.Options{SkipVerify: true}))
+	run("redis-json", fresh, to(kvmove.Options{}))
+	run("redis-json-mirror", fresh, to(kvmove.Options{Mirror: true}))
 	if target != nil {
 		closing(b, target)
 	}

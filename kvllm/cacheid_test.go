@@ -103,6 +103,7 @@ func randomText(rng *rand.Rand) string {
 // Equal to what Python computes, for 20,000 random conversations, and for
 // every character there is.
 func TestCacheIDLikePython(t *testing.T) {
+	t.Parallel()
 	python := python311(t)
 	rng := rand.New(rand.NewPCG(1, 2))
 	var cases []cacheCase

@@ -25,6 +25,9 @@ type store struct {
 // Unwrap makes what the wrapped store has visible to [kv.As].
 func (s *store) Unwrap() kv.Store { return s.Store }
 
+// MapID lets Compute work on the wrapped store, see [kv.IDMapper].
+func (s *store) MapID(id string) string { return id }
+
 func (s *store) Get(ctx context.Context, id string) (value json.RawMessage, err error) {
 	ctx, c := s.begin(ctx, "get", 1)
 	defer func() { c.end(err) }()

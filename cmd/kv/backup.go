@@ -184,8 +184,7 @@ func (b *backupArchive) files(count *byteCounter, visit func(name string, r io.R
 	for {
 		h, err := in.Next()
 		if errors.Is(err, io.EOF) {
-			_, err = io.Copy(io.Discard, unpacked{packed}) // To where the checksum of gzip is.
-			return err
+			return onlyPadding(unpacked{packed}) // And to where the checksum of gzip is.
 		}
 		if err != nil {
 			return unreadable(err)
@@ -198,6 +197,24 @@ func (b *backupArchive) files(count *byteCounter, visit func(name string, r io.R
 			return fmt.Errorf("%w: the archive has something else than files and directories", kv.ErrCorrupt)
 		}
 		if err := visit(name, in); err != nil {
+			return err
+		}
+	}
+}
+
+// onlyPadding reads what is behind the end of an archive, which tar fills up
+// with zeros. Of two archives in one file only the first would be read.
+func onlyPadding(r io.Reader) error {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := r.Read(buf)
+		if slices.ContainsFunc(buf[:n], func(b byte) bool { return b != 0 }) {
+			return fmt.Errorf("%w: something follows the end of the archive", kv.ErrCorrupt)
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	}

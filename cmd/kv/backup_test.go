@@ -74,8 +74,8 @@ const imported1 = `NAMESPACE           DOCUMENTS  STORED  SKIPPED  EXPIRED  REMO
 community_reports   1          1       0        0        0        1
 full_docs           1          1       0        0        0        0
 llm_response_cache  0          0       0        0        0        2
-left out of community_reports: the document "bad", which is not JSON
-left out of llm_response_cache: elements whose id the file does not tell, counted from 0: 0-1
+left out of community_reports: place 1, counted from 0, the document "bad": invalid JSON at offset 42: NaN or Infinity
+left out of llm_response_cache: place 0-1, counted from 0: its id is not in the export, and cannot be computed from the value
 `
 
 // A backup of nano-graphrag, packed or not, is checked by its own checksum and

@@ -15,6 +15,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/ngraf/kv"
+	"github.com/ngraf/kv/kvmove"
 )
 
 // openBundle tells by its content what a path is. as is the namespace of a
@@ -60,6 +61,10 @@ func openBundle(a *app, path, as string) (bundle, error) {
 // of a document file is read, too.
 var pythonFile = regexp.MustCompile(`^(?:kv_store_)?([A-Za-z0-9_][A-Za-z0-9_.-]{0,63})\.json$`)
 
+// maxWindow bounds what a zstd stream may have its reader hold: what zstd itself
+// reads by default, and sixteen times what kv export has.
+const maxWindow = 128 << 20
+
 // An exported is a file that kv export wrote.
 type exported struct {
 	app    *app
@@ -69,7 +74,7 @@ type exported struct {
 }
 
 // read calls do with the stream from its beginning.
-func (e *exported) read(ctx context.Context, what string, do func(io.Reader) ([]kv.ImportReport, error)) ([]imported, error) {
+func (e *exported) read(ctx context.Context, what string, do func(io.Reader) ([]kvmove.ImportReport, error)) ([]kvmove.ImportReport, error) {
 	if _, err := e.file.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
@@ -77,28 +82,25 @@ func (e *exported) read(ctx context.Context, what string, do func(io.Reader) ([]
 	defer count.bar.end()
 	in := count.of(e.file)
 	if e.packed {
-		d, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1))
+		d, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
 			return nil, err
 		}
 		defer d.Close()
 		in = unpacked{d}
 	}
-	reports, err := do(in)
-	all := make([]imported, len(reports))
-	for i, r := range reports {
-		all[i] = imported{ImportReport: r}
-	}
-	return all, err
+	return do(in)
 }
 
-func (e *exported) check(ctx context.Context) ([]imported, error) {
-	return e.read(ctx, "checking", func(r io.Reader) ([]kv.ImportReport, error) { return kv.VerifyExport(ctx, r) })
+func (e *exported) check(ctx context.Context) ([]kvmove.ImportReport, error) {
+	return e.read(ctx, "checking", func(r io.Reader) ([]kvmove.ImportReport, error) { return kvmove.VerifyExport(ctx, r) })
 }
 
-func (e *exported) load(ctx context.Context, open kv.Opener, mode kv.ImportMode) ([]imported, error) {
-	return e.read(ctx, "importing", func(r io.Reader) ([]kv.ImportReport, error) { return kv.Import(ctx, r, open, mode) })
+func (e *exported) load(ctx context.Context, open kvmove.Opener, mode kvmove.Mode) ([]kvmove.ImportReport, error) {
+	return e.read(ctx, "importing", func(r io.Reader) ([]kvmove.ImportReport, error) { return kvmove.Import(ctx, r, open, mode) })
 }
+
+func (e *exported) place() string { return "line %s" }
 
 func (e *exported) close() error { return e.file.Close() }
 
@@ -135,7 +137,7 @@ func (p *python) counter(ctx context.Context, what string) *byteCounter {
 	return p.app.byteCounter(ctx, what, p.size)
 }
 
-func (p *python) check(ctx context.Context) ([]imported, error) {
+func (p *python) check(ctx context.Context) ([]kvmove.ImportReport, error) {
 	count := p.counter(ctx, "checking")
 	sum, err := p.backup.check(count)
 	count.bar.end()
@@ -146,17 +148,17 @@ func (p *python) check(ctx context.Context) ([]imported, error) {
 		p.app.note("it has no checksum, so that some damage cannot be seen")
 	}
 	nothing := func(context.Context, string) (kv.Store, error) { return nil, nil }
-	return p.each(ctx, "reading", nothing, kv.ImportMerge, true)
+	return p.each(ctx, "reading", nothing, kvmove.Merge, true)
 }
 
-func (p *python) load(ctx context.Context, open kv.Opener, mode kv.ImportMode) ([]imported, error) {
+func (p *python) load(ctx context.Context, open kvmove.Opener, mode kvmove.Mode) ([]kvmove.ImportReport, error) {
 	return p.each(ctx, "importing", open, mode, false)
 }
 
 // each imports the namespaces that have a store. With all, it reads those, too,
 // that have none.
-func (p *python) each(ctx context.Context, what string, open kv.Opener, mode kv.ImportMode, all bool) ([]imported, error) {
-	var reports []imported
+func (p *python) each(ctx context.Context, what string, open kvmove.Opener, mode kvmove.Mode, all bool) ([]kvmove.ImportReport, error) {
+	var reports []kvmove.ImportReport
 	count := p.counter(ctx, what)
 	defer count.bar.end()
 	err := p.backup.walk(count, func(namespace string, r io.Reader) (err error) {
@@ -167,12 +169,14 @@ func (p *python) each(ctx context.Context, what string, open kv.Opener, mode kv.
 		if store != nil {
 			defer func() { err = errors.Join(err, store.Close()) }()
 		}
-		report, err := kv.ImportPython(ctx, r, store, namespace, mode)
-		reports = append(reports, imported{report.ImportReport, report.Refused, report.Unidentified})
+		report, err := kvmove.ImportPython(ctx, r, store, namespace, mode)
+		reports = append(reports, report)
 		return err
 	})
 	return reports, err
 }
+
+func (p *python) place() string { return "place %s, counted from 0" }
 
 func (p *python) close() error { return p.backup.close() }
 

@@ -5,16 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/ngraf/kv"
+	"github.com/ngraf/kv/internal/units"
 )
 
 // cli is the grammar of the command line.
@@ -50,7 +49,7 @@ type cli struct {
 // Validate is called by kong. An empty flag is usually a shell variable that
 // was not set, and must not lead to the default directory.
 func (c *cli) Validate() error {
-	if c.Backend != nil && !slices.Contains(kv.Backends(), *c.Backend) {
+	if c.Backend != nil && !slices.ContainsFunc(kv.Backends(), func(name string) bool { return strings.EqualFold(name, *c.Backend) }) {
 		return fmt.Errorf("--backend: there is no backend %q; there are %s", *c.Backend, strings.Join(kv.Backends(), ", "))
 	}
 	if c.Dir != nil && *c.Dir == "" {
@@ -135,17 +134,13 @@ func usageError(err error) error {
 }
 
 // A span is a length of time as the environment variables give it: seconds,
-// or a Go duration.
+// or a duration.
 type span time.Duration
 
 func (s *span) UnmarshalText(text []byte) error {
-	d, err := time.ParseDuration(string(text))
+	d, err := units.Duration(string(text))
 	if err != nil {
-		seconds, bad := strconv.ParseFloat(string(text), 64)
-		if bad != nil || !(math.Abs(seconds) < 1e9) {
-			return fmt.Errorf("%q is neither a number of seconds nor a duration such as 90s, 15m or 12h", text)
-		}
-		d = time.Duration(seconds * float64(time.Second))
+		return err
 	}
 	if d < 0 {
 		return fmt.Errorf("%s is negative", text)

@@ -210,7 +210,7 @@ func (d *demo) showFiles(context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.say("\nThe files (.ttl says what expires when; lock files left out):")
+	d.say("\nThe files (lock files left out):")
 	for _, entry := range entries {
 		if ext := filepath.Ext(entry.Name()); ext != ".json" && ext != ".ttl" {
 			continue

@@ -19,7 +19,7 @@ func TestDemo(t *testing.T) {
 	require.Less(t, strings.Count(out, "\n"), 40)
 	for _, text := range []string{
 		"1. full_docs: stored 2 documents", "read them back as Go values", `{"title":"Cluster 0","nodes":["MARLEY","SCROOGE"]}`,
-		"asked a model twice (miss, hit), and paid once; the answer is kept for 12h0m0s", "kv_store_llm_response_cache.ttl", "kv_store_text_chunks.json begins:\n  {\n    \"chunk-",
+		"asked a model twice (miss, hit), and paid once; the answer is kept for ever", "kv_store_llm_response_cache.json", "kv_store_text_chunks.json begins:\n  {\n    \"chunk-",
 		"STORAGE_KV_BACKEND=redis REDIS_URL=redis://localhost:6379 kv demo",
 	} {
 		require.Contains(t, out, text)
@@ -48,6 +48,7 @@ func TestDemoRedis(t *testing.T) {
 	require.NoError(t, server.Set("prod:full_docs:a", "1"))
 	s.env = append(s.env, "REDIS_KEY_PREFIX=prod")
 	out := s.ok("demo")
+	require.Contains(t, out, "kept for 12h0m0s")
 	require.Regexp(t, `(?m)^  kv_demo_[0-9a-f]{8}:community_reports:0$`, out)
 	require.Less(t, strings.Count(out, "\n"), 40)
 	require.Equal(t, []string{"prod:full_docs:a"}, server.Keys())

@@ -29,12 +29,13 @@ func TestDoctorOnFiles(t *testing.T) {
 
 	s.write("kv_store_a.json", `{"GEHEIM": NaN}`)
 	s.write("kv_store_community_reports.json", `{}`)
+	s.env = append(s.env, "STORAGE_TTL_COMMUNITY_REPORTS=1d")
 	require.NoError(t, os.Chmod(filepath.Join(s.dir(), "kv_store_a.json"), 0o644))
 	require.NoError(t, os.Chmod(filepath.Join(s.dir(), "kv_store_docs.json"), 0o644))
 	const golden = `settings
   warning  documents-expire (community_reports)
            Documents of community_reports are gone 24h0m0s after they were written, and nothing makes them again.
-           Set REDIS_TTL_ and the namespace's name in upper case to 0, unless your program writes them anew in time.
+           Set STORAGE_TTL_ and the namespace's name in upper case to 0, unless your program writes them anew in time.
 DIR
   warning  json-foreign-values (a)
            Values in the document file are not JSON, such as NaN: 1 of them.
@@ -75,11 +76,11 @@ func TestDoctorBesideAService(t *testing.T) {
 // namespaces, and the exit code of a danger.
 func TestDoctorOnRedis(t *testing.T) {
 	server := redistest.Start(t, redistest.Password("GEHEIM"), redistest.Arg("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"))
-	s := shell{t: t, env: []string{"STORAGE_KV_BACKEND=redis", "REDIS_URL=" + server.URL(), "REDIS_MAX_CONNECTIONS=20000"}}
+	s := shell{t: t, env: []string{"STORAGE_KV_BACKEND=redis", "REDIS_URL=" + server.URL(), "REDIS_MAX_CONNECTIONS=20000", "STORAGE_TTL_COMMUNITY_REPORTS=1d"}}
 	const golden = `settings
   warning  documents-expire (community_reports)
            Documents of community_reports are gone 24h0m0s after they were written, and nothing makes them again.
-           Set REDIS_TTL_ and the namespace's name in upper case to 0, unless your program writes them anew in time.
+           Set STORAGE_TTL_ and the namespace's name in upper case to 0, unless your program writes them anew in time.
 SERVER
   danger   redis-evicts-documents (full_docs, text_chunks)
            Under maxmemory-policy allkeys-lru the server drops documents that should live for ever when memory is short.

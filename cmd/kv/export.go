@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/ngraf/kv"
+	"github.com/ngraf/kv/kvmove"
 )
 
 type exportCmd struct {
@@ -34,8 +35,8 @@ func (c *exportCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	write := func(w io.Writer) ([]kv.ExportReport, error) { return c.write(ctx, a, cfg, w, names) }
-	var reports []kv.ExportReport
+	write := func(w io.Writer) ([]kvmove.ExportReport, error) { return c.write(ctx, a, cfg, w, names) }
+	var reports []kvmove.ExportReport
 	if c.File == "-" {
 		reports, err = write(a.out)
 	} else if reports, err = c.toFile(write); err == nil {
@@ -67,7 +68,7 @@ func (c *exportCmd) names(ctx context.Context, a *app, cfg kv.Config) ([]string,
 }
 
 // write exports the namespaces. The timeout is for opening them only.
-func (c *exportCmd) write(ctx context.Context, a *app, cfg kv.Config, w io.Writer, names []string) (reports []kv.ExportReport, err error) {
+func (c *exportCmd) write(ctx context.Context, a *app, cfg kv.Config, w io.Writer, names []string) (reports []kvmove.ExportReport, err error) {
 	factory, err := kv.NewFactory(cfg, kv.WithReadOnly(), kv.WithLogger(a.logger()))
 	if err != nil {
 		return nil, err
@@ -82,10 +83,10 @@ func (c *exportCmd) write(ctx context.Context, a *app, cfg kv.Config, w io.Write
 	}
 	bar := a.progress("exporting")
 	defer bar.end()
-	return kv.Export(ctx, &lineCounter{w: w, bar: bar}, open, names...)
+	return kvmove.Export(ctx, &lineCounter{w: w, bar: bar}, open, names...)
 }
 
-func (c *exportCmd) toFile(write func(io.Writer) ([]kv.ExportReport, error)) (reports []kv.ExportReport, err error) {
+func (c *exportCmd) toFile(write func(io.Writer) ([]kvmove.ExportReport, error)) (reports []kvmove.ExportReport, err error) {
 	f, err := createFile(c.File, c.Force)
 	if err != nil {
 		return nil, err
@@ -112,7 +113,7 @@ func (c *exportCmd) toFile(write func(io.Writer) ([]kv.ExportReport, error)) (re
 	return reports, f.commit()
 }
 
-func (c *exportCmd) print(a *app, reports []kv.ExportReport) error {
+func (c *exportCmd) print(a *app, reports []kvmove.ExportReport) error {
 	if c.JSON {
 		enc := json.NewEncoder(a.out)
 		enc.SetEscapeHTML(false)
@@ -132,7 +133,7 @@ func (c *exportCmd) print(a *app, reports []kv.ExportReport) error {
 }
 
 // judge points out what a backup would be missed for.
-func (c *exportCmd) judge(a *app, reports []kv.ExportReport) (err error) {
+func (c *exportCmd) judge(a *app, reports []kvmove.ExportReport) (err error) {
 	for _, r := range reports {
 		if r.Documents == 0 && slices.Contains(c.Namespaces, r.Namespace) {
 			a.note("%s has no documents", r.Namespace)

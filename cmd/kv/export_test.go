@@ -23,7 +23,7 @@ func TestExportAndImport(t *testing.T) {
 		each(t, func(t *testing.T, s shell) {
 			s.ok("put", "full_docs", "a\nb", "1.50")
 			s.ok("put", "full_docs", "c", "null")
-			s.ok("put", "llm_response_cache", "k", "1")
+			s.ok("put", "llm_response_cache", "k", "1", "--ttl", "12h")
 			file := filepath.Join(t.TempDir(), name)
 			require.Equal(t, `NAMESPACE           DOCUMENTS  SIZE  REFUSED
 full_docs           2          12 B  0

@@ -82,7 +82,7 @@ func (putCmd) Help() string {
     kv put llm_response_cache k1 '{"return":"42","model":"m"}' --ttl 1h
     kv put scores x -- -5                     -- stands before a negative number
 
-The time to live is the namespace's (REDIS_TTL_<NAMESPACE>; 12 h for llm_response_cache, 24 h for community_reports, for ever otherwise) unless --ttl says otherwise.`
+The time to live is the namespace's (STORAGE_TTL_<NAMESPACE>; else 12 h for llm_response_cache on Redis, and for ever) unless --ttl says otherwise.`
 }
 
 func (rmCmd) Help() string {
@@ -181,7 +181,7 @@ Documents that are not JSON are left out and listed; the exit code is then 1.`
 }
 
 func (importCmd) Help() string {
-	return `Stores documents. What is read is checked as a whole before anything is written; a wrong checksum is refused.
+	return `Stores documents. What is read is checked as a whole before anything is written; a wrong checksum is refused, and so is anything behind the end of an export. A document over STORAGE_MAX_VALUE_BYTES is listed and left out, and the exit code is then 1; the rest is stored.
 
     kv import backup.ndjson.zst
     kv import backup.ndjson full_docs --mode replace

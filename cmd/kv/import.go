@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/ngraf/kv"
+	"github.com/ngraf/kv/kvmove"
 )
 
 type importCmd struct {
@@ -21,24 +23,18 @@ type importCmd struct {
 	JSON       bool     `name:"json" help:"Print a JSON object for each namespace, on a line of its own."`
 }
 
-// An imported says what became of a namespace. What is left out is only so in
-// exports of nano-graphrag.
-type imported struct {
-	kv.ImportReport
-	Refused      []string `json:"refused,omitempty"`
-	Unidentified []int    `json:"unidentified,omitempty"`
-}
-
-var importModes = map[string]kv.ImportMode{
-	"merge": kv.ImportMerge, "overwrite": kv.ImportOverwrite, "replace": kv.ImportReplace, "if-empty": kv.ImportIfEmpty,
+var importModes = map[string]kvmove.Mode{
+	"merge": kvmove.Merge, "overwrite": kvmove.MergeOver, "replace": kvmove.Replace, "if-empty": kvmove.IfEmpty,
 }
 
 // A bundle is something to import.
 type bundle interface {
 	// check reads all of it, and returns what is in it if it is sound.
-	check(ctx context.Context) ([]imported, error)
+	check(ctx context.Context) ([]kvmove.ImportReport, error)
 	// load stores the namespaces for which open returns a store.
-	load(ctx context.Context, open kv.Opener, mode kv.ImportMode) ([]imported, error)
+	load(ctx context.Context, open kvmove.Opener, mode kvmove.Mode) ([]kvmove.ImportReport, error)
+	// place is the format of where in it a document is.
+	place() string
 	close() error
 }
 
@@ -69,12 +65,12 @@ func (c *importCmd) Run(ctx context.Context, a *app) (err error) {
 	}
 	reports, err := c.load(ctx, a, cfg, b, contents)
 	if err != nil { // What has not begun needs no line.
-		reports = slices.DeleteFunc(reports, func(r imported) bool { return r.Documents == 0 })
+		reports = slices.DeleteFunc(reports, func(r kvmove.ImportReport) bool { return r.Documents == 0 })
 	}
-	if err = errors.Join(err, c.print(a, reports)); err != nil {
+	if err = errors.Join(err, c.print(a, b, reports)); err != nil {
 		return &resumable{err, c.hint()}
 	}
-	if slices.ContainsFunc(reports, imported.lacks) {
+	if slices.ContainsFunc(reports, lacks) {
 		return &failure{code: exitNothing} // The list says what.
 	}
 	return nil
@@ -91,9 +87,9 @@ func (c *importCmd) hint() string {
 }
 
 // chosen are the namespaces to import.
-func (c *importCmd) chosen(contents []imported) ([]imported, error) {
+func (c *importCmd) chosen(contents []kvmove.ImportReport) ([]kvmove.ImportReport, error) {
 	var there []string
-	var chosen []imported
+	var chosen []kvmove.ImportReport
 	for _, r := range contents {
 		there = append(there, r.Namespace)
 		if len(c.Namespaces) == 0 || slices.Contains(c.Namespaces, r.Namespace) {
@@ -106,7 +102,7 @@ func (c *importCmd) chosen(contents []imported) ([]imported, error) {
 		}
 	}
 	for _, r := range chosen {
-		if c.Mode == "replace" && r.lacks() {
+		if c.Mode == "replace" && lacks(r) {
 			return nil, failf(exitInvalid, "some documents of %s cannot be had from %s, and --mode replace would remove them; use --mode overwrite, or name the other namespaces",
 				r.Namespace, c.File)
 		}
@@ -119,7 +115,7 @@ func (c *importCmd) chosen(contents []imported) ([]imported, error) {
 
 // load imports what was chosen. Only that the server answers is bound by the
 // timeout.
-func (c *importCmd) load(ctx context.Context, a *app, cfg kv.Config, b bundle, chosen []imported) (reports []imported, err error) {
+func (c *importCmd) load(ctx context.Context, a *app, cfg kv.Config, b bundle, chosen []kvmove.ImportReport) (reports []kvmove.ImportReport, err error) {
 	if !isJSON(cfg) {
 		nothing := func(context.Context, kv.Store) error { return nil }
 		if err := a.look(ctx, cfg, chosen[0].Namespace, nothing); err != nil {
@@ -136,7 +132,7 @@ func (c *importCmd) load(ctx context.Context, a *app, cfg kv.Config, b bundle, c
 	}
 	defer func() { err = errors.Join(err, factory.Close()) }()
 	open := func(ctx context.Context, namespace string) (kv.Store, error) {
-		if !slices.ContainsFunc(chosen, func(r imported) bool { return r.Namespace == namespace }) {
+		if !slices.ContainsFunc(chosen, func(r kvmove.ImportReport) bool { return r.Namespace == namespace }) {
 			return nil, nil
 		}
 		store, err := factory.Open(ctx, namespace)
@@ -146,8 +142,8 @@ func (c *importCmd) load(ctx context.Context, a *app, cfg kv.Config, b bundle, c
 		return store, err
 	}
 	reports, err = b.load(ctx, open, importModes[c.Mode])
-	return slices.DeleteFunc(reports, func(r imported) bool {
-		return !slices.ContainsFunc(chosen, func(other imported) bool { return other.Namespace == r.Namespace })
+	return slices.DeleteFunc(reports, func(r kvmove.ImportReport) bool {
+		return !slices.ContainsFunc(chosen, func(other kvmove.ImportReport) bool { return other.Namespace == r.Namespace })
 	}), err
 }
 
@@ -161,9 +157,9 @@ func (s dryStore) Delete(ctx context.Context, ids ...string) (int, error) {
 	return len(ids) - len(missing), err
 }
 
-func (r imported) lacks() bool { return len(r.Refused)+len(r.Unidentified) > 0 }
+func lacks(r kvmove.ImportReport) bool { return r.Refused > 0 }
 
-func (c *importCmd) print(a *app, reports []imported) error {
+func (c *importCmd) print(a *app, b bundle, reports []kvmove.ImportReport) error {
 	if c.JSON {
 		enc := json.NewEncoder(a.out)
 		enc.SetEscapeHTML(false)
@@ -180,8 +176,7 @@ func (c *importCmd) print(a *app, reports []imported) error {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "NAMESPACE\tDOCUMENTS\tSTORED\tSKIPPED\tEXPIRED\tREMOVED\tLEFT OUT")
 	for _, r := range reports {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\n", r.Namespace, r.Documents, r.Stored, r.Skipped, r.Expired, r.Removed,
-			len(r.Refused)+len(r.Unidentified))
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\n", r.Namespace, r.Documents, r.Stored, r.Skipped, r.Expired, r.Removed, r.Refused)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -190,14 +185,31 @@ func (c *importCmd) print(a *app, reports []imported) error {
 		fmt.Fprintln(a.out, "This was a dry run: nothing was written.")
 	}
 	for _, r := range reports {
-		for _, id := range r.Refused {
-			fmt.Fprintf(a.out, "left out of %s: the document %s, which is not JSON\n", r.Namespace, quoted(id))
-		}
-		if len(r.Unidentified) > 0 {
-			fmt.Fprintf(a.out, "left out of %s: elements whose id the file does not tell, counted from 0: %s\n", r.Namespace, ranges(r.Unidentified))
-		}
+		printRefusals(a.out, r, b.place())
 	}
 	return nil
+}
+
+// printRefusals says what of a namespace was left out: documents by their ids,
+// and those that have none by their places, which mostly follow each other.
+func printRefusals(w io.Writer, r kvmove.ImportReport, place string) {
+	for list := r.Refusals; len(list) > 0; {
+		first, n := list[0], 1
+		places := []int{first.Place}
+		for first.ID == "" && n < len(list) && list[n].ID == "" && list[n].Why == first.Why {
+			places = append(places, list[n].Place)
+			n++
+		}
+		name := ""
+		if first.ID != "" {
+			name = ", the document " + quoted(first.ID)
+		}
+		fmt.Fprintf(w, "left out of %s: "+place+"%s: %s\n", r.Namespace, ranges(places), name, first.Why)
+		list = list[n:]
+	}
+	if more := r.Refused - len(r.Refusals); more > 0 {
+		fmt.Fprintf(w, "left out of %s: %d more\n", r.Namespace, more)
+	}
 }
 
 // ranges is a list of ascending numbers for people.

@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/ngraf/kv"
+	"github.com/ngraf/kv/kvmove"
 )
 
 type migrateCmd struct {
@@ -30,7 +31,7 @@ type migration struct {
 	*app
 	cmd      *migrateCmd
 	src, dst *side
-	reports  []kv.MigrateReport
+	reports  []kvmove.Report
 }
 
 func (c *migrateCmd) Run(ctx context.Context, a *app) (err error) {
@@ -118,7 +119,7 @@ func (m *migration) one(ctx context.Context, namespace string) error {
 		}
 		bar := m.progress(namespace)
 		verifying := false
-		opts.Progress = func(p kv.Progress) {
+		opts.Progress = func(p kvmove.Progress) {
 			if p.Verifying && !verifying {
 				verifying = true
 				bar.end()
@@ -126,25 +127,25 @@ func (m *migration) one(ctx context.Context, namespace string) error {
 			}
 			bar.at(int64(p.Documents), int64(p.Total))
 		}
-		report, err := kv.Migrate(ctx, dst, src, opts)
+		report, err := kvmove.Migrate(ctx, dst, src, opts)
 		bar.end()
 		m.reports = append(m.reports, report)
 		return m.judge(report, err)
 	})
 }
 
-func (m *migration) options(namespace string) kv.MigrateOptions {
-	opts := kv.MigrateOptions{DryRun: m.cmd.DryRun, SkipVerify: m.cmd.NoVerify}
+func (m *migration) options(namespace string) kvmove.Options {
+	opts := kvmove.Options{DryRun: m.cmd.DryRun, SkipVerify: m.cmd.NoVerify}
 	switch {
 	case m.cmd.Overwrite:
-		opts.OnConflict = kv.Overwrite
+		opts.OnConflict = kvmove.Overwrite
 	case m.cmd.Fail:
-		opts.OnConflict = kv.Fail
+		opts.OnConflict = kvmove.Fail
 	case m.cmd.Mirror, m.cmd.To == "json" && !m.cmd.Merge:
 		opts.Mirror = true
 	}
 	if m.cmd.To == "redis" { // What Python wrote has no time to live in its file.
-		opts.TTL = lifetime(m.src.cfg, namespace)
+		opts.TTL = lifetime(m.dst.cfg, namespace)
 	}
 	return opts
 }
@@ -164,7 +165,7 @@ func (m *migration) refuseEmpty(ctx context.Context, namespace string, src, dst 
 }
 
 // judge adds to what the library says of a namespace what the user can do.
-func (m *migration) judge(report kv.MigrateReport, err error) error {
+func (m *migration) judge(report kvmove.Report, err error) error {
 	namespace, n := report.Namespace, report.Refused
 	if e := (*kv.Error)(nil); m.cmd.Fail && errors.As(err, &e) && e.ID != "" && !ofKind(err) {
 		return failf(exitNothing, "the document %s of %s has another value in %s; it was left alone, and nothing more was copied", quoted(e.ID), namespace, m.dst.called)

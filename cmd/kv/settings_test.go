@@ -18,7 +18,7 @@ func TestConfig(t *testing.T) {
 		`STORAGE_WORKING_DIR +/data +--dir`,
 		`STORAGE_JSON_FSYNC +always +environment`,
 		`REDIS_MAX_CONNECTIONS +3 +REDIS_URL`,
-		`REDIS_TTL_FULL_DOCS +5m0s +environment`,
+		`STORAGE_TTL_FULL_DOCS +5m0s +environment`,
 		`REDIS_CA_FILE +- +default`,
 	} {
 		require.Regexp(t, "(?m)^"+line+"$", out)

@@ -93,7 +93,7 @@ func (w watched) Keys(ctx context.Context) iter.Seq2[string, error] {
 // lifetime is the time to live of new documents in a namespace.
 func lifetime(cfg kv.Config, namespace string) time.Duration {
 	name := strings.NewReplacer("-", "_", ".", "_").Replace(namespace)
-	d, err := time.ParseDuration(inEffect(cfg, "REDIS_TTL_"+strings.ToUpper(name)))
+	d, err := time.ParseDuration(inEffect(cfg, "STORAGE_TTL_"+strings.ToUpper(name)))
 	if err != nil {
 		return 0 // It is not listed: for ever.
 	}

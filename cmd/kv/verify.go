@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ngraf/kv"
+	"github.com/ngraf/kv/kvmove"
 )
 
 type verifyCmd struct {
@@ -19,11 +20,11 @@ type verifyCmd struct {
 
 // A verified is what verify says of one namespace.
 type verified struct {
-	Namespace   string          `json:"namespace"`
-	Files       kv.Contents     `json:"files"`
-	Redis       kv.Contents     `json:"redis"`
-	Differences []kv.Difference `json:"differences"`
-	Duration    time.Duration   `json:"duration_ns"`
+	Namespace   string              `json:"namespace"`
+	Files       kvmove.Contents     `json:"files"`
+	Redis       kvmove.Contents     `json:"redis"`
+	Differences []kvmove.Difference `json:"differences"`
+	Duration    time.Duration       `json:"duration_ns"`
 }
 
 func (c *verifyCmd) Run(ctx context.Context, a *app) (err error) {
@@ -86,13 +87,13 @@ func (c *verifyCmd) one(ctx context.Context, a *app, namespace string, files, re
 	err = both(ctx, namespace, files, redis, func(ours, theirs kv.Store) error {
 		bar := a.progress("comparing " + namespace)
 		defer bar.end()
-		report, err := kv.Verify(ctx, watched{ours, bar}, theirs)
+		report, err := kvmove.Verify(ctx, watched{ours, bar}, theirs)
 		if err != nil {
 			return err
 		}
-		v = verified{namespace, report.A, report.B, []kv.Difference{}, report.Duration}
+		v = verified{namespace, report.A, report.B, []kvmove.Difference{}, report.Duration}
 		for _, d := range report.Differences {
-			if d.Kind == kv.OtherTTL {
+			if d.Kind == kvmove.OtherTTL {
 				given, err := c.given(ctx, d.ID, ours, theirs, lifetime(redis.cfg, namespace))
 				if err != nil {
 					return err
@@ -101,7 +102,7 @@ func (c *verifyCmd) one(ctx context.Context, a *app, namespace string, files, re
 					continue
 				}
 			}
-			v.Differences = append(v.Differences, kv.Difference{ID: d.ID, Kind: inWords(d.Kind)})
+			v.Differences = append(v.Differences, kvmove.Difference{ID: d.ID, Kind: inWords(d.Kind)})
 		}
 		return nil
 	})
@@ -132,15 +133,15 @@ func ttlOf(ctx context.Context, s kv.Store, id string) (time.Duration, error) {
 	return ttl, err
 }
 
-func inWords(kind kv.DifferenceKind) kv.DifferenceKind {
+func inWords(kind kvmove.DifferenceKind) kvmove.DifferenceKind {
 	switch kind {
-	case kv.OnlyInA:
+	case kvmove.OnlyInA:
 		return "only in the files"
-	case kv.OnlyInB:
+	case kvmove.OnlyInB:
 		return "only in Redis"
-	case kv.OtherValue:
+	case kvmove.OtherValue:
 		return "another value"
-	case kv.OtherTTL:
+	case kvmove.OtherTTL:
 		return "another time to live"
 	}
 	return kind

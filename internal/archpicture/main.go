@@ -31,10 +31,12 @@ type box struct {
 // higher rung.
 var boxes = []box{
 	{"cmd/kv", "the command", 0, 50, 170},
-	{"kvtest", "the contract, as a suite", 1, 215, 365},
-	{"kvprom", "Prometheus", 1, 420, 530},
-	{"kvotel", "OpenTelemetry", 1, 575, 685},
-	{"kvllm", "answers paid once", 1, 720, 880},
+	{"kvmove", "to move documents", 1, 40, 185},
+	{"kvtest", "the contract, as a suite", 1, 197, 347},
+	{"kvprom", "Prometheus", 1, 359, 464},
+	{"kvotel", "OpenTelemetry", 1, 476, 586},
+	{"kvllm", "answers, once", 1, 598, 733},
+	{"kvembed", "vectors, once", 1, 745, 880},
 	{"kv", "contract, settings, factory; the face of what lies below", 2, 40, 880},
 	{"move", "between stores", 3, 50, 160},
 	{"firstuse", "files into Redis", 3, 395, 525},
@@ -51,12 +53,13 @@ var boxes = []box{
 	{"fsys", "files", 9, 180, 280},
 	{"flock", "locks", 9, 300, 380},
 	{"jsonscan", "JSON as bytes", 9, 395, 540},
-	{"go-redis", "the client", 9, 640, 750},
+	{"units", "times and sizes", 9, 555, 680},
+	{"go-redis", "the client", 9, 700, 810},
 }
 
 // aside are the packages that are for tests or make something of this
 // repository.
-var aside = []string{"archpicture", "benchmarks", "crashfs", "dashboard", "enginetest", "leaktest", "llmtest", "monitoring", "redistest", "sdk", "testkit", "toxic"}
+var aside = []string{"archpicture", "benchmarks", "crashfs", "dashboard", "enginetest", "leaktest", "llmtest", "monitoring", "redistest", "sdk", "strangers", "testkit", "toxic"}
 
 // A route is the way of a call. Each of its steps is an import.
 type route struct {

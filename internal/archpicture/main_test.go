@@ -52,7 +52,7 @@ func TestFiles(t *testing.T) {
 		case d.IsDir() && file != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata"):
 			return fs.SkipDir
 		}
-		inside := slices.Contains([]string{".", "kvllm"}, path.Dir(file)) || strings.HasPrefix(file, "internal/")
+		inside := slices.Contains([]string{".", "kvembed", "kvllm", "kvmove"}, path.Dir(file)) || strings.HasPrefix(file, "internal/")
 		if inside && strings.HasSuffix(file, ".go") && !strings.HasSuffix(file, "_test.go") {
 			there = append(there, file)
 		}

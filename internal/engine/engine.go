@@ -66,6 +66,12 @@ type (
 		// resume is called.
 		HoldCompaction() (resume func())
 	}
+	// Swapper stores an item in the place of a document if same says of its
+	// value that it is the one to be replaced, in one atomic step, and reports
+	// whether it did.
+	Swapper interface {
+		Swap(ctx context.Context, it Item, same func(value json.RawMessage) bool) (bool, error)
+	}
 	// ServerInformer knows what its servers say of themselves, by host:port.
 	ServerInformer interface {
 		ServerInfo(ctx context.Context) (map[string]map[string]string, error)

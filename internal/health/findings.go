@@ -81,7 +81,7 @@ var Table = [...]About{
 		"Check again, with more time."},
 	DocumentsExpire: {"documents-expire", warning, ofNamespace,
 		"Documents that nothing makes again (full_docs, text_chunks, community_reports) have a time to live.",
-		"Set REDIS_TTL_ and the namespace's name in upper case to 0, unless your program writes them anew in time."},
+		"Set STORAGE_TTL_ and the namespace's name in upper case to 0, unless your program writes them anew in time."},
 
 	RedisEvictsDocuments: {"redis-evicts-documents", danger, ofNamespace,
 		"maxmemory-policy is allkeys-*: when memory is short, the server drops documents that should live for ever, without an error anywhere.",

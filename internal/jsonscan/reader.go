@@ -40,18 +40,22 @@ type Member struct {
 	// Err is nil if Value would pass [Check]. It is an [*Error] if Value is
 	// not strict JSON although there is no doubt where it ends: it holds one
 	// of Python's NaN, Infinity and -Infinity, a string that is not UTF-8, or
-	// more levels than the limit. It tells the first of these errors.
+	// more levels than the limit. It tells the first of these errors. It is a
+	// [*TooLongError] for a member over the bound, of which there is no Value.
 	Err error
 }
 
-// A Reader reads the members of a file that is a single JSON object, one by
-// one and in one pass. It holds no more of the file than a window of about a
+// A Reader reads the members of a file that is a single JSON object, or the
+// elements of one that is an array, one by one and in one pass. It holds no more of the file than a window of about a
 // mebibyte, or the largest member if that takes more.
 type Reader struct {
 	src    io.Reader
 	srcErr error // why src delivers no more
 
-	size int64 // of the file, as far as that is known; else 0
+	size  int64 // of the file, as far as that is known; else 0
+	bound int   // of a member; 0: none
+	any   bool  // the file may be an array
+	array bool  // it is one
 
 	buf  []byte // the window; what has been read and not consumed is buf[pos:end]
 	pos  int
@@ -122,7 +126,7 @@ func (r *Reader) next() (Member, error) {
 		return Member{}, err
 	}
 	switch {
-	case ch == '}':
+	case ch == r.closing():
 		r.pos++
 		return Member{}, r.finish()
 	case ch == ',' && r.more:
@@ -151,7 +155,8 @@ func (r *Reader) start() error {
 	if err != nil {
 		return err
 	}
-	if ch != '{' {
+	r.array = r.any && ch == '['
+	if ch != '{' && !r.array {
 		return r.fail(errCharacter, r.pos)
 	}
 	r.pos++
@@ -211,11 +216,17 @@ func (r *Reader) member() (Member, error) {
 	for {
 		m, i, c := r.scanMember(r.buf[:r.end], r.pos)
 		if c == errNone {
+			if r.exceeds(i - r.pos) {
+				m.Value, m.Err = nil, &TooLongError{r.bound}
+			}
 			r.pos = i
 			return m, nil
 		}
 		if c != errEnd {
 			return Member{}, r.fail(c, i)
+		}
+		if r.exceeds(r.end - r.pos) {
+			return r.passOver()
 		}
 		if !r.fill() {
 			return Member{}, r.fail(errEnd, r.end)
@@ -226,26 +237,15 @@ func (r *Reader) member() (Member, error) {
 // scanMember scans the member that starts at b[i], and returns it and the
 // position behind it.
 func (r *Reader) scanMember(b []byte, i int) (m Member, end int, c code) {
-	if b[i] != '"' {
-		return m, i, errCharacter
+	if !r.array {
+		if m.Name, i, c = r.scanName(b, i); c != errNone {
+			return m, i, c
+		}
+		if i, c = scanColon(b, i); c != errNone {
+			return m, i, c
+		}
 	}
 	start := i
-	if i, c = scanString(b, i+1); c != errNone {
-		return m, i, c
-	}
-	m.Name = b[start+1 : i-1 : i-1]
-	if bytes.IndexByte(m.Name, '\\') >= 0 {
-		var n int
-		r.name, n = appendUnescaped(r.name[:0], m.Name)
-		if n < len(m.Name) {
-			return m, start + 1 + n, errSurrogate
-		}
-		m.Name = r.name
-	}
-	if i, c = scanColon(b, i); c != errNone {
-		return m, i, c
-	}
-	start = i
 	if i, c = r.scan.value(b, i); c != errNone {
 		return m, i, c
 	}
@@ -253,7 +253,7 @@ func (r *Reader) scanMember(b []byte, i int) (m Member, end int, c code) {
 	if i >= len(b) {
 		return m, i, errEnd
 	}
-	if ch := b[i]; ch != ',' && ch != '}' && !isSpace(ch) {
+	if ch := b[i]; ch != ',' && ch != r.closing() && !isSpace(ch) {
 		return m, i, errCharacter
 	}
 	m.Value = b[start:i:i]
@@ -262,6 +262,27 @@ func (r *Reader) scanMember(b []byte, i int) (m Member, end int, c code) {
 		m.Err = newError(s.soft, r.base+int64(s.softAt), s.maxDepth)
 	}
 	return m, i, errNone
+}
+
+// scanName scans the name that starts at b[i].
+func (r *Reader) scanName(b []byte, i int) (name []byte, end int, c code) {
+	if b[i] != '"' {
+		return nil, i, errCharacter
+	}
+	start := i
+	if i, c = scanString(b, i+1); c != errNone {
+		return nil, i, c
+	}
+	name = b[start+1 : i-1 : i-1]
+	if bytes.IndexByte(name, '\\') >= 0 {
+		var n int
+		r.name, n = appendUnescaped(r.name[:0], name)
+		if n < len(name) {
+			return nil, start + 1 + n, errSurrogate
+		}
+		name = r.name
+	}
+	return name, i, errNone
 }
 
 // fail returns the error for c at r.buf[i], or the source's own error if that
@@ -316,6 +337,9 @@ func (r *Reader) grown() int {
 	}
 	if rest > int64(len(r.buf)) {
 		n = min(n, rest)
+	}
+	if r.bound > 0 { // One more, to see that a member exceeds it.
+		n = min(n, int64(max(r.bound, len(r.buf)))+1)
 	}
 	return int(n)
 }

@@ -206,11 +206,14 @@ func TestJSONFlushDuringClose(t *testing.T) {
 }
 
 // flushWhileClosing is a Flush that has begun before Close and waits for its
-// turn until the last journal is removed, when the engine may be changed.
-func flushWhileClosing(t *testing.T, change func(*Engine)) error {
+// turn until the last journal is removed, when the engine may be changed by who
+// has its compactor.
+func flushWhileClosing(t *testing.T, change func(*compactor)) error {
 	files := crashfs.New()
 	e, s := memStore(t, files, policyNo)
 	require.NoError(t, s.Upsert(t.Context(), testkit.One("a", "1")))
+	c := <-e.compactor
+	c.yield()
 	entered, release := holdUp(files, func(op crashfs.Op) bool { return op.Kind == "remove" })
 	closed := testkit.InBackground(s.Close)
 	<-entered
@@ -225,7 +228,7 @@ func flushWhileClosing(t *testing.T, change func(*Engine)) error {
 	}()
 	synctest.Wait()
 	if change != nil {
-		change(e)
+		change(c)
 		synctest.Wait()
 	}
 	close(release)

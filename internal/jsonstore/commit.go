@@ -8,7 +8,6 @@ import (
 
 	"github.com/ngraf/kv/internal/engine"
 	"github.com/ngraf/kv/internal/fault"
-	"github.com/ngraf/kv/internal/wal"
 )
 
 // commits is the write path. Callers queue their writes; the one at the head
@@ -20,8 +19,9 @@ type commits struct {
 	queue   []*write
 	leading bool
 
-	active  *journal // the last one; the leader's, as is encoder
-	encoder *wal.Encoder
+	// For the turn of a writer: what the first journal is made from.
+	continues identity // the document file that was found
+	leftover  leftover
 
 	pulse pulse
 }
@@ -172,7 +172,6 @@ func (c *commits) withdraw(w *write) bool {
 // append makes the records of a group of writes, writes and syncs them, and
 // then changes the index. After an error the journal is as it was.
 func (e *Engine) append(group []*write) error {
-	c := &e.commits
 	if err := e.health(); err != nil {
 		return err
 	}
@@ -181,15 +180,15 @@ func (e *Engine) append(group []*write) error {
 		return err
 	}
 	start := j.end
-	c.encoder.Reset(start)
-	c.encoder.Synced = j.synced.Load()
+	j.log.Reset(start)
+	j.log.Synced = j.synced.Load()
 	present := e.presence(group)
 	for _, w := range group {
 		if err := e.encode(w, j, present); err != nil {
 			return e.takeBack(j, start, err)
 		}
 	}
-	if err := c.spill(j); err != nil {
+	if err := j.spill(); err != nil {
 		return e.takeBack(j, start, err)
 	}
 	if j.end == start {
@@ -271,79 +270,39 @@ func (e *Engine) encode(w *write, j *journal, present *overlay) error {
 		w.changes = append(w.changes, ch)
 		present.note(ch)
 		j.pending.Add(1)
-		if len(e.commits.encoder.Buf) < encodeBytes {
+		if len(j.log.Buf) < encodeBytes {
 			return nil
 		}
-		return e.commits.spill(j)
+		return j.spill()
 	}
-	enc := e.commits.encoder
 	switch w.op {
 	case opUpsert:
-		return e.encodeUpsert(w, j, present, note)
+		now := e.clock()
+		for _, it := range w.items {
+			if w.absent && present.has(it.ID) {
+				continue
+			}
+			w.n++
+			if err := note(j.store(it, now)); err != nil {
+				return err
+			}
+		}
 	case opDelete:
 		for _, id := range w.ids {
 			visible := present.has(id)
 			if !visible && !present.expired(id) {
 				continue
 			}
-			start := enc.Begin()
-			enc.Buf = appendDelete(enc.Buf, id)
-			enc.End(start)
 			if visible {
 				w.n++
 			}
-			if err := note(change{op: opDelete, doc: doc{id: id}}); err != nil {
+			if err := note(j.remove(id)); err != nil {
 				return err
 			}
 		}
-		return nil
 	default: // opDrop
-		start := enc.Begin()
-		enc.Buf = append(enc.Buf, opDrop)
-		enc.End(start)
-		return note(change{op: opDrop})
+		return note(j.drop())
 	}
-}
-
-func (e *Engine) encodeUpsert(w *write, j *journal, present *overlay, note func(change) error) error {
-	enc := e.commits.encoder
-	now := e.clock()
-	for _, it := range w.items {
-		if w.absent && present.has(it.ID) {
-			continue
-		}
-		expires := int64(0)
-		if it.Expires() {
-			expires = now + it.TTL.Milliseconds()
-		}
-		start := enc.Begin()
-		enc.Buf = appendUpsert(enc.Buf, it.ID, expires)
-		at := place{
-			segment: j.segment,
-			offset:  enc.Next(),
-			size:    uint32(len(it.Value)),
-			sum:     wal.Sum(it.Value),
-		}
-		enc.Buf = append(enc.Buf, it.Value...)
-		enc.End(start)
-		w.n++
-		if err := note(change{op: opUpsert, doc: doc{id: it.ID, expires: expires, place: at}}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// spill writes what has been laid out.
-func (c *commits) spill(j *journal) error {
-	if len(c.encoder.Buf) == 0 {
-		return nil
-	}
-	if _, err := j.file.WriteAt(c.encoder.Buf, j.end); err != nil {
-		return err
-	}
-	j.end = c.encoder.Next()
-	c.encoder.Reset(j.end)
 	return nil
 }
 

@@ -5,11 +5,34 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"sync/atomic"
 
 	"github.com/ngraf/kv/internal/fault"
+	"github.com/ngraf/kv/internal/fsys"
 )
+
+// A compactor has the right to the files: which document file there is, which
+// times to live, which journals. There is one to an engine, in its channel
+// while nobody compacts. Who has received it has the right, and what is in it;
+// who sends it back has neither. A store that is closing does not send it back.
+type compactor struct {
+	engine   *Engine
+	snapshot snapshot
+	owed     bool       // the document file must be written anew, though no journal says so
+	ttlFile  bool       // there is a file of times to live
+	obsolete []*journal // those that could not be removed
+	leftover leftover   // of the journals behind the first
+	covered  uint64     // the last compaction that succeeded
+}
+
+// A snapshot is the document file as this engine knows it.
+type snapshot struct {
+	*segment // nil if there is none
+	info     fs.FileInfo
+	identity identity
+}
 
 // autoCompaction is about compactions that start by themselves, when the
 // journals have outgrown the document file. There is one at a time.
@@ -36,7 +59,7 @@ func (e *Engine) maybeCompact() {
 	a.running.Go(func() {
 		defer a.busy.Store(false)
 		a.failed.Store(0)
-		if err := e.compact(context.Background(), true); err != nil && !errors.Is(err, fault.ErrClosed) {
+		if err := e.compact(context.Background()); err != nil && !errors.Is(err, fault.ErrClosed) {
 			a.failed.Store(2 * e.journalBytes.Load()) // What fails is not tried at every write.
 			e.logger.Error("kv: compaction failed, the journal is kept", "error", err)
 		}
@@ -49,170 +72,201 @@ func (e *Engine) HoldCompaction() (resume func()) {
 	return func() { e.auto.held.Store(false) }
 }
 
-// compact writes the document file anew, if anything has been written since
-// the last time. Its steps, after each of which a crash is recovered from:
-//
-//  1. A new journal is made and synced, and writers move to it. It says that
-//     it continues the journal before it.
-//  2. The documents are written to a temporary file, which is synced. Writers
-//     go on meanwhile; what they replace may go into the file in either
-//     state, for the new journal has it too.
-//  3. The times to live are written and renamed into place, or removed if
-//     there are none any more, and the directory synced.
-//  4. The new journal gets a record that names the snapshot to come, and is
-//     synced.
-//  5. The temporary file is renamed to the document file, and the directory
-//     synced.
-//  6. The old journals are removed, oldest first.
-//
-// Without rotate, for a store that is closing, step 1 is left out: nobody
-// writes, and step 4 uses the last journal.
-func (e *Engine) compact(ctx context.Context, rotate bool) error {
-	if err := e.acquire(ctx); err != nil {
+func (e *Engine) compact(ctx context.Context) error {
+	c, err := e.acquire(ctx)
+	if err != nil {
 		return err
 	}
-	defer e.yield()
-	return e.compactNow(ctx, rotate)
+	defer c.yield()
+	return c.compact(ctx, true)
 }
 
-// compactNow is compact for who has the token.
-func (e *Engine) compactNow(ctx context.Context, rotate bool) (err error) {
-	if !e.due() {
+// compact writes the document file anew, if anything has been written since
+// the last time; see rewrite.
+func (c *compactor) compact(ctx context.Context, rotate bool) (err error) {
+	e := c.engine
+	if !c.due() {
 		return nil
 	}
 	defer func() { e.flushed.Store(&flushed{e.now(), err}) }()
 	begun := e.begun.Add(1)
-	if e.leftOver() && rotate {
+	if n, last := e.lastJournal(); rotate && n > 1 && last.pending.Load() > 0 {
 		// A compaction before this one has begun a journal, and failed. Another
 		// one each time would be without bound, so that one serves again; what
 		// it has then is in the document file, and goes with the next.
-		if err := e.rewrite(ctx, false); err != nil {
+		if err := c.rewrite(ctx, false); err != nil {
 			return err
 		}
 	}
-	if err := e.rewrite(ctx, rotate); err != nil {
+	if err := c.rewrite(ctx, rotate); err != nil {
 		return err
 	}
-	e.covered = begun
+	c.covered = begun
 	return nil
 }
 
 // due reports whether there is anything that the document file does not have.
-func (e *Engine) due() bool {
-	n, last := e.lastJournal()
-	return e.owed || n > 1 || n == 1 && last.pending.Load() > 0
+func (c *compactor) due() bool {
+	n, last := c.engine.lastJournal()
+	return c.owed || n > 1 || n == 1 && last.pending.Load() > 0
 }
 
-// leftOver reports whether there are two journals with documents.
-func (e *Engine) leftOver() bool {
-	n, last := e.lastJournal()
-	return n > 1 && last.pending.Load() > 0
-}
-
-// rewrite is one compaction.
-func (e *Engine) rewrite(ctx context.Context, rotate bool) error {
-	if err := e.checkUnchanged(); err != nil {
+// rewrite is one compaction, after each step of which, those of publish among
+// them, a crash is recovered from. Without rotate, for a store that is closing,
+// step 1 is left out: nobody writes, and step 4 uses the last journal.
+func (c *compactor) rewrite(ctx context.Context, rotate bool) error {
+	e := c.engine
+	if err := c.checkUnchanged(); err != nil {
 		return err // Before a journal is begun for nothing.
 	}
-	e.owed = true
-	if err := e.prepare(rotate); err != nil {
+	c.owed = true
+
+	// 1. A new journal is made and synced, and writers move to it. It says that
+	// it continues the journal before it.
+	if err := c.prepare(rotate); err != nil {
 		return err
 	}
+
+	// 2. The documents are written to a temporary file, and their times to live
+	// to another, which are synced. Writers go on meanwhile; what they replace
+	// may go into the file in either state, for the new journal has it too.
 	w := &snapshotWriter{engine: e, ctx: ctx}
-	err := w.write()
+	renamed, err := false, w.write()
 	if err == nil {
-		err = w.commit()
+		renamed, err = c.publish(w, e.alone)
 	}
-	if err != nil {
-		return errors.Join(e.kept(err), w.discard())
+	if !renamed {
+		return errors.Join(c.kept(err), w.discard())
 	}
-	e.adopt(w)
+	if !c.owed {
+		e.compactions.Add(1)
+	}
+	return err
+}
+
+// publish puts temporary files, which are on the disk, in the place of those
+// before, and reports whether the document file is the new one. turn runs a
+// function while nobody writes.
+func (c *compactor) publish(w *snapshotWriter, turn func(func() error) error) (renamed bool, err error) {
+	e := c.engine
+	c.owed = true // Until it is done: a record may announce what never comes.
+
+	// 3. The times to live take the place of those before, and the directory is
+	// synced.
+	if err := c.replaceTTLs(w); err != nil {
+		return false, fault.Unavailable(err)
+	}
+
+	// 4. The new journal gets a record that names the document file to come, in
+	// a writer's turn, and is synced outside of it. Under some policies all that
+	// writers have written meanwhile goes to the disk with it.
+	j := e.newest()
+	if err := turn(func() error { return e.announce(j, w.identity()) }); err != nil {
+		return false, err
+	}
+	if err := e.syncJournal(j); err != nil {
+		return false, err
+	}
+	j.announced = true
+
+	// 5. The temporary file is renamed to the document file, becomes the place
+	// of the documents, and the directory is synced.
+	if err := c.checkUnchanged(); err != nil {
+		return false, err
+	}
+	if err := e.files.Rename(tempName(e.names.document()), e.names.document()); err != nil {
+		return false, fault.Unavailable(err)
+	}
+	c.adopt(w)
 	if err := e.files.Sync(); err != nil {
-		return fault.Unavailablef("%w", err) // The journals stay, and with them everything.
+		return true, fault.Unavailable(err) // The journals stay, and with them everything.
 	}
-	e.owed = false
-	e.compactions.Add(1)
-	return e.removeJournals(e.newest().generation - 1)
+	c.owed = false
+
+	// 6. The old journals are removed, oldest first.
+	return true, c.removeJournals(j.generation - 1)
 }
 
-// prepare sees to a journal that can announce the snapshot. One in which
-// nothing was written serves again, unless it has failed.
-func (e *Engine) prepare(rotate bool) error {
-	_, last := e.lastJournal()
-	switch {
-	case last == nil:
-		return e.alone(func() error {
-			_, err := e.current()
-			return err
-		})
-	case last.failed.Load() && last.pending.Load() == 0 && !last.announced:
-		return e.replaceJournal(last)
-	case last.failed.Load(), rotate && last.pending.Load() > 0:
-		return e.rotate()
-	}
-	return nil
-}
-
-// kept adds to the failure of a snapshot what has become of the writes since
+// kept adds to the failure of a compaction what has become of the writes since
 // the last one, for whoever reads it may fear for them.
-func (e *Engine) kept(err error) error {
+func (c *compactor) kept(err error) error {
+	e := c.engine
 	if e.health() != nil {
 		return err
 	}
 	return fmt.Errorf("the document file was not rewritten, but every acknowledged write is kept in %s: %w", e.path(e.newest().name), err)
 }
 
-// rotate makes a new journal and moves the writers to it. What the old one
-// has is on disk by then, unless it has failed.
-func (e *Engine) rotate() error {
-	if e.health() == nil {
-		if err := e.syncLast(); err != nil {
-			return err
-		}
+// replaceTTLs comes before the document file, and before the record that
+// announces it, which may make a journal superfluous though the old document
+// file stays, if both are the same. Entries without a document do no harm;
+// documents without their entry would live for ever, and those that got a
+// value again, without a time to live, would be gone with an old entry.
+func (c *compactor) replaceTTLs(w *snapshotWriter) error {
+	e := c.engine
+	if !w.hasTTLs() && !c.ttlFile {
+		return nil
 	}
-	j, err := e.createJournal(e.newest().generation+1, journalHeader{compacts: true})
-	if err != nil {
+	// What the entries are taken from must not be lost when they are not.
+	if err := e.syncLast(); err != nil {
 		return err
 	}
-	err = e.alone(func() error {
-		if e.health() == nil {
-			if err := e.syncLast(); err != nil {
-				return err
-			}
-		}
-		e.use(j)
-		if e.health() == nil {
-			j.unmarked = true // Of the journal before it, which is on the disk.
-			_ = e.mark()
-		}
-		return nil
-	})
-	if err != nil {
-		return errors.Join(err, j.release(), e.removeUnused(j.name))
+	replace := func() error { return e.files.Rename(tempName(e.names.ttl()), e.names.ttl()) }
+	if !w.hasTTLs() {
+		replace = func() error { return ignoreMissing(e.files.Remove(e.names.ttl())) }
 	}
+	if err := replace(); err != nil {
+		return err
+	}
+	c.ttlFile = true // What was removed may come back until the directory is synced.
+	if err := e.files.Sync(); err != nil {
+		return err
+	}
+	c.ttlFile = w.hasTTLs()
 	return nil
 }
 
-// replaceJournal puts a new journal in the place of the last one, which has
-// failed and holds nothing that counts: if the machine dies in between, the
-// one before it is the last.
-func (e *Engine) replaceJournal(old *journal) error {
-	switch stays, err := e.removeJournal(old); {
-	case err != nil:
-		return fault.Unavailablef("%w", err)
-	case stays:
-		return e.rotate()
-	}
-	j, err := e.createJournal(old.generation, journalHeader{compacts: true})
+// checkUnchanged keeps us from replacing a document file that another program
+// has put there or written to since we read it.
+func (c *compactor) checkUnchanged() error {
+	same, err := c.unchanged()
 	if err != nil {
-		return err
+		return fault.Unavailable(err)
 	}
-	return e.alone(func() error {
-		e.mu.Lock()
-		e.journals = e.journals[:len(e.journals)-1]
-		e.mu.Unlock()
-		e.journalBytes.Add(-old.end)
-		e.use(j)
-		return old.release()
-	})
+	if same {
+		return nil
+	}
+	e := c.engine
+	since := "nothing was written since: close the store, and open it again"
+	if j := e.newest(); j != nil {
+		since = fmt.Sprintf("the writes since are in %s: close the store, and put the file back or move the journal away", e.path(j.name))
+	}
+	return fmt.Errorf("%w: another program changed, replaced or removed %s while it was open; it is left as it is, and %s",
+		fault.ErrCorrupt, e.path(e.names.document()), since)
+}
+
+// unchanged reports whether the document file is the one that was read or
+// written last.
+func (c *compactor) unchanged() (bool, error) {
+	info, err := c.engine.files.Stat(c.engine.names.document())
+	if err != nil {
+		return c.snapshot.segment == nil && errors.Is(err, fs.ErrNotExist), ignoreMissing(err)
+	}
+	return c.snapshot.segment != nil && fsys.SameFile(info, c.snapshot.info) &&
+		info.Size() == c.snapshot.info.Size() && info.ModTime().Equal(c.snapshot.info.ModTime()), nil
+}
+
+// adopt makes the new document file the place of what is in it.
+func (c *compactor) adopt(w *snapshotWriter) {
+	e := c.engine
+	segment := newSegment(w.file, e.names.document())
+	w.adopted(segment)
+	if c.snapshot.segment != nil {
+		_ = c.snapshot.release()
+	}
+	c.snapshot = snapshot{segment, w.info, w.identity()}
+	e.snapshotBytes.Store(w.at)
+	e.mu.Lock()
+	e.index.pack(e.cursors)
+	e.mu.Unlock()
 }

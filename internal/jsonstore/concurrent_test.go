@@ -147,7 +147,7 @@ func TestJSONOrderOfTheFile(t *testing.T) {
 	step := func(err error) { require.NoError(t, err) }
 	step(s.Upsert(ctx, map[string]json.RawMessage{"m": raw("1"), "b": raw("1"), "é": raw("1"), "B": raw("1")}))
 	step(s.Upsert(ctx, testkit.One("a", "1")))
-	step(e.compact(ctx, true))
+	step(e.compact(ctx))
 	step(s.Upsert(ctx, map[string]json.RawMessage{"z": raw("2"), "0": raw("2")}))
 	_, err := s.Delete(ctx, "m")
 	step(err)

@@ -55,7 +55,7 @@ func makeJournal(t *testing.T, size int64, valueSize int) (journal []byte, ends 
 	require.NoError(t, err)
 	for i := 0; len(ends) == 0 || ends[len(ends)-1] < size; i++ {
 		require.NoError(t, s.Upsert(t.Context(), map[string]json.RawMessage{idOf(i): valueOf(i, valueSize)}))
-		ends = append(ends, e.commits.active.end)
+		ends = append(ends, e.newest().end)
 	}
 	journal, _ = files.Bytes(journalName)
 	require.NoError(t, e.discard())

@@ -4,11 +4,11 @@
 // The document file is one JSON object. Writes are appended to a journal
 // (commit.go, journal.go, sync.go), and the index says for every id where its
 // value stands in one of the two (index.go). A compaction (compact.go,
-// snapshot.go, ttl.go) writes a new document file and starts a new journal.
-// Opening reads the document file and then the journals (recover.go,
-// replay.go). What a name and a record mean is in files.go. The state of an
-// engine, and who may change it, is in state.go. docs/reliability.md says what
-// survives what, and why.
+// snapshot.go) writes a new document file and starts a new journal. Opening
+// reads the document file and then the journals (recover.go, document.go).
+// What a name and a record mean is in names.go and records.go, which know
+// nothing of all that. The state of an engine, and who may change it, is in
+// state.go. docs/reliability.md says what survives what, and why.
 package jsonstore
 
 import (
@@ -52,15 +52,10 @@ type Engine struct {
 	state   atomic.Pointer[life]
 	commits commits // the write path
 
-	compacting chan struct{} // holds a token while nobody compacts; who has it owns what follows
-	snapshot   snapshot
-	owed       bool          // the document file must be written anew, though no journal says so
-	ttlFile    bool          // there is a file of times to live
-	obsolete   []*journal    // those that could not be removed
-	unused     string        // one that was not begun, and could not be removed either
-	covered    uint64        // the last compaction that succeeded
-	begun      atomic.Uint64 // compactions that have begun
-	auto       autoCompaction
+	compactor chan *compactor // has it while nobody compacts
+	numbers   atomic.Uint64   // journals made or opened
+	begun     atomic.Uint64   // compactions that have begun
+	auto      autoCompaction
 
 	snapshotBytes atomic.Int64
 	journalBytes  atomic.Int64
@@ -128,23 +123,23 @@ func newLocked(o Options, create bool) (*Engine, error) {
 
 func newEngine(o Options) *Engine {
 	e := &Engine{
-		dir:        o.Dir,
-		names:      fileNames(o.Namespace),
-		files:      o.Files,
-		policy:     o.Policy,
-		logger:     o.Logger.With("namespace", o.Namespace),
-		now:        o.Now,
-		readonly:   o.ReadOnly,
-		index:      newIndex(),
-		cursors:    make(map[*cursor]struct{}),
-		compacting: make(chan struct{}, 1),
-		auto:       autoCompaction{at: o.CompactAt},
+		dir:       o.Dir,
+		names:     fileNames(o.Namespace),
+		files:     o.Files,
+		policy:    o.Policy,
+		logger:    o.Logger.With("namespace", o.Namespace),
+		now:       o.Now,
+		readonly:  o.ReadOnly,
+		index:     newIndex(),
+		cursors:   make(map[*cursor]struct{}),
+		compactor: make(chan *compactor, 1),
+		auto:      autoCompaction{at: o.CompactAt},
 	}
 	if e.now == nil {
 		e.now = time.Now
 	}
 	e.state.Store(new(life))
-	e.compacting <- struct{}{}
+	e.compactor <- &compactor{engine: e}
 	return e
 }
 
@@ -360,14 +355,15 @@ func (e *Engine) Flush(ctx context.Context) error {
 		return nil
 	}
 	before := e.begun.Load()
-	if err := e.acquire(ctx); err != nil {
+	c, err := e.acquire(ctx)
+	if err != nil {
 		return err
 	}
-	defer e.yield()
-	if e.covered > before {
+	defer c.yield()
+	if c.covered > before {
 		return nil
 	}
-	return e.compactNow(ctx, true)
+	return c.compact(ctx, true)
 }
 
 // Ping reports whether writes are accepted.
@@ -376,32 +372,8 @@ func (e *Engine) Ping(context.Context) error {
 		_, err := e.files.Stat(".")
 		return err
 	}
-	if _, last := e.lastJournal(); last != nil && e.health() == nil {
+	if last := e.newest(); last != nil && e.health() == nil {
 		return e.checkNamed(last)
 	}
 	return e.health()
-}
-
-// Figures are the figures of a namespace's files, as kv documents them.
-type Figures struct {
-	Documents     int
-	SnapshotBytes int64
-	JournalBytes  int64
-	Compactions   int64
-}
-
-// A flushed is a compaction that had something to do.
-type flushed struct {
-	At  time.Time
-	Err error
-}
-
-// Figures returns the figures, and the last compaction, if there was one.
-func (e *Engine) Figures() (Figures, *flushed) {
-	return Figures{
-		Documents:     e.Count(),
-		SnapshotBytes: e.snapshotBytes.Load(),
-		JournalBytes:  e.journalBytes.Load(),
-		Compactions:   e.compactions.Load(),
-	}, e.flushed.Load()
 }

@@ -38,7 +38,7 @@ func TestJSONDeleteOfExpired(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// ttl.go: documents that have expired leave the document file at Close at the
+// reliability.md, "The end": documents that have expired leave the document file at Close at the
 // latest, and one that cannot be written is no reason for Close to fail.
 func TestJSONExpiredLeaveTheFileAtClose(t *testing.T) {
 	t.Parallel()

@@ -97,10 +97,10 @@ func (r *rig) sound(step int, kill bool) {
 func TestJSONEveryOperationFails(t *testing.T) {
 	t.Parallel()
 	for _, policy := range []Policy{policyAlways, policyEverySec} { // Without the timer, no is everysec.
-		t.Run(string(policy), func(t *testing.T) {
-			t.Parallel()
-			injected, checks := 0, 0
-			for i, fault := range faults {
+		for i, fault := range faults {
+			t.Run(fmt.Sprintf("%s, %v", policy, fault), func(t *testing.T) {
+				t.Parallel()
+				injected, checks := 0, 0
 				for n := 1 + i*(testkit.Stride()-1)/4; ; n += testkit.Stride() {
 					r := newRig(policy)
 					there := r.inject(n, 0, fault)
@@ -113,9 +113,9 @@ func TestJSONEveryOperationFails(t *testing.T) {
 					}
 					checks += r.checks
 				}
-			}
-			t.Logf("%d faults, %d recoveries", injected, checks)
-		})
+				t.Logf("%d faults, %d recoveries", injected, checks)
+			})
+		}
 	}
 }
 

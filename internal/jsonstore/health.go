@@ -4,7 +4,6 @@ import (
 	"context"
 	"io/fs"
 	"os"
-	"regexp"
 	"runtime"
 
 	"github.com/ngraf/kv/internal/flock"
@@ -79,12 +78,12 @@ func (e *Engine) changedByOthers() bool {
 		return false
 	}
 	select {
-	case _, there := <-e.compacting:
-		if !there {
+	case c := <-e.compactor:
+		if c == nil {
 			return false
 		}
-		defer e.yield()
-		same, err := e.unchanged()
+		defer c.yield()
+		same, err := c.unchanged()
 		return err == nil && !same
 	default:
 		return false
@@ -123,7 +122,7 @@ func (e *Engine) checkFiles(ctx context.Context, r *health.Report) {
 		r.Reach(ctx, err)
 		return
 	}
-	file := regexp.MustCompile(`^kv_store_` + regexp.QuoteMeta(string(e.names)) + `\.(json|ttl|lock|journal\.[0-9]+)(\.torn|\.damaged-.*)?$`)
+	file := e.names.owned()
 	open, left, size := 0, 0, int64(0)
 	widest := fs.FileMode(0)
 	for _, name := range names {

@@ -162,23 +162,3 @@ func (x *index) live(to, from int) (n int) {
 	}
 	return n
 }
-
-// Sizes returns how much room each value takes; see engine.Sized.
-func (e *Engine) Sizes(ids []string) []int64 {
-	sizes := make([]int64, len(ids))
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	for i, id := range ids {
-		if at, ok := e.index.position[id]; ok {
-			sizes[i] = int64(e.index.docs[at].size)
-		}
-	}
-	return sizes
-}
-
-// Count returns how many documents there are.
-func (e *Engine) Count() int {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	return len(e.index.position)
-}

@@ -16,25 +16,30 @@ func TestJSONStateMutantsAreCaught(t *testing.T) {
 	t.Parallel()
 	unmarked := func(e *Engine) {
 		_ = e.alone(func() error {
-			e.commits.active.unmarked = false
+			e.newest().unmarked = false
 			return nil
 		})
 	}
 	for name, proof := range map[string]func(t *testing.T) error{
 		"a store that closes gives the token back": func(t *testing.T) error {
-			return flushWhileClosing(t, func(e *Engine) {
+			return flushWhileClosing(t, func(c *compactor) {
+				e := c.engine
 				closing := e.state.Swap(new(life))
-				e.yield()
+				c.yield()
 				synctest.Wait()
 				select {
-				case <-e.compacting: // So that Close can go on.
+				case <-e.compactor: // So that Close can go on.
 				default:
 				}
 				e.state.Store(closing)
 			})
 		},
 		"every compaction begins a journal": func(t *testing.T) error {
-			return failingFlushes(t, writesDocument, func(e *Engine) { require.NoError(t, e.rotate()) })
+			return failingFlushes(t, writesDocument, func(e *Engine) {
+				c := <-e.compactor
+				require.NoError(t, c.rotate())
+				c.yield()
+			})
 		},
 		"a sync that hangs holds nobody up": func(t *testing.T) error {
 			return hangingSync(t, func(e *Engine) {

@@ -6,9 +6,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
-
-	"github.com/ngraf/kv/internal/engine"
 )
 
 // Namespaces lists, sorted, the namespaces that have a document file or a
@@ -28,20 +25,4 @@ func Namespaces(dir string) ([]string, error) {
 		}
 	}
 	return slices.Sorted(maps.Keys(found)), nil
-}
-
-// namespaceOfFile reads the name of a document file or a journal.
-func namespaceOfFile(name string) (string, bool) {
-	rest, ok := strings.CutPrefix(name, "kv_store_")
-	if !ok {
-		return "", false
-	}
-	if namespace, ok := strings.CutSuffix(rest, ".json"); ok {
-		return namespace, engine.CheckNamespace(namespace) == nil
-	}
-	at := strings.LastIndex(rest, ".journal.")
-	if at < 0 || engine.CheckNamespace(rest[:at]) != nil {
-		return "", false
-	}
-	return rest[:at], len(fileNames(rest[:at]).journals([]string{name})) == 1
 }

@@ -1,6 +1,7 @@
 package jsonstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,18 +39,18 @@ func Repair(ctx context.Context, o Options) (repairReport, error) {
 	if err != nil {
 		return repairReport{}, err
 	}
-	r := &repairer{engine: e}
 	err = e.recover(ctx)
+	r := &repairer{compactor: <-e.compactor}
 	if errors.Is(err, fault.ErrCorrupt) {
-		e.reset()
+		r.reset()
 		err = r.run(ctx)
 	}
 	r.report.Documents = len(e.index.position)
-	return r.report, errors.Join(err, e.discard())
+	return r.report, errors.Join(err, r.discard())
 }
 
 type repairer struct {
-	engine *Engine
+	*compactor
 	report repairReport
 }
 
@@ -70,7 +71,7 @@ func (r *repairer) run(ctx context.Context) error {
 	if err := r.document(ctx); err != nil {
 		return err
 	}
-	if err := e.readTTLs(); err != nil {
+	if err := r.readTTLs(); err != nil {
 		if !errors.Is(err, fault.ErrCorrupt) {
 			return err
 		}
@@ -84,16 +85,16 @@ func (r *repairer) run(ctx context.Context) error {
 		next = g + 1
 	}
 	// A journal of its own carries the announcement of the new snapshot.
-	j, err := e.createJournal(next, journalHeader{compacts: true})
+	j, err := e.createJournal(&r.leftover, next, journalHeader{compacts: true})
 	if err != nil {
 		return err
 	}
 	e.use(j)
-	e.owed = true
-	if err := e.compact(ctx, false); err != nil {
+	r.owed = true
+	if err := r.compact(ctx, false); err != nil {
 		return err
 	}
-	return e.removeJournals(j.generation)
+	return r.removeJournals(j.generation)
 }
 
 // copyAside copies all files of the namespace.
@@ -103,7 +104,7 @@ func (r *repairer) copyAside(journals []uint64) error {
 	for _, g := range journals {
 		names = append(names, e.names.journal(g))
 	}
-	suffix := ".damaged-" + e.now().UTC().Format("20060102T150405.000")
+	suffix := damagedMark + e.now().UTC().Format(markTime)
 	for _, name := range names {
 		err := copyFile(e.files, name, name+suffix, os.O_EXCL)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -148,11 +149,11 @@ func copyPart(files fsys.FS, src io.ReaderAt, offset, n int64, to string, flag i
 // on at the next line that begins a member in Python's layout.
 func (r *repairer) document(ctx context.Context) error {
 	e := r.engine
-	if exists, err := e.openDocument(); err != nil || !exists {
+	if exists, err := r.openDocument(); err != nil || !exists {
 		return err
 	}
-	size := e.snapshot.info.Size()
-	members := jsonscan.NewSizedReader(io.NewSectionReader(e.snapshot.file, 0, size), engine.MaxDepth, size)
+	size := r.snapshot.info.Size()
+	members := jsonscan.NewSizedReader(io.NewSectionReader(r.snapshot.file, 0, size), engine.MaxDepth, size)
 	for {
 		bad, err := r.members(ctx, members)
 		if err != nil || bad == nil {
@@ -187,54 +188,24 @@ func (r *repairer) members(ctx context.Context, members *jsonscan.Reader) (bad *
 		case n%1024 == 0 && ctx.Err() != nil:
 			return nil, ctx.Err()
 		}
-		r.engine.index.put(documentOf(r.engine.snapshot.segment, m))
+		r.engine.index.put(documentOf(r.snapshot.segment, m))
 	}
 }
 
 // journal applies every record with a right checksum.
 func (r *repairer) journal(ctx context.Context, generation uint64) error {
-	e := r.engine
-	name := e.names.journal(generation)
-	file, err := e.files.OpenFile(name, os.O_RDWR, 0)
+	l, err := r.engine.openJournal(generation, os.O_RDWR)
 	if err != nil {
 		return err
 	}
-	j := &journal{segment: newSegment(file, name), generation: generation}
-	e.journals = append(e.journals, j)
-	info, err := file.Stat()
-	if err != nil {
-		return err
+	past := func(d *wal.Damage) bool {
+		end := cmp.Or(d.Next, d.Offset+d.Cut)
+		r.lost(l.name, d.Offset, end-d.Offset, d.Reason)
+		return d.Next > 0
 	}
-	j.info = info
-	log := readJournal(file, info.Size())
-	_, err = log.Header()
-	for n := 0; ; n++ {
-		var record wal.Record
-		if err == nil {
-			record, err = log.Next()
-		}
-		var damage *wal.Damage
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case errors.As(err, &damage) && damage.Next > 0:
-			r.lost(name, damage.Offset, damage.Next-damage.Offset, damage.Reason)
-			log.Skip(damage)
-			err = nil
-			continue
-		case errors.As(err, &damage):
-			r.lost(name, damage.Offset, damage.Cut, damage.Reason)
-			return nil
-		case err != nil:
-			return err
-		case n%1024 == 0 && ctx.Err() != nil:
-			return ctx.Err()
-		}
-		en, ok := decodeEntry(record)
-		if !ok {
-			r.lost(name, record.Offset, int64(len(record.Payload)), "a record of an unknown kind")
-			continue
-		}
-		e.index.apply(en.change(j.segment))
+	err = l.each(past, r.engine.applyEntry(ctx, l))
+	if damage := (*wal.Damage)(nil); errors.As(err, &damage) {
+		return nil // There is nothing behind it.
 	}
+	return err
 }

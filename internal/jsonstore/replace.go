@@ -11,7 +11,6 @@ import (
 	"github.com/ngraf/kv/internal/engine"
 	"github.com/ngraf/kv/internal/fault"
 	"github.com/ngraf/kv/internal/fsys"
-	"github.com/ngraf/kv/internal/wal"
 )
 
 // Replace makes changes, any number of them, in one step that a crash does
@@ -19,65 +18,91 @@ import (
 // before. Values go to the disk as they come, and only ids and places are held
 // in memory. Documents that are there keep their place. The changes may be
 // made from what the engine holds: it does not change meanwhile, or replace
-// fails. Its steps, after each of which a crash is recovered from:
-//
-//  1. A compaction, so that the document file has everything, and nobody else
-//     compacts.
-//  2. The changes are written to what will be the next journal, under the name
-//     of a temporary file, and synced.
-//  3. The document file is copied to the one of before, by way of a temporary
-//     file, which is synced and renamed, and the directory synced.
-//  4. While nobody writes, the new journal is renamed to take its place behind
-//     the last one, and the directory synced. This is the step that counts:
-//     recovery finds the journal whole or not at all.
-//
-// The next compaction then writes the document file, as after any write. If
-// there are no documents, the changes go into the document file at once; see
-// fillFirst.
+// fails. After each of its steps a crash is recovered from. The next compaction
+// then writes the document file, as after any write; where there are no
+// documents, that is all there is to do.
 func (e *Engine) Replace(ctx context.Context, changes iter.Seq2[engine.Change, error]) (previous string, err error) {
-	if err := e.acquire(ctx); err != nil {
+	c, err := e.acquire(ctx)
+	if err != nil {
 		return "", err
 	}
-	defer e.yield()
+	defer c.yield()
 	if err := e.health(); err != nil {
 		return "", err
 	}
-	if err := e.compactNow(ctx, true); err != nil {
+
+	// 1. A compaction, so that the document file has everything, and nobody else
+	// compacts.
+	if err := c.compact(ctx, true); err != nil {
 		return "", err
 	}
+
 	if e.Count() == 0 {
-		return "", e.fillFirst(ctx, changes)
+		return "", c.fill(ctx, changes)
 	}
-	w := &replacementWriter{engine: e, generation: 1}
-	if _, last := e.lastJournal(); last != nil {
-		w.generation = last.generation + 1
-	}
-	suffix := ""
-	err = w.write(changes)
-	if err == nil && len(w.changes) > 0 {
-		suffix, err = e.keepPrevious()
-	}
-	if err != nil || len(w.changes) == 0 {
-		return "", errors.Join(err, w.discard())
-	}
+
+	// 2. The changes are written to what will be the next journal, under the name
+	// of a temporary file, and synced.
+	w := &replacementWriter{compactor: c}
 	switched := false
+	suffix := ""
+	defer func() {
+		if !switched {
+			err = errors.Join(err, w.discard(), c.dropPrevious(suffix))
+		}
+	}()
+	if err := w.write(changes); err != nil || len(w.changes) == 0 {
+		return "", err
+	}
+
+	// 3. The document file is copied to the one of before, by way of a temporary
+	// file, which is synced and renamed, and the directory synced.
+	if suffix, err = c.keepPrevious(); err != nil {
+		return "", err
+	}
+
+	// 4. While nobody writes, the new journal is renamed to take its place behind
+	// the last one, and the directory synced. This is the step that counts:
+	// recovery finds the journal whole or not at all.
 	err = e.alone(func() (err error) {
 		switched, err = w.commit()
 		return err
 	})
-	switch {
-	case !switched:
-		err = errors.Join(err, w.discard(), e.dropPrevious(suffix))
-	case suffix != "":
+	if switched && suffix != "" {
 		previous = e.names.document() + suffix
 	}
 	return previous, err
 }
 
+// fill is Replace where there are no documents: a compaction of what comes
+// instead of what is there, published while nobody writes. It saves the journal
+// that the next compaction would read again.
+func (c *compactor) fill(ctx context.Context, changes iter.Seq2[engine.Change, error]) error {
+	w := &snapshotWriter{engine: c.engine, ctx: ctx}
+	renamed, err := false, w.fill(changes)
+	if err == nil && len(w.fresh.docs) > 0 {
+		err = c.engine.alone(func() error {
+			if err := c.replaceable(); err != nil {
+				return err
+			}
+			if _, err := c.engine.current(); err != nil {
+				return err
+			}
+			renamed, err = c.publish(w, func(f func() error) error { return f() })
+			return err
+		})
+	}
+	if !renamed {
+		return errors.Join(err, w.discard())
+	}
+	return err
+}
+
 // replaceable returns why the documents cannot be replaced now. It is asked
 // while nobody writes.
-func (e *Engine) replaceable() error {
-	switch _, last := e.lastJournal(); {
+func (c *compactor) replaceable() error {
+	e := c.engine
+	switch last := e.newest(); {
 	case e.closing():
 		return fault.ErrClosed
 	case e.health() != nil:
@@ -85,94 +110,68 @@ func (e *Engine) replaceable() error {
 	case last != nil && last.pending.Load() > 0:
 		return fault.Unavailablef("%w", engine.ErrWritten)
 	}
-	return e.checkUnchanged()
+	return c.checkUnchanged()
 }
 
 // A replacementWriter writes the journal of a replace.
 type replacementWriter struct {
-	engine     *Engine
-	generation uint64
-	journal    *journal // with its last name, which it does not have yet
-	changes    []change
+	*compactor
+	journal *journal // with its last name, which it does not have yet
+	changes []change
 }
 
-func (w *replacementWriter) temp() string {
-	return w.engine.names.temp(w.engine.names.replacement())
-}
+func (w *replacementWriter) temp() string { return tempName(w.engine.names.replacement()) }
 
 func (w *replacementWriter) write(changes iter.Seq2[engine.Change, error]) error {
 	e := w.engine
 	file, err := e.files.OpenFile(w.temp(), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return fault.Unavailablef("%w", err)
+		return fault.Unavailable(err)
 	}
-	h := journalHeader{salt: newSalt(), compacts: true}
-	if w.generation == 1 {
-		h.compacts, h.continues = false, e.snapshot.identity
+	generation, h := uint64(1), journalHeader{salt: newSalt(), continues: w.snapshot.identity}
+	if last := e.newest(); last != nil {
+		generation, h.compacts, h.continues = last.generation+1, true, identity{}
 	}
-	w.journal = &journal{segment: newSegment(file, e.names.journal(w.generation)), generation: w.generation, salt: h.salt}
-	enc := wal.NewEncoder(h.salt)
-	enc.Header(h.encode(journalKind))
+	j := e.newJournal(file, generation, h.salt)
+	w.journal = j
+	j.log.Header(h.encode(journalKind))
+	now := e.clock()
 	for c, err := range changes {
 		if err != nil {
 			return err
 		}
-		enc.Synced = enc.Next() // By the time it has its name, it is.
-		w.changes = append(w.changes, w.record(enc, c))
-		if len(enc.Buf) < encodeBytes {
+		j.log.Synced = j.log.Next() // By the time it has its name, it is.
+		if c.Remove {
+			w.changes = append(w.changes, j.remove(c.ID))
+		} else {
+			w.changes = append(w.changes, j.store(c.Item, now))
+		}
+		if len(j.log.Buf) < encodeBytes {
 			continue
 		}
-		if err := w.spill(enc); err != nil {
-			return err
+		if err := j.spill(); err != nil {
+			return fault.Unavailable(err)
 		}
 	}
-	if err := w.spill(enc); err != nil {
-		return err
+	if err = j.spill(); err == nil {
+		err = file.Sync()
 	}
-	if err := file.Sync(); err != nil {
-		return fault.Unavailablef("%w", err)
+	if err == nil {
+		j.info, err = file.Stat()
 	}
-	if w.journal.info, err = file.Stat(); err != nil {
-		return fault.Unavailablef("%w", err)
-	}
-	w.journal.resumeAt(enc.Next())
-	return nil
-}
-
-func (w *replacementWriter) record(enc *wal.Encoder, c engine.Change) change {
-	start := enc.Begin()
-	defer func() { enc.End(start) }()
-	if c.Remove {
-		enc.Buf = appendDelete(enc.Buf, c.ID)
-		return change{op: opDelete, doc: doc{id: c.ID}}
-	}
-	expires := int64(0)
-	if c.Expires() {
-		expires = w.engine.clock() + c.TTL.Milliseconds()
-	}
-	enc.Buf = appendUpsert(enc.Buf, c.ID, expires)
-	at := place{segment: w.journal.segment, offset: enc.Next(), size: uint32(len(c.Value)), sum: wal.Sum(c.Value)}
-	enc.Buf = append(enc.Buf, c.Value...)
-	return change{op: opUpsert, doc: doc{id: c.ID, expires: expires, place: at}}
-}
-
-func (w *replacementWriter) spill(enc *wal.Encoder) error {
-	if _, err := w.journal.file.WriteAt(enc.Buf, enc.At); err != nil {
-		return fault.Unavailablef("%w", err)
-	}
-	enc.Reset(enc.Next())
-	return nil
+	j.resumeAt(j.end)
+	return fault.Unavailable(err)
 }
 
 // commit makes the changes take effect, and reports whether they have. Nobody
 // writes meanwhile.
 func (w *replacementWriter) commit() (switched bool, err error) {
 	e := w.engine
-	if err := e.replaceable(); err != nil {
+	if err := w.replaceable(); err != nil {
 		return false, err
 	}
 	if err := e.files.Rename(w.temp(), w.journal.name); err != nil {
-		return false, fault.Unavailablef("%w", err)
+		return false, fault.Unavailable(err)
 	}
 	synced := e.files.Sync()
 	w.journal.pending.Store(int64(len(w.changes)))
@@ -196,21 +195,19 @@ func (w *replacementWriter) discard() error {
 	return errors.Join(w.journal.release(), ignoreMissing(w.engine.files.Remove(w.temp())))
 }
 
-// previousMark stands in the names of the files of before.
-const previousMark = ".previous-"
-
 // keepPrevious copies the document file, and the times to live that belong to
 // it, and returns the ending of their names, which is empty if there is no
 // document file. There is no copy that is not whole.
-func (e *Engine) keepPrevious() (string, error) {
-	if e.snapshot.segment == nil {
+func (c *compactor) keepPrevious() (string, error) {
+	e := c.engine
+	if c.snapshot.segment == nil {
 		return "", nil
 	}
-	if err := e.checkUnchanged(); err != nil {
+	if err := c.checkUnchanged(); err != nil {
 		return "", err
 	}
 	at := e.now().UTC()
-	suffix := func() string { return previousMark + at.Format("20060102T150405.000") }
+	suffix := func() string { return previousMark + at.Format(markTime) }
 	for {
 		_, err := e.files.Stat(e.names.document() + suffix())
 		if errors.Is(err, fs.ErrNotExist) {
@@ -221,26 +218,27 @@ func (e *Engine) keepPrevious() (string, error) {
 		}
 		at = at.Add(time.Millisecond)
 	}
-	err := ignoreMissing(keepFile(e.files, e.names.ttl(), e.names.temp(e.names.ttl()), e.names.ttl()+suffix()))
+	err := ignoreMissing(keepFile(e.files, e.names.ttl(), tempName(e.names.ttl()), e.names.ttl()+suffix()))
 	if err == nil {
 		document := e.names.document()
-		err = keepFile(e.files, document, e.names.temp(document), document+suffix())
+		err = keepFile(e.files, document, tempName(document), document+suffix())
 	}
 	if err == nil {
 		err = e.files.Sync()
 	}
 	if err != nil {
 		err = fault.Unavailablef("the documents of before could not be kept, and nothing was changed: %w", err)
-		return "", errors.Join(err, e.dropPrevious(suffix()))
+		return "", errors.Join(err, c.dropPrevious(suffix()))
 	}
 	return suffix(), nil
 }
 
 // dropPrevious removes copies for which there was no need.
-func (e *Engine) dropPrevious(suffix string) error {
+func (c *compactor) dropPrevious(suffix string) error {
 	if suffix == "" {
 		return nil
 	}
+	e := c.engine
 	return errors.Join(
 		ignoreMissing(e.files.Remove(e.names.document()+suffix)),
 		ignoreMissing(e.files.Remove(e.names.ttl()+suffix)))

@@ -79,9 +79,8 @@ func (r *rig) previousAreWhole() {
 			continue
 		}
 		text, _ := r.fs.Bytes(name)
-		var docs map[string]json.RawMessage
-		if err := json.Unmarshal(text, &docs); err != nil {
-			r.fail("%s is not whole: %w", name, err)
+		if !json.Valid(text) || text[0] != '{' {
+			r.fail("%s is not whole", name)
 		}
 	}
 }

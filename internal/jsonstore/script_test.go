@@ -60,9 +60,16 @@ func (r *rig) promise(to int) {
 // fresh makes a new value for an id, which names it.
 func (r *rig) fresh(id string) string {
 	r.seq++
-	sizes := []int{0, 40, 300, 700, 1500}
-	return fmt.Sprintf(`{"id":%q,"seq":%d,"text":%q}`, id, r.seq, strings.Repeat("é", sizes[r.seq%len(sizes)]/2))
+	return fmt.Sprintf(`{"id":%q,"seq":%d,"text":%s}`, id, r.seq, freshTexts[r.seq%len(freshTexts)])
 }
+
+// freshTexts are texts of several sizes.
+var freshTexts = func() (texts []string) {
+	for _, size := range []int{0, 40, 300, 700, 1500} {
+		texts = append(texts, fmt.Sprintf("%q", strings.Repeat("é", size/2)))
+	}
+	return texts
+}()
 
 func (r *rig) items(ids []string) map[string]json.RawMessage {
 	items := make(map[string]json.RawMessage)

@@ -3,8 +3,8 @@ package jsonstore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -16,14 +16,8 @@ import (
 	"github.com/ngraf/kv/internal/wal"
 )
 
-// A snapshot is the document file as this engine knows it.
-type snapshot struct {
-	*segment // nil if there is none
-	info     fs.FileInfo
-	identity identity
-}
-
-// A snapshotWriter writes one snapshot.
+// A snapshotWriter writes a document file, and its times to live, to temporary
+// files.
 type snapshotWriter struct {
 	engine *Engine
 	ctx    context.Context
@@ -36,6 +30,7 @@ type snapshotWriter struct {
 	small  []byte // for a value in compact form
 	epoch  uint64
 	places []place // by position; empty for documents that have expired
+	fresh  *index  // of what fill has written; its places have no segment yet
 	first  bool
 	ttls   *wal.Encoder
 	info   fs.FileInfo
@@ -52,20 +47,18 @@ const syncBytes = 16 << 20
 
 const snapshotPage = 512
 
-// begin makes the temporary file.
 func (w *snapshotWriter) begin() (err error) {
 	e := w.engine
-	name := e.names.temp(e.names.document())
-	w.file, err = e.files.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	w.file, err = e.files.OpenFile(tempName(e.names.document()), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return fault.Unavailablef("%w", err)
+		return fault.Unavailable(err)
 	}
 	w.first = true
 	w.ttls = wal.NewEncoder(newSalt())
 	return nil
 }
 
-// write writes the temporary files.
+// write writes what is in the index.
 func (w *snapshotWriter) write() error {
 	if err := w.begin(); err != nil {
 		return err
@@ -92,6 +85,71 @@ func (w *snapshotWriter) write() error {
 		}
 	}
 	return w.finish()
+}
+
+// fill writes documents as they come, for a namespace that has none.
+func (w *snapshotWriter) fill(changes iter.Seq2[engine.Change, error]) error {
+	if err := w.begin(); err != nil {
+		return err
+	}
+	fresh, now := newIndex(), w.engine.clock()
+	w.fresh = &fresh
+	for c, err := range changes {
+		if err != nil {
+			return err
+		}
+		if c.Remove {
+			continue // There is nothing to remove.
+		}
+		if _, twice := fresh.position[c.ID]; twice {
+			return fault.WithID(c.ID, engine.ErrTwice)
+		}
+		d := doc{id: c.ID, expires: expiry(c.Item, now)}
+		if d.expires != 0 {
+			w.ttl(d, c.Value)
+		}
+		if d.place, err = w.member(c.ID, c.Value, false); err != nil {
+			return err
+		}
+		fresh.put(d)
+	}
+	return w.finish()
+}
+
+// adopted makes the file, which has its name, the place of every value that was
+// not written meanwhile.
+func (w *snapshotWriter) adopted(segment *segment) {
+	e := w.engine
+	if w.fresh != nil {
+		for i := range w.fresh.docs {
+			w.fresh.docs[i].segment = segment
+		}
+		e.mu.Lock()
+		w.fresh.epoch = e.index.epoch + 1
+		e.index = *w.fresh
+		e.mu.Unlock()
+		return
+	}
+	newest := e.newest()
+	for from := 0; from < len(w.places); from += snapshotPage {
+		e.mu.Lock()
+		if e.index.epoch != w.epoch {
+			e.mu.Unlock()
+			break
+		}
+		for i := from; i < min(from+snapshotPage, len(w.places)); i++ {
+			d := &e.index.docs[i]
+			switch {
+			case d.segment == nil || d.segment == newest.segment:
+			case w.places[i].size == 0:
+				e.index.remove(d.id)
+			default:
+				d.place = w.places[i]
+				d.segment = segment
+			}
+		}
+		e.mu.Unlock()
+	}
 }
 
 // page copies a part of the index. After a Drop there is nothing to copy: the
@@ -165,7 +223,7 @@ func bloats(value []byte) bool {
 
 func (w *snapshotWriter) spill() error {
 	if _, err := w.file.WriteAt(w.out, w.at); err != nil {
-		return fault.Unavailablef("%w", err)
+		return fault.Unavailable(err)
 	}
 	w.at += int64(len(w.out))
 	w.sum = wal.Extend(w.sum, w.out)
@@ -191,18 +249,17 @@ func (w *snapshotWriter) finish() error {
 	if err := w.spill(); err != nil {
 		return err
 	}
-	// A sync that has failed is not made good by another.
-	if err := w.settled(); err != nil {
-		return fault.Unavailablef("%w", err)
+	err := w.settled() // A sync that has failed is not made good by another.
+	if err == nil {
+		err = w.file.Sync()
 	}
-	if err := w.file.Sync(); err != nil {
-		return fault.Unavailablef("%w", err)
+	if err == nil {
+		w.info, err = w.file.Stat()
 	}
-	var err error
-	if w.info, err = w.file.Stat(); err != nil {
-		return fault.Unavailablef("%w", err)
+	if err == nil && w.hasTTLs() {
+		err = w.writeTTLs()
 	}
-	return nil
+	return fault.Unavailable(err)
 }
 
 // settled waits for the sync that is under way, and returns why one failed.
@@ -217,108 +274,28 @@ func (w *snapshotWriter) settled() error {
 // identity is that of the file that was written.
 func (w *snapshotWriter) identity() identity { return identity{true, w.at, w.sum} }
 
-// commit puts the temporary files in place of the old ones.
-func (w *snapshotWriter) commit() error {
-	e := w.engine
-	if err := w.commitTTLs(); err != nil {
-		return fault.Unavailablef("%w", err)
+func (w *snapshotWriter) hasTTLs() bool { return len(w.ttls.Buf) > 0 }
+
+// ttl lays out a time to live. They are written in the end.
+func (w *snapshotWriter) ttl(d doc, value []byte) {
+	if !w.hasTTLs() {
+		w.ttls.Header(journalHeader{salt: w.ttls.Salt()}.encode(ttlKind))
 	}
-	if err := e.alone(w.announce); err != nil {
-		return err
-	}
-	if err := w.announced(); err != nil {
-		return err
-	}
-	if err := e.checkUnchanged(); err != nil {
-		return err
-	}
-	document := e.names.document()
-	if err := e.files.Rename(e.names.temp(document), document); err != nil {
-		return fault.Unavailablef("%w", err)
-	}
-	return nil
+	w.small = jsonscan.AppendCompact(w.small[:0], value)
+	start := w.ttls.Begin()
+	w.ttls.Buf = appendTTL(w.ttls.Buf, d.id, d.expires, wal.Sum(w.small))
+	w.ttls.End(start)
 }
 
-// announce writes into the journal which snapshot is about to come, in the
-// turn of a writer.
-func (w *snapshotWriter) announce() error {
-	e := w.engine
-	j := e.commits.active
-	if j.failed.Load() {
-		return e.health()
-	}
-	return e.appendCommit(j, w.identity())
-}
-
-// announced makes the announcement durable. Writers go on meanwhile: under
-// some policies all that they have written goes to the disk with it.
-func (w *snapshotWriter) announced() error {
-	j := w.engine.newest()
-	if err := w.engine.syncJournal(j); err != nil {
-		return err
-	}
-	j.announced = true
-	return nil
-}
-
-// checkUnchanged keeps us from replacing a document file that another program
-// has put there or written to since we read it.
-func (e *Engine) checkUnchanged() error {
-	same, err := e.unchanged()
+func (w *snapshotWriter) writeTTLs() error {
+	f, err := w.engine.files.OpenFile(tempName(w.engine.names.ttl()), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return fault.Unavailablef("%w", err)
+		return err
 	}
-	if same {
-		return nil
+	if _, err = f.WriteAt(w.ttls.Buf, 0); err == nil {
+		err = f.Sync()
 	}
-	return fmt.Errorf("%w: another program changed, replaced or removed %s while it was open; "+
-		"it is left as it is, and the writes since are in %s: close the store, and put the file back or move the journal away",
-		fault.ErrCorrupt, e.path(e.names.document()), e.path(e.newest().name))
-}
-
-// unchanged reports whether the document file is the one that was read or
-// written last.
-func (e *Engine) unchanged() (bool, error) {
-	info, err := e.files.Stat(e.names.document())
-	if err != nil {
-		return e.snapshot.segment == nil && errors.Is(err, fs.ErrNotExist), ignoreMissing(err)
-	}
-	return e.snapshot.segment != nil && fsys.SameFile(info, e.snapshot.info) &&
-		info.Size() == e.snapshot.info.Size() && info.ModTime().Equal(e.snapshot.info.ModTime()), nil
-}
-
-// adopt makes the new document file the place of every value that was not
-// written meanwhile.
-func (e *Engine) adopt(w *snapshotWriter) {
-	segment := newSegment(w.file, e.names.document())
-	newest := e.newest()
-	for from := 0; from < len(w.places); from += snapshotPage {
-		e.mu.Lock()
-		if e.index.epoch != w.epoch {
-			e.mu.Unlock()
-			break
-		}
-		for i := from; i < min(from+snapshotPage, len(w.places)); i++ {
-			d := &e.index.docs[i]
-			switch {
-			case d.segment == nil || d.segment == newest.segment:
-			case w.places[i].size == 0:
-				e.index.remove(d.id)
-			default:
-				d.place = w.places[i]
-				d.segment = segment
-			}
-		}
-		e.mu.Unlock()
-	}
-	if e.snapshot.segment != nil {
-		_ = e.snapshot.release()
-	}
-	e.snapshot = snapshot{segment, w.info, w.identity()}
-	e.snapshotBytes.Store(w.at)
-	e.mu.Lock()
-	e.index.pack(e.cursors)
-	e.mu.Unlock()
+	return errors.Join(err, f.Close())
 }
 
 // discard removes what a snapshot that failed has left.
@@ -327,13 +304,10 @@ func (w *snapshotWriter) discard() error {
 		return nil
 	}
 	w.syncing.Wait()
-	temp := w.engine.names.temp(w.engine.names.document())
-	return errors.Join(w.file.Close(), ignoreMissing(w.engine.files.Remove(temp)))
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	e := w.engine
+	err := errors.Join(w.file.Close(), ignoreMissing(e.files.Remove(tempName(e.names.document()))))
+	if w.hasTTLs() {
+		err = errors.Join(err, ignoreMissing(e.files.Remove(tempName(e.names.ttl()))))
 	}
 	return err
 }

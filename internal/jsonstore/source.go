@@ -67,13 +67,14 @@ func OpenSource(ctx context.Context, path, namespace string, done int) (Source, 
 		Dir: path, Namespace: namespace, Files: dir, Policy: policyNo, ReadOnly: true,
 		Logger: slog.New(slog.DiscardHandler),
 	}.forTests(ctx))
-	stream := &StreamSource{engine: e, done: done}
+	stream := &StreamSource{files: <-e.compactor, done: done}
 	ok, err := stream.survey(ctx)
 	if err == nil && ok {
 		return stream, nil
 	}
+	stream.files.reset()
+	stream.files.yield()
 	if err == nil {
-		e.reset()
 		err = e.recover(ctx)
 	}
 	if err != nil {
@@ -134,21 +135,21 @@ func (s IndexSource) Parts(_ context.Context, first int) iter.Seq2[[]SourceDoc, 
 
 // A StreamSource reads a document file from its beginning.
 type StreamSource struct {
-	engine      *Engine
+	files       *compactor
 	count, done int
 	sum         uint64 // the check of done places
 }
 
 func (s *StreamSource) Places() int      { return s.count }
 func (s *StreamSource) Check(int) uint64 { return s.sum }
-func (s *StreamSource) Clock() int64     { return s.engine.clock() }
-func (s *StreamSource) Close() error     { return s.engine.Close() }
+func (s *StreamSource) Clock() int64     { return s.files.engine.clock() }
+func (s *StreamSource) Close() error     { return s.files.discard() }
 
 // members lists the members of the document file.
 func (s *StreamSource) members(ctx context.Context) iter.Seq2[jsonscan.Member, error] {
 	return func(yield func(jsonscan.Member, error) bool) {
-		src := io.NewSectionReader(s.engine.snapshot.file, 0, 1<<62)
-		reader := jsonscan.NewSizedReader(src, engine.MaxDepth, s.engine.snapshot.info.Size())
+		src := io.NewSectionReader(s.files.snapshot.file, 0, 1<<62)
+		reader := jsonscan.NewSizedReader(src, engine.MaxDepth, s.files.snapshot.info.Size())
 		for n := 0; ; n++ {
 			m, err := reader.Next()
 			if errors.Is(err, io.EOF) {
@@ -158,7 +159,7 @@ func (s *StreamSource) members(ctx context.Context) iter.Seq2[jsonscan.Member, e
 				err = ctx.Err()
 			}
 			if err != nil {
-				yield(m, s.engine.badDocument(err))
+				yield(m, s.files.engine.badDocument(err))
 				return
 			}
 			if !yield(m, nil) {
@@ -170,12 +171,12 @@ func (s *StreamSource) members(ctx context.Context) iter.Seq2[jsonscan.Member, e
 
 // survey reads the file once, and reports whether it can be streamed.
 func (s *StreamSource) survey(ctx context.Context) (bool, error) {
-	e := s.engine
+	e := s.files.engine
 	there, err := e.files.List()
 	if err != nil || len(e.names.journals(there)) > 0 || slices.Contains(there, e.names.ttl()) {
 		return false, err
 	}
-	if exists, err := e.openDocument(); err != nil || !exists {
+	if exists, err := s.files.openDocument(); err != nil || !exists {
 		return false, err
 	}
 	var seen []uint64

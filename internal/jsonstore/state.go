@@ -1,6 +1,7 @@
 package jsonstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -23,27 +24,25 @@ const (
 )
 
 // A life is where an engine is in its life. Anybody may make an engine fail;
-// the other steps are for who has the token of compactions.
+// the other steps are for the compactor.
 type life struct {
 	stage   stage
 	failure error // from stageFailed on, if the engine came that way
+
+	// failed is the number of the last journal of which a sync has failed, or a
+	// write could not be taken back. Neither it nor those before it take a byte
+	// any more; those behind it were made to save what there is.
+	failed uint64
 }
 
-// advance moves an engine on, and reports whether it did: nothing leads back,
-// and the first failure is the one that counts.
-func (e *Engine) advance(to stage, failure error) bool {
+// advance moves an engine on, and reports whether it did, or now has a failure:
+// nothing leads back, and the first failure is the one that counts.
+func (e *Engine) advance(to life) bool {
 	for {
 		old := e.state.Load()
-		fails := failure != nil && old.failure == nil
-		if to <= old.stage && !fails {
-			return false
-		}
-		next := life{max(old.stage, to), old.failure}
-		if fails {
-			next.failure = failure
-		}
+		next := life{max(old.stage, to.stage), cmp.Or(old.failure, to.failure), max(old.failed, to.failed)}
 		if e.state.CompareAndSwap(old, &next) {
-			return true
+			return next.stage > old.stage || old.failure == nil && next.failure != nil
 		}
 	}
 }
@@ -53,8 +52,7 @@ func (e *Engine) advance(to stage, failure error) bool {
 func (e *Engine) fail(j *journal, cause error) error {
 	err := fault.Unavailablef("writes are refused until the namespace is reopened, because the state of %s on disk is not known: %w",
 		e.path(j.name), cause)
-	j.failed.Store(true)
-	if e.advance(stageFailed, err) {
+	if e.advance(life{stageFailed, err, j.number}) {
 		e.logger.Error("kv: writes are refused until the namespace is reopened", "error", err)
 	}
 	return e.health()
@@ -63,30 +61,32 @@ func (e *Engine) fail(j *journal, cause error) error {
 // health returns why the engine has failed, or nil.
 func (e *Engine) health() error { return e.state.Load().failure }
 
+// hasFailed reports whether nothing may be added to a journal any more. The
+// engine has failed then, too, and may go on with another.
+func (e *Engine) hasFailed(j *journal) bool { return j.number <= e.state.Load().failed }
+
 // closing reports whether no call may begin any more.
 func (e *Engine) closing() bool { return e.state.Load().stage >= stageClosing }
 
-// acquire takes the token of compactions, which is given back to e.compacting.
-// Who has it owns the files: the document file, the times to live, and which
-// journals there are. A store that is closing does not give it back.
-func (e *Engine) acquire(ctx context.Context) error {
+// acquire takes the compactor, which is given back by yield.
+func (e *Engine) acquire(ctx context.Context) (*compactor, error) {
 	select {
-	case _, there := <-e.compacting:
+	case c := <-e.compactor:
 		switch {
-		case !there:
-			return fault.ErrClosed
+		case c == nil:
+			return nil, fault.ErrClosed
 		case e.closing():
-			e.yield()
-			return fault.ErrClosed
+			c.yield()
+			return nil, fault.ErrClosed
 		}
-		return nil
+		return c, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 }
 
-// yield gives the token back.
-func (e *Engine) yield() { e.compacting <- struct{}{} }
+// yield gives the compactor back.
+func (c *compactor) yield() { c.engine.compactor <- c }
 
 // Close writes the last snapshot and gives everything back. If the snapshot
 // fails, the journals stay, and hold all that was acknowledged.
@@ -94,34 +94,33 @@ func (e *Engine) Close() error {
 	if e.readonly {
 		return e.discard()
 	}
-	e.advance(stageClosing, nil)
+	e.advance(life{stage: stageClosing})
 	_ = e.alone(func() error { return nil }) // The last writes are under way.
 	e.commits.pulse.stop()
 	e.auto.running.Wait()
-	<-e.compacting
-	defer close(e.compacting) // Those who wait for it learn that it will not come.
-	e.removeExpired()
-	err := e.compactNow(context.Background(), false)
+	c := <-e.compactor
+	c.removeExpired()
+	err := c.compact(context.Background(), false)
 	if err == nil {
-		err = e.removeJournals(math.MaxUint64)
+		err = c.removeJournals(math.MaxUint64)
 	} else {
 		err = errors.Join(err, e.syncLast())
 	}
-	return errors.Join(err, e.discard())
+	return errors.Join(err, c.discard())
 }
 
 // removeExpired writes a document file without the documents that have
 // expired, if nothing else would. Nothing is lost if it cannot be written.
-func (e *Engine) removeExpired() {
-	if e.due() || e.health() != nil || !e.hasExpired() {
+func (c *compactor) removeExpired() {
+	if c.due() || c.engine.health() != nil || !c.engine.hasExpired() {
 		return
 	}
-	if same, err := e.unchanged(); err != nil || !same {
+	if same, err := c.unchanged(); err != nil || !same {
 		return
 	}
-	if err := e.rewrite(context.Background(), false); err != nil {
-		e.owed = false
-		e.logger.Warn("kv: documents that have expired stay in the document file until it is written again", "error", err)
+	if err := c.rewrite(context.Background(), false); err != nil {
+		c.owed = false
+		c.engine.logger.Warn("kv: documents that have expired stay in the document file until it is written again", "error", err)
 	}
 }
 
@@ -135,16 +134,22 @@ func (e *Engine) hasExpired() bool {
 	return slices.ContainsFunc(e.index.docs, func(d doc) bool { return d.expired(now) })
 }
 
-// discard closes all files without writing anything. Readers that have begun
-// keep the file they read until they have done.
-func (e *Engine) discard() error {
+// discard closes all files without writing anything.
+func (e *Engine) discard() error { return (<-e.compactor).discard() }
+
+// discard is for who does not give the compactor back. Those who wait for it
+// learn that it will not come, and readers that have begun keep the file they
+// read until they have done.
+func (c *compactor) discard() error {
+	e := c.engine
+	defer close(e.compactor)
 	e.commits.pulse.stop()
 	e.mu.Lock()
-	e.advance(stageClosed, nil)
+	e.advance(life{stage: stageClosed})
 	e.mu.Unlock()
 	var errs []error
-	if e.snapshot.segment != nil {
-		errs = append(errs, e.snapshot.release())
+	if c.snapshot.segment != nil {
+		errs = append(errs, c.snapshot.release())
 	}
 	for _, j := range e.journals {
 		errs = append(errs, j.release())

@@ -146,7 +146,7 @@ func (e *Engine) syncLast() error {
 func (e *Engine) syncJournal(j *journal) error {
 	j.syncing.Lock()
 	defer j.syncing.Unlock()
-	if j.failed.Load() {
+	if e.hasFailed(j) {
 		return e.health()
 	}
 	end := j.written.Load()
@@ -182,27 +182,31 @@ func (e *Engine) checkNamed(j *journal) error {
 // what a crash left. It is for the turn of a writer. Without a mark nothing is
 // lost, so that a failure is only one if the journal cannot be used any more.
 func (e *Engine) mark() error {
-	j := e.commits.active
-	if j == nil || !j.unmarked || j.failed.Load() || j.synced.Load() < j.end {
+	j := e.newest()
+	if j == nil || !j.unmarked || e.hasFailed(j) || j.synced.Load() < j.end {
 		return nil
 	}
-	if err := e.appendCommit(j, syncMark); err == nil {
+	if err := e.announce(j, syncMark); err == nil {
 		j.unmarked = false
-	} else if j.failed.Load() {
+	} else if e.hasFailed(j) {
 		return err
 	}
 	return nil
 }
 
-// appendCommit writes one record of this kind, in the turn of a writer.
-func (e *Engine) appendCommit(j *journal, i identity) error {
-	enc, begin := e.commits.encoder, j.end
-	enc.Reset(begin)
-	enc.Synced = j.synced.Load()
-	start := enc.Begin()
-	enc.Buf = i.append(append(enc.Buf, opCommit))
-	enc.End(start)
-	if err := e.commits.spill(j); err != nil {
+// announce writes into a journal which document file is about to come, in the
+// turn of a writer.
+func (e *Engine) announce(j *journal, i identity) error {
+	if e.hasFailed(j) {
+		return e.health()
+	}
+	begin := j.end
+	j.log.Reset(begin)
+	j.log.Synced = j.synced.Load()
+	start := j.log.Begin()
+	j.log.Buf = appendCommit(j.log.Buf, i)
+	j.log.End(start)
+	if err := j.spill(); err != nil {
 		return e.takeBack(j, begin, err)
 	}
 	e.journalBytes.Add(j.end - begin)

@@ -1,14 +1,12 @@
-// Package lease says who may compute a document: the leases that processes
-// share, and those of a process that has its store for itself.
+// Package lease says who may compute a document, or do anything else that one
+// of many is to do: the leases that processes share, and those of a process
+// that has its store for itself.
 package lease
 
 import (
 	"context"
-	"crypto/sha1"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/ngraf/kv/internal/engine"
@@ -20,23 +18,36 @@ import (
 // itself when its holder does not renew it.
 type Leases interface {
 	// Claim asks for each lease, which is held for the time life then. It is
-	// refused if the document is not what it was, see Lease.Seen.
-	Claim(ctx context.Context, asked []Lease, life time.Duration) ([]Claim, error)
-	// Renew holds the leases for another life, and reports for each whether
-	// it was still held.
-	Renew(ctx context.Context, held []Lease, life time.Duration) ([]bool, error)
-	// Settle stores each answer if its lease is still held and the document is
-	// what it was or gone, in one atomic step, and releases the lease. A
-	// failure is in the element that it concerns.
+	// refused if the document is not what it was, see Lease.Seen. A failure is
+	// in the element that it concerns, whose lease may be held.
+	Claim(ctx context.Context, asked []Lease, life time.Duration) []Claim
+	// Settle does for each answer, in one atomic step: it stores the value if
+	// the document is what it was, and makes of the lease what the answer
+	// says if it is still held. A lease that is not held keeps an answer from
+	// being stored only if it may have been before. A failure is in the
+	// element that it concerns.
 	Settle(ctx context.Context, answers []Answer) []Settled
-	// Watch announces that one of the leases may have been released. It may
-	// miss some: the caller looks from time to time in any case.
-	Watch(ids []string) (changed <-chan struct{}, stop func())
+	// Look reports for each lease that another holds whether to claim it: it
+	// has ended, or the document is there.
+	Look(ctx context.Context, waiting []Lease) ([]bool, error)
+	// Watch tells of leases that end, until it is stopped.
+	Watch(ids []string) Watch
 	Close()
 }
 
-// PollMost is the longest pause of who waits for a lease, or for a backend
-// that keeps them.
+// A Watch tells who waits that leases have ended.
+type Watch interface {
+	// Wake gets a token when there is something new.
+	Wake() <-chan struct{}
+	// News returns the ids whose leases have ended since the last call. If all
+	// is set, any may have. While it is steady, none is missed but by
+	// a connection that hangs.
+	News() (ids []string, all, steady bool)
+	Stop()
+}
+
+// PollMost is the longest pause of who waits for a lease without being told, or
+// for a backend that keeps them.
 const PollMost = 250 * time.Millisecond
 
 // A Lender is an engine that keeps leases for all who share it.
@@ -54,24 +65,32 @@ func Of(e engine.Engine) Leases {
 // A Lease is the right to compute one document.
 type Lease struct {
 	ID    string
-	Token string // nobody else has it
-	Seen  string // the digest of the document to be replaced, "" if there is none
+	Token string          // nobody else has it
+	Seen  json.RawMessage // the document to be replaced; nil: there is none
+
+	// Of who waits.
+	Holder string // what the holder was when it was refused
+	Most   int    // failures in a row after which it is granted beside that of another; 0: never
 }
 
 // A Claim is what came of asking for a lease.
 type Claim struct {
-	State State
-	Value json.RawMessage // if it is there
-	Err   error           // the value that is there is corrupt
-	Left  time.Duration   // of the lease that another holds
+	State  State
+	Value  json.RawMessage // There: the document, nil if it is gone
+	Holder string          // Busy
+	Left   time.Duration   // Busy: until the lease ends, if it is not renewed
+	Fails  int             // Busy: how many have failed in a row
+	Err    error           // Failed
 }
 
 // A State is an answer to who asks for a lease.
 type State int
 
 const (
-	Granted State = iota // it is held now
-	Busy                 // another holds the lease
+	Failed  State = iota // see Claim.Err
+	Granted              // it is held now
+	Beside               // another holds it, and so many have failed that nobody shall wait for it
+	Busy                 // another holds it
 	There                // the document is there, or is not what it was
 	Barren               // somebody found lately that there is no such document
 )
@@ -79,10 +98,22 @@ const (
 // An Answer is what a computation has to say about a document.
 type Answer struct {
 	Lease
-	Value json.RawMessage // nil: there is nothing to store
-	TTL   time.Duration
-	None  time.Duration // how long to remember that there is no such document
+	Value  json.RawMessage // nil: there is nothing to store
+	TTL    time.Duration   // of the document
+	Then   After           // what becomes of the lease
+	For    time.Duration   // how long it is that
+	Unsure bool            // an attempt to settle this may have done it already
 }
+
+// An After is what a lease becomes.
+type After string
+
+const (
+	Released After = ""       // there is none
+	Told     After = "failed" // there is none, and those who wait are told of a failure
+	None     After = "none"   // the knowledge that there is no such document
+	Held     After = "held"   // renewed
+)
 
 // Size returns how many bytes the id and the value have.
 func (a Answer) Size() int { return len(a.ID) + len(a.Value) }
@@ -93,10 +124,11 @@ type Settled struct {
 	Lost   bool            // the lease was no longer held
 	Value  json.RawMessage // the document that was there instead; nil: none
 	Err    error
+	Unsure bool // with Err: it may have been done
 }
 
-// Doubt is for what came of repeating an answer whose reply was lost. The
-// first attempt may have stored it and released the lease.
+// Doubt is for what came of settling an answer that was Unsure. The first
+// attempt may have stored it and released the lease.
 func (s Settled) Doubt(a Answer) Settled {
 	switch {
 	case !s.Lost:
@@ -108,147 +140,6 @@ func (s Settled) Doubt(a Answer) Settled {
 	}
 	return Settled{Err: fault.Unknown(errors.New("the reply to storing the computed value was lost"))}
 }
-
-// Digest tells documents apart as Redis's scripts do.
-func Digest(value json.RawMessage) string {
-	sum := sha1.Sum(value)
-	return hex.EncodeToString(sum[:])
-}
-
-// Local are the leases of a backend that one process has to itself. Whoever asks
-// has been singled out in the process already, so that there is nothing to
-// hold.
-type Local struct {
-	Get    func(ctx context.Context, id string) (json.RawMessage, error)
-	Insert func(ctx context.Context, id string, value json.RawMessage, ttl time.Duration) (bool, error)
-	Upsert func(ctx context.Context, id string, value json.RawMessage, ttl time.Duration) error
-
-	mu   sync.Mutex
-	none map[string]time.Time // until when an id is known to have no document
-}
-
-// localOf serves an engine.
-func localOf(e engine.Engine) *Local {
-	return &Local{
-		Get: e.Get,
-		Insert: func(ctx context.Context, id string, value json.RawMessage, ttl time.Duration) (bool, error) {
-			n, err := e.Insert(ctx, engine.List(engine.Item{ID: id, Value: value, TTL: ttl}))
-			return n > 0, err
-		},
-		Upsert: func(ctx context.Context, id string, value json.RawMessage, ttl time.Duration) error {
-			return e.Upsert(ctx, engine.List(engine.Item{ID: id, Value: value, TTL: ttl}))
-		},
-	}
-}
-
-// Claim grants what is not there, or is what it was.
-func (l *Local) Claim(ctx context.Context, asked []Lease, _ time.Duration) ([]Claim, error) {
-	claims := make([]Claim, len(asked))
-	for i, a := range asked {
-		value, err := l.Get(ctx, a.ID)
-		switch {
-		case errors.Is(err, fault.ErrNotFound):
-			if a.Seen != "" {
-				claims[i].State = There // It is gone.
-			} else if l.isBarren(a.ID) {
-				claims[i].State = Barren
-			}
-		case errors.Is(err, fault.ErrCorrupt):
-			claims[i] = Claim{State: There, Err: err}
-		case err != nil:
-			return nil, err
-		case a.Seen == "" || Digest(value) != a.Seen:
-			claims[i] = Claim{State: There, Value: value}
-		}
-	}
-	return claims, nil
-}
-
-// Renew always holds.
-func (l *Local) Renew(_ context.Context, held []Lease, _ time.Duration) ([]bool, error) {
-	still := make([]bool, len(held))
-	for i := range still {
-		still[i] = true
-	}
-	return still, nil
-}
-
-// Settle stores the answers, one by one.
-func (l *Local) Settle(ctx context.Context, answers []Answer) []Settled {
-	outcome := make([]Settled, len(answers))
-	for i, a := range answers {
-		switch {
-		case a.Value == nil:
-			l.remember(a.ID, a.None)
-		case a.Seen == "":
-			outcome[i] = l.add(ctx, a)
-		default:
-			outcome[i] = l.replace(ctx, a)
-		}
-	}
-	return outcome
-}
-
-// add stores a document that is not there.
-func (l *Local) add(ctx context.Context, a Answer) Settled {
-	for {
-		stored, err := l.Insert(ctx, a.ID, a.Value, a.TTL)
-		if stored || err != nil {
-			return Settled{Stored: stored, Err: err}
-		}
-		value, err := l.Get(ctx, a.ID)
-		if !errors.Is(err, fault.ErrNotFound) { // Else it was removed in between.
-			return Settled{Value: value, Err: err}
-		}
-	}
-}
-
-// replace stores over the document that was seen. A write of somebody else
-// that falls between its two steps is lost, as it would be if it came a moment
-// earlier to a plain Upsert.
-func (l *Local) replace(ctx context.Context, a Answer) Settled {
-	value, err := l.Get(ctx, a.ID)
-	if errors.Is(err, fault.ErrNotFound) { // It has expired.
-		return l.add(ctx, a)
-	}
-	if err != nil || Digest(value) != a.Seen {
-		return Settled{Value: value, Err: err}
-	}
-	err = l.Upsert(ctx, a.ID, a.Value, a.TTL)
-	return Settled{Stored: err == nil, Err: err}
-}
-
-// barrenMost bounds what Local remembers.
-const barrenMost = 10_000
-
-func (l *Local) remember(id string, life time.Duration) {
-	if life <= 0 {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.none == nil || len(l.none) >= barrenMost {
-		l.none = make(map[string]time.Time)
-	}
-	l.none[id] = time.Now().Add(life)
-}
-
-func (l *Local) isBarren(id string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	until, ok := l.none[id]
-	if ok && !time.Now().Before(until) {
-		delete(l.none, id)
-		return false
-	}
-	return ok
-}
-
-// Watch announces nothing: nobody holds a lease against another.
-func (l *Local) Watch([]string) (<-chan struct{}, func()) { return nil, func() {} }
-
-// Close does nothing.
-func (l *Local) Close() {}
 
 // IsAway reports whether a backend cannot serve now.
 func IsAway(err error) bool { return errors.Is(err, fault.ErrUnavailable) }

@@ -1,29 +1,22 @@
 package move
 
 import (
-	"bufio"
-	"bytes"
+	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"hash"
-	"hash/crc32"
 	"io"
+	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/ngraf/kv/internal/engine"
 	"github.com/ngraf/kv/internal/fault"
 )
 
 // An ImportMode says what is done about documents that are there already. It
-// is kv.ImportMode.
+// is kvmove.Mode.
 type ImportMode int
 
-// The modes, in the order of kv's.
+// The modes, in the order of kvmove's.
 const (
 	ImportMerge ImportMode = iota
 	ImportOverwrite
@@ -31,7 +24,7 @@ const (
 	ImportIfEmpty
 )
 
-// An ImportReport is kv.ImportReport.
+// An ImportReport is kvmove.ImportReport.
 type ImportReport struct {
 	Namespace string
 	Documents int
@@ -39,11 +32,20 @@ type ImportReport struct {
 	Skipped   int
 	Expired   int
 	Removed   int
+	Refused   int
+	Refusals  []Refusal // the first of them
 }
 
-// maxLine bounds a line of a stream: a value and an id at their limits, the id
-// with every byte escaped.
-const maxLine = engine.LimitMaxValueBytes + 6*engine.MaxIDBytes + 1<<10
+// A Refusal is kvmove.Refusal.
+type Refusal struct {
+	Place int
+	ID    string
+	Why   string
+}
+
+// aroundValue is what stands around a value in its line or member, at most: an
+// id with every byte escaped, and less.
+const aroundValue = 6*engine.MaxIDBytes + 1<<10
 
 // An Intake reads a stream and has a loader for each of its namespaces.
 type Intake struct {
@@ -51,6 +53,7 @@ type Intake struct {
 	open    func(ctx context.Context, namespace string) (*Side, error) // nil and no error: pass over
 	mode    ImportMode
 	loaders []*loader
+	reading string // the namespace whose turn it is
 }
 
 // NewIntake returns one that reads r and stores in what open opens.
@@ -66,13 +69,8 @@ func (in *Intake) now() *loader {
 	return in.loaders[len(in.loaders)-1]
 }
 
-// Namespace returns the one that is being read, if there is one.
-func (in *Intake) Namespace() string {
-	if l := in.now(); l != nil {
-		return l.report.Namespace
-	}
-	return ""
-}
+// Namespace returns the one that is being read or finished, if there is one.
+func (in *Intake) Namespace() string { return in.reading }
 
 // Reports returns what became of each namespace so far.
 func (in *Intake) Reports() []ImportReport {
@@ -98,8 +96,10 @@ func (in *Intake) Run(ctx context.Context) error {
 			err = in.begin(ctx, *line.Namespace)
 		case line.ID != nil && l == nil:
 			err = in.lines.corrupt("a document before the first namespace")
+		case line.ID != nil && line.tooLong > 0:
+			l.pass(in.lines.line, *line.ID, fault.Invalidf("its line has %d bytes; STORAGE_MAX_VALUE_BYTES allows values of %d", line.tooLong, l.max))
 		case line.ID != nil:
-			err = l.put(ctx, engine.Item{ID: *line.ID, Value: line.Value}, line.Expires)
+			err = l.put(ctx, in.lines.line, engine.Item{ID: *line.ID, Value: line.Value}, line.Expires)
 		case line.End:
 			return in.end(ctx)
 		}
@@ -116,11 +116,13 @@ func (in *Intake) begin(ctx context.Context, namespace string) error {
 			return err
 		}
 	}
+	in.reading = namespace
 	s, err := in.open(ctx, namespace)
 	if err != nil {
 		return err
 	}
 	l := newLoader(s, namespace, in.mode)
+	in.lines.most = l.max + aroundValue
 	in.loaders = append(in.loaders, l)
 	return l.check(ctx)
 }
@@ -136,7 +138,8 @@ func (in *Intake) end(ctx context.Context) error {
 		return nil
 	}
 	for _, l := range in.loaders {
-		s, err := in.open(ctx, l.report.Namespace)
+		in.reading = l.report.Namespace
+		s, err := in.open(ctx, in.reading)
 		if err != nil {
 			return err
 		}
@@ -144,7 +147,7 @@ func (in *Intake) end(ctx context.Context) error {
 			continue
 		}
 		l.dst = s
-		if err := l.prune(ctx); err != nil {
+		if err := errors.Join(l.prune(ctx), l.Close()); err != nil {
 			return err
 		}
 	}
@@ -161,21 +164,36 @@ func (in *Intake) Close() error {
 
 // A loader stores documents in one namespace, many at a time.
 type loader struct {
-	dst    *Side // nil: the namespace is passed over
-	mode   ImportMode
-	report ImportReport
-	items  []engine.Item // to be stored together
-	bytes  int
-	seen   map[string]struct{} // ids, for ImportReplace
+	dst     *Side // nil: the namespace is passed over
+	mode    ImportMode
+	max     int64 // bytes of a value
+	report  ImportReport
+	items   []engine.Item // to be stored together
+	bytes   int
+	seen    map[string]struct{} // ids, for ImportReplace
+	unnamed int                 // of the refused ones, those whose id is not known
 }
 
 func newLoader(dst *Side, namespace string, mode ImportMode) *loader {
-	return &loader{dst: dst, mode: mode, report: ImportReport{Namespace: namespace}}
+	l := &loader{dst: dst, mode: mode, max: engine.DefaultMaxValueBytes, report: ImportReport{Namespace: namespace}}
+	if dst != nil { // What a store of others allows is not known.
+		l.max = cmp.Or(dst.MaxValue, engine.LimitMaxValueBytes)
+	}
+	return l
 }
 
-// check refuses a namespace that is not empty, if it has to be.
+// check refuses a namespace that cannot be written to, or that is not empty and
+// has to be.
 func (l *loader) check(ctx context.Context) error {
-	if l.dst == nil || l.mode != ImportIfEmpty {
+	if l.dst == nil {
+		return nil
+	}
+	if l.dst.Engine != nil {
+		if err := l.dst.Begin(ctx, true); err != nil {
+			return err
+		}
+	}
+	if l.mode != ImportIfEmpty {
 		return nil
 	}
 	for _, err := range l.dst.Store.Keys(ctx) {
@@ -188,29 +206,64 @@ func (l *loader) check(ctx context.Context) error {
 }
 
 // put takes a document. expires is in milliseconds since 1970; 0: never.
-func (l *loader) put(ctx context.Context, it engine.Item, expires int64) error {
-	l.report.Documents++
+func (l *loader) put(ctx context.Context, place int, it engine.Item, expires int64) error {
 	if l.dst == nil {
+		l.report.Documents++
 		return nil
 	}
+	if err := cmp.Or(engine.CheckID(it.ID), engine.CheckValue(it.ID, it.Value, l.max)); err != nil {
+		l.refuse(place, it.ID, err)
+		return nil
+	}
+	l.report.Documents++
 	if expires != 0 {
 		if it.TTL = time.Until(time.UnixMilli(expires)); it.TTL < time.Millisecond {
 			l.report.Expired++
 			return nil
 		}
 	}
-	if l.mode == ImportReplace {
-		if l.seen == nil {
-			l.seen = make(map[string]struct{})
-		}
-		l.seen[it.ID] = struct{}{}
-	}
+	l.see(it.ID)
 	l.items = append(l.items, it)
 	l.bytes += it.Size()
 	if len(l.items) == BulkPage || l.bytes > BulkBytes {
 		return l.flush(ctx)
 	}
 	return nil
+}
+
+// pass is put for a document that is too large to be held.
+func (l *loader) pass(place int, id string, why error) {
+	if l.dst == nil {
+		l.report.Documents++
+		return
+	}
+	l.refuse(place, id, why)
+}
+
+// refuse leaves a document out, and what there is under its id alone.
+func (l *loader) refuse(place int, id string, why error) {
+	l.see(id)
+	l.report.Refused++
+	if len(l.report.Refusals) < listedIDs {
+		text := strings.TrimPrefix(why.Error(), fault.ErrInvalid.Error()+": ")
+		l.report.Refusals = append(l.report.Refusals, Refusal{Place: place, ID: strings.Clone(id), Why: text})
+	}
+}
+
+// refuseUnnamed is refuse for a document whose id is not known.
+func (l *loader) refuseUnnamed(place int, why error) {
+	l.refuse(place, "", why)
+	l.unnamed++
+}
+
+func (l *loader) see(id string) {
+	if l.mode != ImportReplace {
+		return
+	}
+	if l.seen == nil {
+		l.seen = make(map[string]struct{})
+	}
+	l.seen[id] = struct{}{}
 }
 
 // flush stores the documents that have been taken.
@@ -247,9 +300,12 @@ func (l *loader) Close() error {
 
 // prune removes the documents that were not taken.
 func (l *loader) prune(ctx context.Context) error {
+	if l.unnamed > 0 {
+		return fault.Invalidf("%d documents of the import have no id, so that it is not known which of those that are there it lacks; none was removed", l.unnamed)
+	}
 	for ids, err := range l.dst.Pages(ctx) {
 		if err != nil {
-			return errors.Join(err, l.Close())
+			return err
 		}
 		others := ids[:0]
 		for _, id := range ids {
@@ -260,94 +316,8 @@ func (l *loader) prune(ctx context.Context) error {
 		n, err := l.dst.Store.Delete(ctx, others...)
 		l.report.Removed += n
 		if err != nil {
-			return errors.Join(err, l.Close())
+			return err
 		}
 	}
-	return l.Close()
-}
-
-// An exportLine is any line of a stream; which, is told by what it has.
-type exportLine struct {
-	KV        string          `json:"kv"`
-	Version   int             `json:"version"`
-	Namespace *string         `json:"namespace"`
-	ID        *string         `json:"id"`
-	Expires   int64           `json:"expires"`
-	Value     json.RawMessage `json:"value"`
-	End       bool            `json:"end"`
-	Documents int             `json:"documents"`
-	SHA256    string          `json:"sha256"`
-}
-
-// An exportReader reads the lines of a stream and compares their checksums.
-type exportReader struct {
-	in        *bufio.Reader
-	sum       hash.Hash
-	buf       []byte
-	line      int
-	documents int
-}
-
-func newExportReader(r io.Reader) *exportReader {
-	return &exportReader{in: bufio.NewReaderSize(r, 256<<10), sum: sha256.New()}
-}
-
-// next returns the next line. The last one has End set, and has been compared
-// with all that came before.
-func (e *exportReader) next() (exportLine, error) {
-	var l exportLine
-	if err := e.read(); err != nil {
-		return l, err
-	}
-	body, ok := bytes.CutSuffix(e.buf, []byte(sumEnd))
-	at := len(body) - 8
-	if !ok || at < len(sumMark) || string(body[at-len(sumMark):at]) != sumMark {
-		if e.line == 1 {
-			return l, e.corrupt("this is not an export of kv")
-		}
-		return l, e.corrupt("the checksum is missing")
-	}
-	text := body[:at-len(sumMark)]
-	if string(body[at:]) != fmt.Sprintf("%08x", crc32.Checksum(text, castagnoli)) {
-		return l, e.corrupt("the checksum is wrong")
-	}
-	if !utf8.Valid(text) || json.Unmarshal(e.buf, &l) != nil {
-		return l, e.corrupt("the line is not as Export writes it")
-	}
-	switch {
-	case e.line == 1 && l.KV != "export":
-		return l, e.corrupt("this is not an export of kv")
-	case e.line == 1 && l.Version != exportVersion:
-		return l, e.corrupt(fmt.Sprintf("version %d of the format is not known; use a newer kv", l.Version))
-	case l.ID != nil:
-		e.documents++
-	case l.End && l.SHA256 != hex.EncodeToString(e.sum.Sum(nil)), l.End && l.Documents != e.documents:
-		return l, e.corrupt("the checksum of the whole is wrong: lines are missing or have been added")
-	}
-	_, _ = e.sum.Write(e.buf) // A hash returns no error.
-	return l, nil
-}
-
-// read reads a line into buf.
-func (e *exportReader) read() error {
-	e.line++
-	e.buf = e.buf[:0]
-	for {
-		part, err := e.in.ReadSlice('\n')
-		e.buf = append(e.buf, part...)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, io.EOF):
-			return e.corrupt("the stream ends here and is not complete")
-		case !errors.Is(err, bufio.ErrBufferFull):
-			return fmt.Errorf("line %d: %w", e.line, err)
-		case len(e.buf) > maxLine:
-			return e.corrupt("the line is too long")
-		}
-	}
-}
-
-func (e *exportReader) corrupt(what string) error {
-	return fmt.Errorf("%w: line %d: %s", fault.ErrCorrupt, e.line, what)
+	return nil
 }

@@ -1,7 +1,6 @@
 package move
 
 import (
-	"bufio"
 	"context"
 	"crypto/md5"
 	"encoding/hex"
@@ -16,25 +15,22 @@ import (
 	"github.com/ngraf/kv/internal/jsonscan"
 )
 
-// A PythonReport is kv.PythonReport.
-type PythonReport struct {
-	ImportReport
-	Refused      []string
-	Unidentified []int
-}
-
-// ImportPython stores the documents of an export in dst; nil: nowhere.
-func ImportPython(ctx context.Context, r io.Reader, dst *Side, namespace string, mode ImportMode) (PythonReport, error) {
-	p := &pythonImport{
-		loader: newLoader(dst, namespace, mode),
-		report: PythonReport{Refused: []string{}, Unidentified: []int{}},
+// ImportPython stores the documents of an export in dst; nil: nowhere. Their
+// times to live are those that dst gives by itself.
+func ImportPython(ctx context.Context, r io.Reader, dst *Side, namespace string, mode ImportMode) (ImportReport, error) {
+	p := &pythonImport{}
+	if dst != nil && dst.Engine == nil {
+		plain := *dst
+		plain.Expirer = nil // By Upsert.
+		dst = &plain
 	}
 	if dst != nil {
 		p.ttl = dst.TTL
 	}
+	p.loader = newLoader(dst, namespace, mode)
 	err := p.loader.check(ctx)
 	if err == nil {
-		err = p.run(ctx, bufio.NewReaderSize(r, 256<<10))
+		err = p.run(ctx, r)
 	}
 	if err == nil {
 		err = p.loader.flush(ctx)
@@ -42,91 +38,87 @@ func ImportPython(ctx context.Context, r io.Reader, dst *Side, namespace string,
 	if err == nil && mode == ImportReplace {
 		err = p.loader.prune(ctx)
 	}
-	p.report.ImportReport = p.loader.report
-	return p.report, err
+	return p.loader.report, err
 }
 
 type pythonImport struct {
 	loader *loader
 	ttl    time.Duration // of what is stored
-	report PythonReport
 }
 
-func (p *pythonImport) run(ctx context.Context, in *bufio.Reader) error {
-	for {
-		c, err := in.ReadByte()
-		if err != nil {
-			return fmt.Errorf("%w: this is no export of nano-graphrag: %w", fault.ErrCorrupt, err)
-		}
-		switch c {
-		case ' ', '\t', '\r', '\n':
-			continue
-		case '[':
-			_ = in.UnreadByte() // Follows a ReadByte.
-			return p.array(ctx, json.NewDecoder(in))
-		default:
-			_ = in.UnreadByte()
-			return p.object(ctx, jsonscan.NewReader(in, engine.MaxDepth))
-		}
-	}
-}
+var (
+	errNoID    = errors.New("its id is not in the export, and cannot be computed from the value")
+	errBadName = errors.New("its id is too long to be read")
+)
 
-// object reads what came from Redis.
-func (p *pythonImport) object(ctx context.Context, in *jsonscan.Reader) error {
-	for {
+// run reads an object, which came from Redis, or an array, which came from
+// files. A value that is laid out may have twice the bytes of one that is not.
+func (p *pythonImport) run(ctx context.Context, r io.Reader) error {
+	in := jsonscan.NewAnyReader(r, engine.MaxDepth).Bound(int(2*p.loader.max) + aroundValue)
+	for place := 0; ; place++ {
 		m, err := in.Next()
+		open, array := in.Open()
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
+		case errors.As(err, new(*jsonscan.Error)) && !open:
+			return fmt.Errorf("%w: this is no export of nano-graphrag: %w", fault.ErrCorrupt, err)
+		case errors.As(err, new(*jsonscan.Error)):
+			return fmt.Errorf("%w: document %d of the export, counted from 0: %w", fault.ErrCorrupt, place, err)
 		case err != nil:
-			return fault.NotJSON(fault.ErrCorrupt, err)
-		case m.Err != nil:
-			p.report.Refused = append(p.report.Refused, string(m.Name))
-			continue
+			return fmt.Errorf("document %d of the export, counted from 0: %w", place, err)
+		case array:
+			err = p.element(ctx, place, m)
+		default:
+			err = p.member(ctx, place, m)
 		}
-		if err := p.loader.put(ctx, p.item(string(m.Name), m.Value), 0); err != nil {
+		if err != nil {
 			return err
 		}
 	}
+}
+
+// member takes a document of an export from Redis.
+func (p *pythonImport) member(ctx context.Context, place int, m jsonscan.Member) error {
+	switch long := errors.As(m.Err, new(*jsonscan.TooLongError)); {
+	case m.Name == nil:
+		p.loader.refuseUnnamed(place, errBadName)
+	case long:
+		p.loader.pass(place, string(m.Name), m.Err)
+	case m.Err != nil:
+		p.loader.refuse(place, string(m.Name), m.Err)
+	default:
+		return p.loader.put(ctx, place, p.item(string(m.Name), m.Value), 0)
+	}
+	return nil
+}
+
+// element takes a document of an export from files. null stands for one that
+// was listed and then gone.
+func (p *pythonImport) element(ctx context.Context, place int, m jsonscan.Member) error {
+	if m.Err != nil {
+		p.loader.refuseUnnamed(place, m.Err)
+		return nil //nolint:nilerr // The rest goes.
+	}
+	if string(m.Value) == "null" {
+		return nil
+	}
+	id, ok := pythonID(p.loader.report.Namespace, m.Value)
+	if !ok {
+		p.loader.refuseUnnamed(place, errNoID)
+		return nil
+	}
+	return p.loader.put(ctx, place, p.item(id, m.Value), 0)
 }
 
 func (p *pythonImport) item(id string, value []byte) engine.Item {
 	return engine.Item{ID: id, Value: jsonscan.AppendCompact(nil, value), TTL: p.ttl}
 }
 
-// array reads what came from files. null stands for a document that was
-// listed and then gone.
-func (p *pythonImport) array(ctx context.Context, in *json.Decoder) error {
-	if _, err := in.Token(); err != nil {
-		return fmt.Errorf("%w: %w", fault.ErrCorrupt, fault.Veil("the export is not JSON", err))
-	}
-	for place := 0; in.More(); place++ {
-		var value json.RawMessage
-		if err := in.Decode(&value); err != nil {
-			return fmt.Errorf("%w: %w", fault.ErrCorrupt, fault.Veil(fmt.Sprintf("element %d of the export is not JSON", place), err))
-		}
-		if string(value) == "null" {
-			continue
-		}
-		id, ok := pythonID(p.loader.report.Namespace, value)
-		if !ok {
-			p.report.Unidentified = append(p.report.Unidentified, place)
-			continue
-		}
-		if err := p.loader.put(ctx, p.item(id, value), 0); err != nil {
-			return err
-		}
-	}
-	if _, err := in.Token(); err != nil {
-		return fmt.Errorf("%w: %w", fault.ErrCorrupt, fault.Veil("the export ends within its array", err))
-	}
-	return nil
-}
-
 // pythonID computes the id of a document as nano-graphrag does. A chunk that
 // does not name its document by doc_id is from an older version, whose chunk
 // ids came from the content alone.
-func pythonID(namespace string, value json.RawMessage) (string, bool) {
+func pythonID(namespace string, value []byte) (string, bool) {
 	var v struct {
 		Content *string `json:"content"`
 		DocID   *string `json:"doc_id"`

@@ -1,6 +1,6 @@
 // Package move has the work of Migrate, Verify, Export, Import and
 // ImportPython: documents go from one store to another, or to a stream and
-// back. What callers see of it is in kv.
+// back. What callers see of it is in kvmove.
 package move
 
 import (
@@ -21,15 +21,54 @@ type Side struct {
 	Expirer Expirer // nil: the store knows no times to live
 
 	// What only a built-in store has; Engine is nil for another.
-	Engine   engine.Engine
-	Begin    func(ctx context.Context, write bool) error                                     // why a call cannot start
-	Fill     func(ctx context.Context, items []engine.Item, replace bool) (n int, err error) // checked and counted
-	Fail     func(op string, err error) error                                                // as one of the store's calls fails; nil stays nil
-	TTL      time.Duration                                                                   // of new documents
-	MaxValue int64
+	Engine engine.Engine
+	Begin  func(ctx context.Context, write bool) error                                     // why a call cannot start
+	Fill   func(ctx context.Context, items []engine.Item, replace bool) (n int, err error) // checked and counted
+	Fail   func(op string, err error) error                                                // as one of the store's calls fails; nil stays nil
+	TTL    time.Duration                                                                   // of new documents
 
-	Namespace string                 // of a built-in store or a wrapper of one
-	Cause     func(err error) string // the text of an error, without the call that failed
+	// What also a wrapper of one has.
+	Namespace string
+	MaxValue  int64
+
+	Cause func(err error) string // the text of an error, without the call that failed
+}
+
+// A Sided store is a built-in one, and shows what lies behind its nine methods.
+// A wrapper of one is not: what it does to a call would be passed by.
+type Sided interface{ Side() *Side }
+
+// SideOf returns a store as a side, and nil for none. S is kv.Store, through
+// whose wrappers it looks for the namespace and for times to live.
+func SideOf[S Store](s S) *Side {
+	if any(s) == nil {
+		return nil
+	}
+	if own, ok := any(s).(Sided); ok {
+		return own.Side()
+	}
+	d := &Side{Store: s}
+	d.Expirer, _ = within[Expirer](s)
+	if inner, ok := within[Sided](s); ok {
+		own := inner.Side()
+		d.Namespace, d.MaxValue = own.Namespace, own.MaxValue
+	}
+	return d
+}
+
+// within is kv.As.
+func within[T any, S Store](s S) (T, bool) {
+	for {
+		if t, ok := any(s).(T); ok {
+			return t, true
+		}
+		w, ok := any(s).(interface{ Unwrap() S })
+		if !ok || any(w.Unwrap()) == nil {
+			var none T
+			return none, false
+		}
+		s = w.Unwrap()
+	}
 }
 
 // A Store is what is asked of a store of any kind. See kv.Store.

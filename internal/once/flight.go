@@ -5,8 +5,9 @@ package once
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
-	mrand "math/rand/v2"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,18 +17,21 @@ import (
 	"github.com/ngraf/kv/internal/lease"
 )
 
-// pollFirst is the first pause of a flight that waits for a lease. They grow
-// up to lease.PollMost, and end earlier when it is notified or the lease ends.
-const pollFirst = 10 * time.Millisecond
+// closeWait is how long Close waits for functions to return whose context it
+// has cancelled. One may be waiting for Close itself.
+const closeWait = 2 * time.Second
 
 // Flights are the computations of a process on one namespace. All callers who
 // ask for the same id share one flight, which claims the lease and computes,
 // or waits for another process that does. A flight runs apart from its
 // callers: one who gives up leaves the others alone.
 type Flights struct {
-	Leases lease.Leases
+	leases lease.Leases
+	engine engine.Engine // nil: nothing is refreshed
+	logger *slog.Logger
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
+	over   chan struct{} // closed when Close waits for no function any more
 
 	mu      sync.Mutex
 	closed  bool
@@ -36,36 +40,45 @@ type Flights struct {
 	running sync.WaitGroup
 
 	hits, misses, waits, computes, losses atomic.Int64
-	spent                                 atomic.Int64 // nanoseconds in fn
+	spent                                 atomic.Int64 // nanoseconds in functions
 }
 
 // New returns flights that agree with those of other processes by leases, which
-// Close closes.
-func New(l lease.Leases) *Flights {
-	g := &Flights{Leases: l, inAir: make(map[string]*flight), due: make(map[string]time.Time)}
+// Close closes. The engine is that of the documents; nil if it is not known.
+func New(l lease.Leases, e engine.Engine, logger *slog.Logger) *Flights {
+	g := &Flights{
+		leases: l, engine: e, logger: logger, over: make(chan struct{}),
+		inAir: make(map[string]*flight), due: make(map[string]time.Time),
+	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	return g
 }
 
 // Close cancels the contexts of the computations under way and waits for them.
+// It waits closeWait for functions; what one returns later is not stored.
 func (g *Flights) Close() {
 	g.mu.Lock()
 	g.closed = true
 	g.mu.Unlock()
 	g.cancel()
+	patience := time.AfterFunc(closeWait, func() { close(g.over) })
 	g.running.Wait()
-	g.Leases.Close()
+	patience.Stop()
+	g.leases.Close()
 }
 
 // A flight is one id on its way to an answer.
 type flight struct {
 	lease.Lease
 	done    chan struct{}
-	result  Result // when done is closed
-	leading atomic.Bool
+	result  Result      // when done is closed
+	leading atomic.Bool // its function runs here
+	beside  bool        // without a lease, since others have failed
+	until   time.Time   // when to claim the lease again that another holds
 
 	// Guarded by Flights.mu.
 	callers    int  // who still want it
+	owned      bool // the one who gave the function is among them
 	background bool // it goes on without callers
 	step       int  // counts the looks at the store, see Result.step
 }
@@ -90,7 +103,8 @@ func (g *Flights) board(ctx context.Context, ids []string, p Plan) ([]ticket, er
 	for i, id := range ids {
 		f := g.inAir[id]
 		if f == nil {
-			f = g.start(id)
+			f = g.start(id, nil)
+			f.owned = true
 			started = append(started, f)
 			tickets[i].mine = true
 		}
@@ -104,26 +118,40 @@ func (g *Flights) board(ctx context.Context, ids []string, p Plan) ([]ticket, er
 	return tickets, nil
 }
 
-// look is called before flights look at the store.
+func (g *Flights) start(id string, seen json.RawMessage) *flight {
+	f := &flight{Lease: lease.Lease{ID: id, Token: rand.Text(), Seen: seen}, done: make(chan struct{})}
+	f.background = seen != nil
+	g.inAir[id] = f
+	return f
+}
+
+// look is called before flights look at the store. What was to be refreshed
+// and has callers by now was absent for them, and is computed for them.
 func (g *Flights) look(list []*flight) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, f := range list {
 		f.step++
+		if f.callers > 0 {
+			f.Seen = nil
+		}
 	}
 }
 
-func (g *Flights) start(id string) *flight {
-	f := &flight{Lease: lease.Lease{ID: id, Token: rand.Text()}, done: make(chan struct{})}
-	g.inAir[id] = f
-	return f
-}
-
-// leave is for a caller who gives up.
-func (g *Flights) leave(f *flight) {
+// leave is for a caller who wants no more of a flight, and knows of the crash
+// that it was told.
+func (g *Flights) leave(t ticket, told *crash) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	f.callers--
+	t.callers--
+	if !t.mine {
+		return
+	}
+	t.owned = false
+	if told != nil {
+		told.seen = true
+	}
+	g.report(t.result.crash)
 }
 
 // land ends a flight. Who asks for its id from now on starts another.
@@ -134,6 +162,17 @@ func (g *Flights) land(f *flight, r Result) {
 	r.step = f.step
 	f.result = r
 	close(f.done)
+	if !f.owned {
+		g.report(r.crash)
+	}
+}
+
+// report logs a crash that nobody has seen. What was said may be a secret.
+func (g *Flights) report(c *crash) {
+	if c != nil && !c.seen {
+		c.seen = true
+		g.logger.Error("kv: a function given to Compute panicked when its caller had gone", "value", fmt.Sprintf("%T", c.value), "stack", string(c.stack))
+	}
 }
 
 // wanted ends the flights that nobody waits for, and returns the others.
@@ -151,129 +190,6 @@ func (g *Flights) wanted(list []*flight) []*flight {
 		close(f.done)
 	}
 	return left
-}
-
-// fly brings all of todo to an answer. Those whose lease it gets are computed
-// by one call of fn, while it waits for the rest.
-func (g *Flights) fly(ctx context.Context, todo []*flight, p Plan) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer context.AfterFunc(g.ctx, cancel)()
-	defer cancel()
-	var computing sync.WaitGroup
-	defer computing.Wait()
-	var changed <-chan struct{}
-	stop := func() {}
-	defer func() { stop() }()
-	answered := time.Time{}
-	for pause := pollFirst; ; pause = min(2*pause, lease.PollMost) {
-		if todo = g.wanted(todo); len(todo) == 0 {
-			return
-		}
-		won, rest, left, err := g.claim(ctx, todo, p)
-		if err == nil {
-			answered = time.Now()
-		}
-		if lease.IsAway(err) && !p.Unshared && time.Since(answered) < p.Life && ctx.Err() == nil {
-			_ = engine.Pause(ctx, lease.PollMost/2+mrand.N(lease.PollMost/2))
-			continue // It is still believed that somebody computes.
-		}
-		if err != nil {
-			if p.Unshared && lease.IsAway(err) {
-				g.compute(ctx, todo, p, false)
-				return
-			}
-			g.fail(todo, err)
-			return
-		}
-		if len(won) > 0 {
-			computing.Go(func() { g.compute(ctx, won, p, true) })
-		}
-		if todo = rest; len(todo) == 0 {
-			return
-		}
-		if changed == nil {
-			changed, stop = g.Leases.Watch(idsOf(todo))
-		}
-		_ = engine.Wait(ctx, min(pause/2+mrand.N(pause/2), max(left, 0)+time.Millisecond), changed)
-	}
-}
-
-func idsOf(list []*flight) []string {
-	ids := make([]string, len(list))
-	for i, f := range list {
-		ids[i] = f.ID
-	}
-	return ids
-}
-
-func leasesOf(list []*flight) []lease.Lease {
-	asked := make([]lease.Lease, len(list))
-	for i, f := range list {
-		asked[i] = f.Lease
-	}
-	return asked
-}
-
-// claim asks for the leases. It lands those whose answer is there, and returns
-// the flights that got theirs, those that have to wait, and for how long the
-// first of the leases that they wait for is held.
-func (g *Flights) claim(ctx context.Context, todo []*flight, p Plan) (won, rest []*flight, left time.Duration, err error) {
-	if p.Away {
-		g.look(todo)
-		return nil, nil, 0, fault.ErrUnavailable
-	}
-	g.look(todo)
-	claims, err := g.Leases.Claim(ctx, leasesOf(todo), p.Life)
-	left = lease.PollMost
-	for i, c := range claims {
-		f := todo[i]
-		switch {
-		case c.State == lease.Granted:
-			won = append(won, f)
-		case c.State == lease.Busy || c.State == lease.There && c.Value == nil && c.Err == nil:
-			g.downgrade(f)
-			rest = append(rest, f)
-			left = min(left, c.Left)
-		case err != nil: // Those that have an answer fail with the others.
-		case c.State == lease.Barren:
-			g.land(f, Result{Err: fault.ErrNotFound, Ours: true})
-		default:
-			g.land(f, Result{Value: c.Value, Err: c.Err, Ours: true})
-		}
-	}
-	if err != nil && len(won) > 0 {
-		g.release(ctx, won)
-	}
-	return won, rest, left, err
-}
-
-// downgrade makes a flight that was to refresh a document one of those that
-// wait, if there are callers who joined it.
-func (g *Flights) downgrade(f *flight) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	f.background = false
-	f.Seen = ""
-}
-
-func (g *Flights) release(ctx context.Context, list []*flight) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	answers := make([]lease.Answer, len(list))
-	for i, f := range list {
-		answers[i].Lease = f.Lease
-	}
-	g.Leases.Settle(ctx, answers)
-}
-
-// fail ends flights for a reason that is not fn's.
-func (g *Flights) fail(list []*flight, err error) {
-	if g.ctx.Err() != nil {
-		err = fault.ErrClosed
-	}
-	for _, f := range list {
-		g.land(f, Result{Err: err, Ours: true})
-	}
 }
 
 // Answers waits for the answers of all ids, each until ctx is done, or the
@@ -295,7 +211,7 @@ func (g *Flights) Answers(ctx context.Context, ids []string, p Plan, most time.D
 	left := 0 // flights that we have left
 	defer func() {
 		for _, t := range tickets[left:] {
-			g.leave(t.flight)
+			g.leave(t, nil)
 		}
 	}()
 	var late <-chan time.Time
@@ -307,7 +223,7 @@ func (g *Flights) Answers(ctx context.Context, ids []string, p Plan, most time.D
 	passed := false
 	for i, t := range tickets {
 		r := t.await(ctx, late, &passed)
-		g.leave(t.flight)
+		g.leave(t, r.crash)
 		left++
 		switch leader := t.mine && t.leading.Load(); {
 		case r.crash != nil && leader:
@@ -324,7 +240,7 @@ func (g *Flights) Answers(ctx context.Context, ids []string, p Plan, most time.D
 }
 
 // await waits for the flight to land. passed remembers that late has fired; it
-// stops no caller whose own fn is running.
+// stops no caller whose own function is running.
 func (t ticket) await(ctx context.Context, late <-chan time.Time, passed *bool) Result {
 	for {
 		if *passed && (!t.mine || !t.leading.Load()) {

@@ -6,11 +6,14 @@ import (
 	"time"
 
 	"github.com/ngraf/kv/internal/engine"
+	"github.com/ngraf/kv/internal/fault"
 	"github.com/ngraf/kv/internal/lease"
 )
 
-// compute calls fn for the flights, and lands them. If shared, their leases
-// are held: they are renewed while fn runs, and the answers are stored.
+// compute calls the function for the flights, and lands them. If shared, their
+// leases are held: they are renewed while it runs, and the answers are stored.
+// When Close waits no longer, the leases are given back, and what the function
+// returns goes to its callers alone.
 func (g *Flights) compute(ctx context.Context, list []*flight, p Plan, shared bool) {
 	for _, f := range list {
 		f.leading.Store(true)
@@ -21,135 +24,148 @@ func (g *Flights) compute(ctx context.Context, list []*flight, p Plan, shared bo
 	}
 	began := time.Now()
 	limited, cancel := context.WithTimeout(ctx, p.Limit)
-	finished := false
-	defer func() { // Of a Goexit in fn there is no other way to hear.
-		cancel()
-		if !finished {
-			held.stop()
-			g.look(list)
-			g.release(ctx, list)
-			g.crashed(list, &crash{value: "runtime.Goexit"})
-		}
-	}()
-	answers, c := call(limited, p, idsOf(list))
-	cancel()
-	g.look(list)
-	finished = true
-	g.computes.Add(int64(len(list)))
-	g.spent.Add(int64(time.Since(began)))
-	if c != nil {
+	var answers []Computed
+	var c *crash
+	returned := make(chan struct{})
+	go call(limited, p, idsOf(list), func(a []Computed, crashed *crash) {
+		answers, c = a, crashed
+		close(returned)
+	})
+	select {
+	case <-returned:
+	case <-g.over:
 		held.stop()
-		if shared {
-			g.release(ctx, list)
-		}
-		g.crashed(list, c)
+		g.release(ctx, list)
+		go func() {
+			<-returned
+			cancel()
+			g.finish(list, answers, c, make([]lease.Settled, len(list)), p, fault.ErrClosed)
+		}()
 		return
 	}
-	var outcome []lease.Settled
+	cancel()
+	g.computes.Add(int64(len(list)))
+	g.spent.Add(int64(time.Since(began)))
+	held.stop() // From now on the lease is given back, or ends.
+	outcome := make([]lease.Settled, len(list))
+	g.look(list)
 	if shared {
 		outcome = g.store(ctx, list, answers, p)
-		held.stop()
 	}
+	g.finish(list, answers, c, outcome, p, nil)
+}
+
+// finish lands the flights.
+func (g *Flights) finish(list []*flight, answers []Computed, c *crash, outcome []lease.Settled, p Plan, err error) {
 	for i, f := range list {
-		s := lease.Settled{}
-		if shared {
-			s = outcome[i]
-			if s.Lost {
-				g.losses.Add(1)
-			}
+		if outcome[i].Lost && !f.beside {
+			g.losses.Add(1)
 		}
-		g.land(f, outcomeOf(answers[i], s, p))
+		if c != nil {
+			g.land(f, Result{Err: errCrashed, Ours: true, crash: c})
+			continue
+		}
+		if err != nil {
+			outcome[i].Err = err
+		}
+		g.land(f, outcomeOf(answers[i], outcome[i], p))
 	}
 }
 
-func (g *Flights) crashed(list []*flight, c *crash) {
-	for _, f := range list {
-		g.land(f, Result{Err: errCrashed, Ours: true, crash: c})
-	}
-}
+const (
+	// toldFor is how long a failure is remembered, so that those hear of it who
+	// wait and were not notified.
+	toldFor = 10 * time.Second
 
-// store settles the answers. While the backend is away it goes on trying for
-// the life of a lease, since an answer has been paid for.
+	// storeLeast is how long to try to store an answer, since it has been paid
+	// for, if the life of its lease is shorter.
+	storeLeast = 5 * time.Second
+)
+
+// store settles the answers; there are none of a function that crashed. While
+// the backend is away it goes on trying.
 func (g *Flights) store(ctx context.Context, list []*flight, got []Computed, p Plan) []lease.Settled {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.Life)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(p.Life, storeLeast))
 	defer cancel()
 	answers := make([]lease.Answer, len(list))
 	todo := make([]int, len(list))
 	for i, f := range list {
-		answers[i] = lease.Answer{Lease: f.Lease, TTL: p.TTL}
 		todo[i] = i
-		if got[i].Keep && got[i].Err == nil {
-			answers[i].Value = got[i].Value
+		a := lease.Answer{Lease: f.Lease, TTL: p.TTL, Then: lease.Told, For: toldFor}
+		switch {
+		case got != nil && got[i].Keep && got[i].Err == nil:
+			a.Value, a.Then = got[i].Value, lease.Released
+		case g.ctx.Err() != nil: // It was interrupted, and another shall go on.
+			a.Then = lease.Released
+		case got != nil && got[i].Absent && p.None > 0:
+			a.Then, a.For = lease.None, p.None
 		}
-		if got[i].Absent {
-			answers[i].None = p.None
-		}
+		answers[i] = a
 	}
 	outcome := make([]lease.Settled, len(list))
-	for {
+	for pause := pollFirst; ; pause = min(2*pause, lease.PollMost) {
 		part := make([]lease.Answer, len(todo))
 		for i, at := range todo {
 			part[i] = answers[at]
 		}
 		var again []int
-		for i, s := range g.Leases.Settle(ctx, part) {
+		for i, s := range g.leases.Settle(ctx, part) {
 			at := todo[i]
-			if lease.IsAway(outcome[at].Err) {
-				s = s.Doubt(part[i])
+			answers[at].Unsure = s.Unsure
+			if s.Err != nil && ctx.Err() != nil {
+				s.Err = fault.Unknown(fault.Unavailablef("the backend did not answer in time"))
 			}
 			if outcome[at] = s; lease.IsAway(s.Err) {
 				again = append(again, at)
 			}
 		}
-		if todo = again; len(todo) == 0 || g.ctx.Err() != nil || engine.Pause(ctx, lease.PollMost) != nil {
+		if todo = again; len(todo) == 0 || g.ctx.Err() != nil || engine.Pause(ctx, jitter(pause)) != nil {
 			return outcome
 		}
 	}
+}
+
+// release gives leases back, if they are held.
+func (g *Flights) release(ctx context.Context, list []*flight) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	answers := make([]lease.Answer, len(list))
+	for i, f := range list {
+		answers[i].Lease = f.Lease
+	}
+	g.leases.Settle(ctx, answers)
 }
 
 // A heart renews leases until it is stopped. A nil heart does nothing.
 type heart struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
-	lost   []bool // of its goroutine
 }
 
-// beat renews the leases of the flights three times a life, for as long as fn
-// may take and its answers may need to be stored.
+// beat renews the leases of the flights three times a life, for as long as the
+// function may take. One that is no longer held is not taken again: who has it
+// in the meantime may have stored a newer answer.
 func (g *Flights) beat(ctx context.Context, list []*flight, p Plan) *heart {
-	h := &heart{lost: make([]bool, len(list))}
-	ctx, h.cancel = context.WithTimeout(ctx, p.Limit+p.Life)
+	var held []lease.Answer
+	for _, f := range list {
+		if !f.beside {
+			held = append(held, lease.Answer{Lease: f.Lease, Then: lease.Held, For: p.Life})
+		}
+	}
+	h := new(heart)
+	ctx, h.cancel = context.WithTimeout(ctx, p.Limit)
 	h.done.Go(func() {
-		for engine.Pause(ctx, max(p.Life/3, time.Millisecond)) == nil {
-			g.renew(ctx, h, list, p)
+		for len(held) > 0 && engine.Pause(ctx, p.Life/3) == nil {
+			var still []lease.Answer
+			for i, s := range g.leases.Settle(ctx, held) {
+				if !s.Lost { // After an error the next beat may come in time.
+					still = append(still, held[i])
+				}
+			}
+			held = still
 		}
 	})
 	return h
-}
-
-// renew notes the leases that are no longer held. They are not taken again:
-// who has one in the meantime may have stored a newer answer.
-func (g *Flights) renew(ctx context.Context, h *heart, list []*flight, p Plan) {
-	var held []lease.Lease
-	var at []int
-	for i, f := range list {
-		if !h.lost[i] {
-			held = append(held, f.Lease)
-			at = append(at, i)
-		}
-	}
-	if len(held) == 0 {
-		return
-	}
-	still, err := g.Leases.Renew(ctx, held, p.Life)
-	if err != nil {
-		return // The next beat may come in time.
-	}
-	for i, ok := range still {
-		if !ok {
-			h.lost[at[i]] = true
-		}
-	}
 }
 
 func (h *heart) stop() {

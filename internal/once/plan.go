@@ -33,6 +33,7 @@ type Plan struct {
 	Limit    time.Duration // of Fn
 	TTL      time.Duration // of documents
 	None     time.Duration // of the knowledge that there is no such document
+	Tries    int           // failures of others in a row that a flight waits for
 	Unshared bool          // compute without a lease if the backend is away
 	Away     bool          // it is known to be
 }
@@ -50,6 +51,7 @@ type Computed struct {
 type crash struct {
 	value any
 	stack []byte
+	seen  bool // by somebody; guarded by Flights.mu
 }
 
 func (c *crash) Error() string { return fmt.Sprintf("%v\n\n%s", c.value, c.stack) }
@@ -82,17 +84,20 @@ func outcomeOf(a Computed, s lease.Settled, p Plan) Result {
 }
 
 // call runs fn, and turns a panic into a value.
-func call(ctx context.Context, p Plan, ids []string) (answers []Computed, c *crash) {
-	returned := false
+func call(ctx context.Context, p Plan, ids []string, done func([]Computed, *crash)) {
+	var answers []Computed
+	c := &crash{value: "runtime.Goexit"} // Of which there is no other way to hear.
 	defer func() {
-		if returned {
-			return
+		if c != nil {
+			if value := recover(); value != nil {
+				c.value = value
+			}
+			c.stack = debug.Stack()
 		}
-		c = &crash{value: recover(), stack: debug.Stack()} // nil of a Goexit.
+		done(answers, c)
 	}()
 	answers = p.Fn(ctx, ids)
-	returned = true
-	return answers, nil
+	c = nil
 }
 
 // Figures count what flights do, see ComputeStats.

@@ -2,10 +2,7 @@ package once
 
 import (
 	"context"
-	"encoding/json"
 	"time"
-
-	"github.com/ngraf/kv/internal/lease"
 )
 
 const (
@@ -22,7 +19,7 @@ func (g *Flights) IsDue(id string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
-	if now.Before(g.due[id]) {
+	if g.engine == nil || now.Before(g.due[id]) {
 		return false
 	}
 	if len(g.due) >= dueMost {
@@ -38,12 +35,10 @@ func (g *Flights) putOff(id string, d time.Duration) {
 	g.due[id] = time.Now().Add(max(d, dueLeast))
 }
 
-// Refresh computes a document anew, in the background, if less than a
-// fraction is left of its time to live and nobody else does. ttl and get ask
-// the store for what is left, and for the document.
-func (g *Flights) Refresh(ctx context.Context, id string, p Plan, fraction float64,
-	ttl func(context.Context, string) (time.Duration, error), get func(context.Context, string) (json.RawMessage, error),
-) {
+// Refresh computes a document anew, in the background, if less than a fraction
+// is left of its time to live and nobody else does. What comes of it is stored
+// only where what was read is still there.
+func (g *Flights) Refresh(ctx context.Context, id string, p Plan, fraction float64) {
 	if p.TTL == 0 {
 		return
 	}
@@ -58,31 +53,26 @@ func (g *Flights) Refresh(ctx context.Context, id string, p Plan, fraction float
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(g.ctx, cancel)()
-		left, err := ttl(ctx, id)
+		ttls, err := g.engine.TTLs(ctx, []string{id})
 		threshold := time.Duration(fraction * float64(p.TTL))
-		if err != nil || left == 0 || left > threshold {
-			g.putOff(id, left-threshold)
+		if err != nil || ttls[0] <= 0 || ttls[0] > threshold { // It is for ever, or gone.
+			if err == nil {
+				g.putOff(id, ttls[0]-threshold)
+			}
 			return
 		}
-		value, err := get(ctx, id)
+		value, err := g.engine.Get(ctx, id)
 		if err != nil {
 			return
 		}
-		if f := g.startRefresh(id, lease.Digest(value)); f != nil {
+		g.mu.Lock()
+		var f *flight
+		if !g.closed && g.inAir[id] == nil {
+			f = g.start(id, value)
+		}
+		g.mu.Unlock()
+		if f != nil {
 			g.fly(ctx, []*flight{f}, p)
 		}
 	})
-}
-
-// startRefresh starts a flight that has no callers, unless there is one.
-func (g *Flights) startRefresh(id, seen string) *flight {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed || g.inAir[id] != nil {
-		return nil
-	}
-	f := g.start(id)
-	f.background = true
-	f.Seen = seen
-	return f
 }

@@ -1,22 +1,18 @@
 package redisstore
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"runtime"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/ngraf/kv/internal/fault"
+	"github.com/ngraf/kv/internal/testkit"
 )
 
 // A value gets its memory as it comes, however it is cut, and has its exact
@@ -52,8 +48,14 @@ func bulk(size int) string { return fmt.Sprintf("$%d\r\n", size) }
 // more time than the socket's timeout and its repetitions.
 func TestGetIsBoundedByWhatComes(t *testing.T) {
 	for _, header := range []string{"$536870912\r\n", "$2147483648\r\n"} {
+		announcer := testkit.StartStrange(t, func(args []string) string {
+			if args[0] == "get" {
+				return header
+			}
+			return ""
+		})
 		for name, o := range map[string]Options{"shared": {}, "unshared": {Unshared: true}} {
-			o.Addrs, o.SocketTimeout = []string{announcer(t, header)}, 300*time.Millisecond
+			o.Addrs, o.SocketTimeout = []string{announcer.Addr}, 100*time.Millisecond
 			s := slowStore(t, o)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
@@ -61,55 +63,6 @@ func TestGetIsBoundedByWhatComes(t *testing.T) {
 			runtime.ReadMemStats(&after)
 			require.ErrorIs(t, err, fault.ErrUnavailable, name)
 			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(32<<20), name)
-		}
-	}
-}
-
-// announcer starts a server that answers GET with a header alone.
-func announcer(t *testing.T, header string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	var running sync.WaitGroup
-	var mu sync.Mutex
-	var open []net.Conn
-	running.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			open = append(open, conn)
-			mu.Unlock()
-			running.Go(func() { announce(conn, header) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		mu.Lock()
-		for _, conn := range open {
-			_ = conn.Close()
-		}
-		mu.Unlock()
-		running.Wait()
-	})
-	return l.Addr().String()
-}
-
-// announce knows commands by the line with their name.
-func announce(conn net.Conn, header string) {
-	defer func() { _ = conn.Close() }()
-	for lines := bufio.NewScanner(conn); lines.Scan(); {
-		answer := ""
-		switch strings.ToLower(lines.Text()) {
-		case "hello":
-			answer = "-ERR unknown command\r\n"
-		case "get":
-			answer = header
-		}
-		if _, err := io.WriteString(conn, answer); err != nil {
-			return
 		}
 	}
 }

@@ -210,8 +210,8 @@ func TestRedisCircuitOpens(t *testing.T) {
 			}
 			leases := engineOf(s).Leases()
 			defer leases.Close()
-			_, err = leases.Claim(ctx, []lease.Lease{{ID: "x", Token: "me"}}, time.Hour)
-			require.ErrorIs(t, err, fault.ErrUnavailable)
+			claims := leases.Claim(ctx, []lease.Lease{{ID: "x", Token: "me"}}, time.Hour)
+			require.ErrorIs(t, claims[0].Err, fault.ErrUnavailable)
 			_, err = s.Insert(ctx, testkit.Numbered(700))
 			var batch *fault.Partial
 			require.ErrorAs(t, err, &batch)

@@ -60,7 +60,7 @@ type combiner struct {
 	lastCmds  int         // how large the last one was
 	lastReads int
 	lastBytes int
-	pace      pace // of the reads of a group
+	pace      *pace // of the reads of a group
 }
 
 // A group is one pipeline in the making. Its reads become one command: to read
@@ -86,7 +86,7 @@ func (g *group) present() bool { return g.readers.Load() > 0 }
 // newCombiner makes a combiner whose groups execute sends, at most that many
 // at a time. Each command has its own error then.
 func newCombiner(execute func(context.Context, []single), calls *calls, lane *lane, most int) *combiner {
-	return &combiner{execute: execute, calls: calls, lane: lane, most: max(most, groupsInFlight), pace: pace{bytes: sharedReply}}
+	return &combiner{execute: execute, calls: calls, lane: lane, most: max(most, groupsInFlight), pace: newPace(sharedReply)}
 }
 
 // sendTo sends the commands of a group to a server, in one pipeline.

@@ -103,6 +103,7 @@ func TestCombinerStuckGroups(t *testing.T) {
 // Callers without an end to their patience are back when the socket's timeout
 // has passed as often as there are attempts, however many they are.
 func TestRedisHungServerHoldsNobodyLonger(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	cfg := settled(server.URL())
 	cfg.SocketTimeout = 500 * time.Millisecond
@@ -193,6 +194,7 @@ func TestCombinerReads(t *testing.T) {
 // absent, what is of another type, and what is not JSON; also for a user who
 // may use GET, but not MGET.
 func TestRedisReadsInCompany(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	admin := server.Client()
 	for i := range 50 {
@@ -274,6 +276,7 @@ func TestRedisLaneRests(t *testing.T) {
 // that goes on. The lane is used again afterwards, and is one of
 // MaxConnections.
 func TestRedisLaneIsCut(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	cfg := settled(server.URL())
 	cfg.MaxConnections, cfg.SocketTimeout = 2, time.Minute

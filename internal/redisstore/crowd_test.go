@@ -27,10 +27,11 @@ var thirtyKB = json.RawMessage(`"` + strings.Repeat("x", 30<<10) + `"`)
 // stopped: what they leave behind is bounded, on every kind of server.
 func TestCrowdLeaves(t *testing.T) {
 	for name, open := range map[string]func(t *testing.T) (*enginetest.Store, []*redistest.Server){
-		"shared":     goneKinds["shared"],
-		"not shared": goneKinds["not shared"],
-		"Sentinel":   goneKinds["Sentinel"],
-		"Cluster":    goneKinds["Cluster, all stopped"],
+		"shared":              goneKinds["shared"],
+		"not shared":          goneKinds["not shared"],
+		"Sentinel":            goneKinds["Sentinel"],
+		"Cluster":             goneKinds["Cluster, all stopped"],
+		"Cluster, not shared": goneKinds["Cluster, not shared"], // Where values are copied as soon as a node is looked for.
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, servers := open(t)
@@ -53,7 +54,8 @@ func TestCrowdLeaves(t *testing.T) {
 // impatience lets callers call and give up for a while, and returns by how many
 // bytes the heap grew.
 func impatience(t *testing.T, callers int, call func(ctx context.Context, i int) error) int64 {
-	const patience, while = 20 * time.Millisecond, 800 * time.Millisecond
+	const patience = 20 * time.Millisecond
+	while := 800 * time.Millisecond / time.Duration(min(testkit.Stride(), 2))
 	// What the callers hold, not what they have dropped: a collection counts as
 	// live whatever is taken while it runs, and lets that be as much as the
 	// callers' stacks. A small percentage makes it stop them instead.

@@ -53,7 +53,7 @@ type Engine struct {
 	cache   *docFiller
 	save    bool         // Flush asks for BGSAVE
 	release func() error // gives the client back
-	pace    pace         // of reads of many documents
+	pace    *pace        // of reads of many documents
 	plain   atomic.Bool  // the server has no MSETEX for us
 	asked   atomic.Bool  // it has one
 }
@@ -71,7 +71,7 @@ func New(client *Client, o Options, namespace string, release func() error) *Eng
 		cache:   client.cache,
 		save:    o.SaveOnFlush,
 		release: release,
-		pace:    pace{bytes: replyBytes},
+		pace:    newPace(replyBytes),
 	}
 }
 

@@ -56,6 +56,7 @@ func TestRedisReplyThatCannotBeRead(t *testing.T) {
 // call fails, and its outcome is known. So it is with Sentinels that do not
 // know the master, and with a server that knows no TLS.
 func TestRedisNoServerToSendTo(t *testing.T) {
+	t.Parallel()
 	unknown := testkit.StartStrange(t, func(args []string) string {
 		if strings.EqualFold(args[0], "sentinel") {
 			return "*-1\r\n"

@@ -288,6 +288,7 @@ func undoneBeforeGreeting(t *testing.T, s *enginetest.Store, proxy *slowProxy, o
 // when the greeting comes, either: with whatever client, and whether the caller
 // had a deadline or was cancelled.
 func TestRedisGoneCallersBeforeTheGreeting(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	proxy := startSlowProxy(t, server.Addr)
 	other := openEngine(t, settled(server.URL()), "docs")
@@ -308,4 +309,36 @@ func TestRedisGoneCallersBeforeTheGreeting(t *testing.T) {
 			require.Empty(t, undoneBeforeGreeting(t, open(), proxy, other))
 		})
 	}
+}
+
+// A done context ends a call, also one that asks a Cluster first which masters
+// there are, while these are stopped.
+func TestRedisContextEndsACallOfACluster(t *testing.T) {
+	group := redistest.StartCluster(t, 3, 0)
+	cfg := settled(group.URL())
+	cfg.SocketTimeout, cfg.SaveOnFlush = 10*time.Second, true
+	s := openEngine(t, cfg, "docs")
+	defer leftBehind(s)
+	stopped(group.Nodes, func() {
+		var calling sync.WaitGroup
+		for name, call := range operations {
+			for end, want := range map[string]error{"deadline": context.DeadlineExceeded, "cancel": context.Canceled} {
+				calling.Go(func() {
+					ctx, cancel := context.WithCancel(t.Context())
+					if end == "deadline" {
+						ctx, cancel = context.WithTimeout(t.Context(), gonePatience)
+					} else {
+						time.AfterFunc(gonePatience, cancel)
+					}
+					defer cancel()
+					began := time.Now()
+					err := call(ctx, s)
+					if took := time.Since(began); took > gonePatience+testkit.Slack || !errors.Is(err, want) {
+						t.Errorf("%s, %s: %v after %v", name, end, err, took)
+					}
+				})
+			}
+		}
+		calling.Wait()
+	})
 }

@@ -11,19 +11,15 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/ngraf/kv/internal/enginetest"
 	"github.com/ngraf/kv/internal/quietlog"
 	"github.com/ngraf/kv/internal/testkit"
 )
 
-// No goroutine is left when all tests are done.
-// A pool of go-redis that could not dial tries again in a goroutine, which ends
-// up to a second after the pool was closed.
 func TestMain(m *testing.M) {
 	logging.Disable() // Of go-redis: what it says of servers that die drowns what tests say.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+	testkit.Main(m)
 }
 
 // settled are the options for a URL of redistest, with the defaults that kv

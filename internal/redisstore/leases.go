@@ -2,8 +2,11 @@ package redisstore
 
 import (
 	"context"
+	"crypto/sha1"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,21 +23,26 @@ import (
 // brace.
 const leasePrefix = "kv-lease:"
 
-// leases keep a lease in a key of its own, whose value is the token and
-// whose time to live is the lease's. A script decides each question, so that
-// nothing can come between reading and writing.
-//
-// The scripts are sent as text each time: the server compiles a text that it
-// knows no second time, and a script that is gone, after a restart or on
-// another node of a Cluster, needs no handling.
+// leases keep a lease in a key of its own, whose time to live is the lease's.
+// Its value is the token of who holds it, or one of the words failed and none
+// if nobody does, and behind a space how many computations have failed in a
+// row. A script decides each question, so that nothing can come between
+// reading and writing; it decides for many documents at a time, except in a
+// Cluster, where their keys may be on different servers.
 type leases struct {
-	engine *Engine
-	notes  *notifier
+	engine        *Engine
+	notes         *notifier
+	claim, settle *script
 }
 
 func newLeases(e *Engine) *leases {
 	channel := leasePrefix + strings.TrimSuffix(e.prefix, ":")
-	return &leases{engine: e, notes: newNotifier(e.way.client, channel)}
+	return &leases{
+		engine: e,
+		notes:  newNotifier(e.way.client, channel),
+		claim:  newScript(claimScript),
+		settle: newScript(settleScript),
+	}
 }
 
 // Leases are those that all share who use the server.
@@ -85,186 +93,194 @@ func keySlot(key string) uint16 {
 	return crc % 16384
 }
 
-// claimScript: KEYS document, lease; ARGV token, life in ms, digest of the
-// document to be replaced or "". It may run twice: the token is then its own.
-// The token "none" says that there is no such document.
-const claimScript = `
-local value = redis.call('GET', KEYS[1])
-if value then
-  if ARGV[3] == '' or redis.sha1hex(value) ~= ARGV[3] then return {2, value} end
-elseif ARGV[3] ~= '' then
-  return {2}
+// readLease is the beginning of both scripts.
+const readLease = `
+local function read(lease)
+  local held = redis.call('GET', lease) or ''
+  local holder, fails = string.match(held, '^(.*) (%d+)$')
+  return holder or held, tonumber(fails or 0), held
 end
-local holder = redis.call('GET', KEYS[2])
-if holder == 'none' and ARGV[3] == '' then return {3} end
-if holder and holder ~= 'none' and holder ~= ARGV[1] then return {1, redis.call('PTTL', KEYS[2])} end
-redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-return {0}`
+`
 
-// renewScript: KEYS lease; ARGV token, life in ms.
-const renewScript = `
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {0} end
-return {redis.call('PEXPIRE', KEYS[1], ARGV[2])}`
+// claimScript: KEYS document, lease, of each; ARGV life in ms, and of each the
+// token, the digest of the document to be replaced or "", and Lease.Most. It
+// may run twice: the token is then its own.
+const claimScript = readLease + `
+local function claim(doc, lease, token, seen, most)
+  local value = redis.pcall('GET', doc)
+  if type(value) == 'table' then return {-1, value.err} end
+  if value and (seen == '' or redis.sha1hex(value) ~= seen) then return {4, value} end
+  if not value and seen ~= '' then return {4} end
+  local holder, fails, held = read(lease)
+  if holder == 'none' and not value then return {5} end
+  if holder ~= '' and holder ~= 'none' and holder ~= 'failed' and holder ~= token then
+    if most > 0 and fails >= most then return {2} end
+    return {3, held, redis.call('PTTL', lease), fails}
+  end
+  local set = redis.pcall('SET', lease, token .. ' ' .. fails, 'PX', ARGV[1])
+  if set.err then return {-1, set.err} end
+  return {1}
+end
+local replies = {}
+for i = 1, #KEYS / 2 do
+  replies[i] = claim(KEYS[2*i-1], KEYS[2*i], ARGV[3*i-1], ARGV[3*i], tonumber(ARGV[3*i+1]))
+end
+return replies`
 
-// settleScript: KEYS document, lease; ARGV token, digest as above, channel,
-// id, the document's life in ms or 0, that of the knowledge that there is
-// none or 0, and the document, if there is one to store. It returns whether
-// the lease was held, whether the document was stored, and the one that is
-// there instead. A server that does not let us publish is no reason to fail.
-const settleScript = `
-local held = redis.call('GET', KEYS[2]) == ARGV[1]
-local reply = {held and 1 or 0, 0}
-if #ARGV == 7 then
-  local value = redis.call('GET', KEYS[1])
-  local seen = ''
-  if value then seen = ARGV[2] == '' and '-' or redis.sha1hex(value) end
-  if held and (not value or seen == ARGV[2]) then
-    if ARGV[5] == '0' then
-      redis.call('SET', KEYS[1], ARGV[7])
-    else
-      redis.call('SET', KEYS[1], ARGV[7], 'PX', ARGV[5])
+// settleScript: KEYS as above; ARGV channel, length of the prefix of ids, and
+// of each the token, the digest as above, whether it may have been settled
+// before, the document or "" if there is none to store, its life in ms or 0,
+// what becomes of the lease, and for how many ms. It returns whether the lease
+// was held, whether the document was stored, and the one that is there
+// instead; or an error, and then the lease is what it was. A server that does
+// not let us publish is no reason to fail.
+const settleScript = readLease + `
+local function settle(doc, lease, token, seen, unsure, new, ttl, after, life)
+  local holder, fails = read(lease)
+  local mine = holder == token
+  local stored, other = 0, nil
+  if new ~= '' then
+    local value = redis.pcall('GET', doc)
+    if type(value) == 'table' then return {-1, value.err} end
+    if (value and seen ~= '' and redis.sha1hex(value) == seen or not value and seen == '') and (mine or unsure == '0') then
+      local set
+      if ttl == '0' then set = redis.pcall('SET', doc, new) else set = redis.pcall('SET', doc, new, 'PX', ttl) end
+      if set.err then return {-1, set.err} end
+      stored = 1
+    elseif value then
+      other = value
     end
-    reply[2] = 1
-  elseif value then
-    reply[3] = value
   end
-end
-if held then
-  if ARGV[6] == '0' then
-    redis.call('UNLINK', KEYS[2])
-  else
-    redis.call('SET', KEYS[2], 'none', 'PX', ARGV[6])
+  if mine then
+    if after == 'held' then redis.call('PEXPIRE', lease, life)
+    elseif after == 'failed' then redis.call('SET', lease, 'failed ' .. fails + 1, 'PX', life)
+    elseif after == 'none' then redis.call('SET', lease, 'none 0', 'PX', life)
+    else redis.call('UNLINK', lease) end
   end
-  redis.pcall('PUBLISH', ARGV[3], ARGV[4])
+  return {mine and 1 or 0, stored, other}, stored == 1 or mine and after ~= 'held'
 end
-return reply`
-
-// eval makes a command of a script. The number of its keys is that of the
-// script: the lease alone, or the document before it.
-func (r *leases) eval(ctx context.Context, script string, id string, both bool, args ...any) *redis.SliceCmd {
-	key := r.engine.key(id)
-	all := append(make([]any, 0, 5+len(args)), "eval", script)
-	if both {
-		all = append(all, 2, key, leaseKey(key))
-	} else {
-		all = append(all, 1, leaseKey(key))
-	}
-	return redis.NewSliceCmd(ctx, append(all, args...)...)
-}
+local replies, news = {}, {}
+for i = 1, #KEYS / 2 do
+  local over
+  replies[i], over = settle(KEYS[2*i-1], KEYS[2*i], unpack(ARGV, 7*i-4, 7*i+2))
+  if over then news[#news+1] = string.sub(KEYS[2*i-1], ARGV[2] + 1) end
+end
+if #news > 0 then redis.pcall('PUBLISH', ARGV[1], cjson.encode(news)) end
+return replies`
 
 // ms is a duration in the unit of PX, rounded up; only 0 is 0.
 func ms(d time.Duration) int64 { return engine.RoundTTL(d).Milliseconds() }
 
-func (r *leases) Claim(ctx context.Context, asked []lease.Lease, life time.Duration) ([]lease.Claim, error) {
+// digest tells documents apart as the scripts do.
+func digest(value json.RawMessage) string {
+	if value == nil {
+		return ""
+	}
+	sum := sha1.Sum(value)
+	return hex.EncodeToString(sum[:])
+}
+
+func (r *leases) Claim(ctx context.Context, asked []lease.Lease, life time.Duration) []lease.Claim {
 	claims := make([]lease.Claim, 0, len(asked))
 	for _, part := range chunks(asked, nil) {
-		replies, err := pipeline(ctx, r.engine.way, repeatable, len(part), func(i int) *redis.SliceCmd {
-			return r.eval(ctx, claimScript, part[i].ID, true, part[i].Token, ms(life), part[i].Seen)
-		})
-		if err != nil {
-			return claims, err
-		}
-		for i, reply := range replies {
-			if reply.err != nil {
-				return claims, fault.WithID(part[i].ID, reply.err)
-			}
-			claims = append(claims, readClaim(reply.cmd.Val()))
-		}
-	}
-	return claims, nil
-}
-
-func readClaim(reply []any) lease.Claim {
-	code, _ := reply[0].(int64)
-	switch code {
-	case 0:
-		return lease.Claim{State: lease.Granted}
-	case 1:
-		left, _ := reply[1].(int64)
-		return lease.Claim{State: lease.Busy, Left: engine.Millis(left)}
-	case 2:
-		if len(reply) < 2 {
-			return lease.Claim{State: lease.There}
-		}
-		value, err := storedValue(reply[1])
-		return lease.Claim{State: lease.There, Value: value, Err: err}
-	}
-	return lease.Claim{State: lease.Barren}
-}
-
-// storedValue returns a document that is in a script's reply.
-func storedValue(reply any) (json.RawMessage, error) {
-	text, _ := reply.(string)
-	cmd := redis.NewStringResult(text, nil)
-	return stored(cmd)
-}
-
-func (r *leases) Renew(ctx context.Context, held []lease.Lease, life time.Duration) ([]bool, error) {
-	still := make([]bool, 0, len(held))
-	for _, part := range chunks(held, nil) {
-		replies, err := pipeline(ctx, r.engine.way, repeatable, len(part), func(i int) *redis.SliceCmd {
-			return r.eval(ctx, renewScript, part[i].ID, false, part[i].Token, ms(life))
-		})
-		if err != nil {
-			return nil, err
-		}
-		for i, reply := range replies {
-			if reply.err != nil {
-				return nil, fault.WithID(part[i].ID, reply.err)
-			}
-			still = append(still, reply.cmd.Val()[0] == int64(1))
-		}
-	}
-	return still, nil
-}
-
-func (r *leases) Settle(ctx context.Context, answers []lease.Answer) []lease.Settled {
-	outcome := make([]lease.Settled, len(answers))
-	for from, part := range chunks(answers, lease.Answer.Size) {
-		replies, err := pipeline(ctx, r.engine.writes, r.engine.writes.unlessConfirmed(), len(part), func(i int) *redis.SliceCmd {
+		for _, s := range r.ask(ctx, r.engine.way, repeatable, r.claim, []any{ms(life)}, len(part), func(i int) (string, []any) {
 			a := part[i]
-			args := []any{a.Token, a.Seen, r.notes.channel, a.ID, ms(a.TTL), ms(a.None)}
-			if a.Value != nil {
-				args = append(args, []byte(a.Value))
-			}
-			return r.eval(ctx, settleScript, a.ID, true, args...)
-		})
-		for i := range part {
-			if err != nil {
-				outcome[from+i].Err = err
-				continue
-			}
-			outcome[from+i] = readSettled(replies[i], part[i])
-			if r.engine.writes.confirm != nil && replies[i].err != nil && replies[i].fate >= lost {
-				outcome[from+i].Err = unconfirmed(replies[i].err)
-			}
+			return a.ID, []any{a.Token, digest(a.Seen), a.Most}
+		}) {
+			claims = append(claims, readClaim(s))
 		}
-		for _, a := range part {
-			r.engine.forget(a.ID)
+	}
+	return claims
+}
+
+func readClaim(s said) lease.Claim {
+	c := lease.Claim{State: lease.State(s.number(0)), Err: s.err}
+	switch c.State {
+	case lease.Busy:
+		c.Holder, c.Left, c.Fails = s.text(1), engine.Millis(s.number(2)), int(s.number(3))
+	case lease.There:
+		if c.Value, c.Err = s.value(1); c.Err != nil {
+			c.State = lease.Failed
+		}
+	}
+	return c
+}
+
+// Settle sends an answer again only if it was not executed: what is known of
+// the first attempt is for the caller to say.
+func (r *leases) Settle(ctx context.Context, answers []lease.Answer) []lease.Settled {
+	outcome := make([]lease.Settled, 0, len(answers))
+	for _, part := range chunks(answers, lease.Answer.Size) {
+		w := r.engine.way
+		if slices.ContainsFunc(part, func(a lease.Answer) bool { return a.Value != nil }) {
+			w = r.engine.writes
+		}
+		head := []any{r.notes.channel, len(r.engine.prefix)}
+		for i, s := range r.ask(ctx, w, once, r.settle, head, len(part), func(i int) (string, []any) {
+			a := part[i]
+			return a.ID, []any{a.Token, digest(a.Seen), a.Unsure, []byte(a.Value), ms(a.TTL), string(a.Then), ms(a.For)}
+		}) {
+			outcome = append(outcome, readSettled(s, part[i], w.confirm != nil))
+			if part[i].Value != nil {
+				r.engine.forget(part[i].ID)
+			}
 		}
 	}
 	return outcome
 }
 
-func readSettled(r reply[*redis.SliceCmd], a lease.Answer) lease.Settled {
-	if r.err != nil {
-		return lease.Settled{Err: r.err}
+// readSettled is told whether replicas were to confirm. What is unknown then
+// is not settled again, see unlessConfirmed: the error is not that of a backend
+// that is away.
+func readSettled(s said, a lease.Answer, confirmed bool) lease.Settled {
+	if s.err != nil && confirmed && s.fate >= lost {
+		return lease.Settled{Err: fault.Unknown(errors.New(s.err.Error()))}
 	}
-	reply := r.cmd.Val()
-	s := lease.Settled{Lost: reply[0] == int64(0), Stored: reply[1] == int64(1)}
-	if len(reply) > 2 {
-		s.Value, s.Err = storedValue(reply[2])
+	if s.err != nil {
+		return lease.Settled{Err: s.err, Unsure: a.Unsure || s.fate >= lost}
 	}
-	if r.fate == lost {
-		s = s.Doubt(a)
+	settled := lease.Settled{Lost: s.number(0) == 0, Stored: s.number(1) == 1}
+	settled.Value, settled.Err = s.value(2)
+	if a.Unsure {
+		settled = settled.Doubt(a)
 	}
-	return s
+	return settled
 }
 
-// unconfirmed keeps an answer that may have been stored from being settled
-// again, see unlessConfirmed: the error is not that of a backend that is away.
-func unconfirmed(err error) error { return fault.Unknown(errors.New(err.Error())) }
+// Look reads documents and leases together.
+func (r *leases) Look(ctx context.Context, waiting []lease.Lease) ([]bool, error) {
+	changed := make([]bool, 0, len(waiting))
+	for _, part := range chunks(waiting, nil) {
+		size := len(part)
+		if r.engine.way.cluster() != nil {
+			size = 1
+		}
+		groups := slices.Collect(slices.Chunk(part, size))
+		replies, err := pipeline(ctx, r.engine.way, repeatable, len(groups), func(i int) *redis.SliceCmd {
+			args := make([]any, 1, 1+2*size)
+			args[0] = "mget"
+			for _, l := range groups[i] {
+				key := r.engine.key(l.ID)
+				args = append(args, key, leaseKey(key))
+			}
+			return redis.NewSliceCmd(ctx, args...)
+		})
+		if err != nil {
+			return nil, err
+		}
+		for g, reply := range replies {
+			if reply.err != nil {
+				return nil, reply.err
+			}
+			for i, l := range groups[g] {
+				value, holder := reply.cmd.Val()[2*i], reply.cmd.Val()[2*i+1]
+				changed = append(changed, value != nil || holder != l.Holder)
+			}
+		}
+	}
+	return changed, nil
+}
 
-func (r *leases) Watch(ids []string) (<-chan struct{}, func()) { return r.notes.watch(ids) }
+func (r *leases) Watch(ids []string) lease.Watch { return r.notes.watch(ids) }
 
 func (r *leases) Close() { r.notes.close() }

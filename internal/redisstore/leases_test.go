@@ -41,18 +41,16 @@ func TestLeaseIsItsOwners(t *testing.T) {
 	first := engineOf(openEngine(t, settled(server.URL()), "docs")).Leases()
 	second := engineOf(openEngine(t, settled(server.URL()), "docs")).Leases()
 	dead, other := []lease.Lease{{ID: "b", Token: "of the dead"}}, []lease.Lease{{ID: "b", Token: "another"}}
-	claims, err := first.Claim(t.Context(), dead, quick)
-	require.NoError(t, err)
-	require.Equal(t, []lease.Claim{{State: lease.Granted}}, claims)
+	granted := []lease.Claim{{State: lease.Granted}}
+	renew := func(l lease.Lease) []lease.Answer {
+		return []lease.Answer{{Lease: l, Then: lease.Held, For: time.Hour}}
+	}
+	require.Equal(t, granted, first.Claim(t.Context(), dead, quick))
 	require.Equal(t, []lease.Settled{{Lost: true}}, second.Settle(t.Context(), []lease.Answer{{Lease: other[0]}}))
-	still, err := second.Renew(t.Context(), other, time.Hour)
-	require.NoError(t, err)
-	require.Equal(t, []bool{false}, still)
+	require.Equal(t, []lease.Settled{{Lost: true}}, second.Settle(t.Context(), renew(other[0])))
+	require.Equal(t, lease.Busy, second.Claim(t.Context(), other, quick)[0].State)
 	require.Eventually(t, func() bool {
-		claims, err := second.Claim(t.Context(), other, quick)
-		return err == nil && claims[0].State == lease.Granted
+		return second.Claim(t.Context(), other, quick)[0].State == lease.Granted
 	}, 20*time.Second, time.Millisecond)
-	still, err = first.Renew(t.Context(), dead, time.Hour)
-	require.NoError(t, err)
-	require.Equal(t, []bool{false}, still)
+	require.Equal(t, []lease.Settled{{Lost: true}}, first.Settle(t.Context(), renew(dead[0])))
 }

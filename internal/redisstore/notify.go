@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"encoding/json"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -12,43 +13,52 @@ import (
 	"github.com/ngraf/kv/internal/lease"
 )
 
-// notifierLinger is how long a subscription outlives its last waiter, so that
+// notifierLinger is how long a subscription outlives its last watch, so that
 // a busy process does not subscribe again for each wait.
 const notifierLinger = 5 * time.Second
 
-// A notifier tells waiters that a lease was released. All of a namespace
-// share one subscription, which is made for the first of them. Where it cannot
-// be made, or breaks, their polling goes on without it.
+// A notifier tells watches that leases have ended. All of a namespace share one
+// subscription, which is made for the first of them. Where it cannot be made,
+// or breaks, those who wait go on without it.
 type notifier struct {
 	client  redis.UniversalClient
 	channel string
 
 	mu      sync.Mutex
 	closed  bool
-	waiting map[string]map[chan struct{}]struct{} // by id
-	watches int
+	steady  bool // the subscription is made
+	watches map[*watch]struct{}
 	end     context.CancelFunc // of the subscription; nil: there is none
 	linger  *time.Timer
 	running sync.WaitGroup
 }
 
 func newNotifier(client redis.UniversalClient, channel string) *notifier {
-	return &notifier{client: client, channel: channel, waiting: make(map[string]map[chan struct{}]struct{})}
+	return &notifier{client: client, channel: channel, watches: make(map[*watch]struct{})}
 }
 
-// watch returns a channel that gets a token when the lease of one of ids is
-// released, until stop is called.
-func (n *notifier) watch(ids []string) (<-chan struct{}, func()) {
-	changed := make(chan struct{}, 1)
+// A watch is what one of those who wait has yet to hear.
+type watch struct {
+	notes *notifier
+	wake  chan struct{}
+
+	// Guarded by notifier.mu.
+	ids  map[string]bool // that it waits for: whether there is news
+	news []string
+	all  bool // there may be news of any
+}
+
+func (n *notifier) watch(ids []string) *watch {
+	w := &watch{notes: n, wake: make(chan struct{}, 1), ids: make(map[string]bool, len(ids))}
+	for _, id := range ids {
+		w.ids[id] = false
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, id := range ids {
-		if n.waiting[id] == nil {
-			n.waiting[id] = make(map[chan struct{}]struct{})
-		}
-		n.waiting[id][changed] = struct{}{}
+	n.watches[w] = struct{}{}
+	if n.steady {
+		w.tell(nil) // Since they were claimed.
 	}
-	n.watches++
 	if n.linger != nil {
 		n.linger.Stop()
 		n.linger = nil
@@ -58,20 +68,46 @@ func (n *notifier) watch(ids []string) (<-chan struct{}, func()) {
 		n.end = cancel
 		n.running.Go(func() { n.listen(ctx) })
 	}
-	return changed, func() { n.unwatch(ids, changed) }
+	return w
 }
 
-func (n *notifier) unwatch(ids []string, changed chan struct{}) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+// tell takes note of ids; nil stands for all.
+func (w *watch) tell(ids []string) {
+	w.all = w.all || ids == nil
 	for _, id := range ids {
-		delete(n.waiting[id], changed)
-		if len(n.waiting[id]) == 0 {
-			delete(n.waiting, id)
+		if told, ok := w.ids[id]; ok && !told {
+			w.ids[id] = true
+			w.news = append(w.news, id)
 		}
 	}
-	n.watches--
-	if n.watches == 0 && !n.closed {
+	if !w.all && len(w.news) == 0 {
+		return
+	}
+	select {
+	case w.wake <- struct{}{}:
+	default: // It has a token already.
+	}
+}
+
+func (w *watch) Wake() <-chan struct{} { return w.wake }
+
+func (w *watch) News() (ids []string, all, steady bool) {
+	w.notes.mu.Lock()
+	defer w.notes.mu.Unlock()
+	ids, all = w.news, w.all
+	w.news, w.all = nil, false
+	for _, id := range ids {
+		w.ids[id] = false
+	}
+	return ids, all, w.notes.steady
+}
+
+func (w *watch) Stop() {
+	n := w.notes
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.watches, w)
+	if len(n.watches) == 0 && !n.closed {
 		n.linger = time.AfterFunc(notifierLinger, n.rest)
 	}
 }
@@ -80,9 +116,15 @@ func (n *notifier) unwatch(ids []string, changed chan struct{}) {
 func (n *notifier) rest() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.watches == 0 && n.end != nil {
+	if len(n.watches) == 0 {
+		n.unsubscribe()
+	}
+}
+
+func (n *notifier) unsubscribe() {
+	if n.end != nil {
 		n.end()
-		n.end = nil
+		n.end, n.steady = nil, false
 	}
 }
 
@@ -92,10 +134,7 @@ func (n *notifier) close() {
 	if n.linger != nil {
 		n.linger.Stop()
 	}
-	if n.end != nil {
-		n.end()
-		n.end = nil
-	}
+	n.unsubscribe()
 	n.mu.Unlock()
 	n.running.Wait()
 }
@@ -111,28 +150,43 @@ func (n *notifier) listen(ctx context.Context) {
 		}
 	}()
 	for subscribed := false; ctx.Err() == nil; {
-		var message *redis.Message
+		var got any
 		var err error
 		if !subscribed {
 			err = sub.Subscribe(ctx, n.channel)
 			subscribed = err == nil
-		} else if message, err = sub.ReceiveMessage(ctx); err == nil {
-			n.announce(message.Payload)
+		} else if got, err = sub.Receive(ctx); err == nil {
+			n.hear(ctx, got)
 		}
 		if err == nil {
 			continue
 		}
+		n.hear(ctx, nil)
 		_ = engine.Pause(ctx, lease.PollMost/2+rand.N(lease.PollMost/2))
 	}
 }
 
-func (n *notifier) announce(id string) {
+// hear deals with what the subscription says; nil: it broke. go-redis makes
+// it anew with the next read. What happened until it stands was missed.
+func (n *notifier) hear(ctx context.Context, got any) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for changed := range n.waiting[id] {
-		select {
-		case changed <- struct{}{}:
-		default: // It has a token already.
+	if ctx.Err() != nil {
+		return // Another may have been made since.
+	}
+	var ids []string
+	switch m := got.(type) {
+	case *redis.Subscription:
+		n.steady = true
+	case *redis.Message:
+		if json.Unmarshal([]byte(m.Payload), &ids) != nil {
+			return // It is not ours.
 		}
+	default:
+		n.steady = false
+		return
+	}
+	for w := range n.watches {
+		w.tell(ids)
 	}
 }

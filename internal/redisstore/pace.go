@@ -11,22 +11,25 @@ import (
 // has to come within the socket's timeout, and the server holds all of it.
 const replyBytes = 4 << 20
 
+// firstPart is how many documents to ask for while nothing is known of them.
+// What is small doubles it with each reply.
+const firstPart = 8
+
 // A pace is how many documents to ask for at a time. Their sizes are not known
 // before: it follows what came.
 type pace struct {
 	bytes int // of a reply that is large enough
 
 	mu   sync.Mutex
-	most int // 0: nothing is known
+	most int
 }
+
+func newPace(bytes int) *pace { return &pace{bytes: bytes, most: firstPart} }
 
 // next returns how many to ask for.
 func (p *pace) next() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.most == 0 {
-		return chunkCommands
-	}
 	return p.most
 }
 
@@ -44,7 +47,7 @@ func (p *pace) came(asked int, values []json.RawMessage) {
 		p.most = max(len(values)/2, 1)
 	case bytes > p.bytes:
 		p.most = max(asked*p.bytes/bytes, 1)
-	case p.most > 0: // A few small ones say little of the next.
+	default: // A few small ones say little of the next.
 		p.most = min(max(p.most, 2*asked), chunkCommands)
 	}
 }

@@ -16,16 +16,20 @@ import (
 
 // A valuesCmd is a GET or an MGET.
 type valuesCmd struct {
-	*redis.RawWriteToCmd
+	redis.RawWriteToCmd
 	reply valuesReply
-	own   [1]json.RawMessage // of a GET that has no other place for its value
+	get   struct { // all that a GET has, in one piece of memory
+		key   string
+		args  [2]any
+		value [1]json.RawMessage
+	}
 }
 
 // newValuesCmd returns a command whose values go to the given slice.
 func newValuesCmd(ctx context.Context, values []json.RawMessage, args ...any) *valuesCmd {
 	clear(values) // An attempt before this one may have filled some.
 	c := &valuesCmd{reply: valuesReply{values: values}}
-	c.RawWriteToCmd = redis.NewRawWriteToCmd(ctx, &c.reply, args...)
+	c.RawWriteToCmd = *redis.NewRawWriteToCmd(ctx, &c.reply, args...)
 	return c
 }
 
@@ -41,8 +45,9 @@ func (c *valuesCmd) Err() error {
 // newGet returns a GET.
 func newGet(ctx context.Context, key string) *valuesCmd {
 	c := new(valuesCmd)
-	c.reply.values = c.own[:]
-	c.RawWriteToCmd = redis.NewRawWriteToCmd(ctx, &c.reply, "get", key)
+	c.get.key, c.get.args = key, [...]any{"get", &c.get.key}
+	c.reply.values = c.get.value[:]
+	c.RawWriteToCmd = *redis.NewRawWriteToCmd(ctx, &c.reply, c.get.args[:]...)
 	return c
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -19,88 +18,8 @@ import (
 	"github.com/ngraf/kv/internal/enginetest"
 	"github.com/ngraf/kv/internal/fault"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/internal/testkit"
 )
-
-// A slowLink forwards to a server, and lets so many bytes a second through in
-// each direction, whatever the number of connections.
-type slowLink struct {
-	addr     string
-	up, down throttle
-}
-
-// A throttle says how long bytes take that all go one after the other.
-type throttle struct {
-	rate int // bytes a second
-	mu   sync.Mutex
-	free time.Time
-}
-
-// take waits until n bytes have gone.
-func (t *throttle) take(n int) {
-	t.mu.Lock()
-	const late = 20 * time.Millisecond // What a sleep that was too long may be made up for.
-	if idle := time.Now().Add(-late); t.free.Before(idle) {
-		t.free = idle
-	}
-	t.free = t.free.Add(time.Duration(n) * time.Second / time.Duration(t.rate))
-	gone := t.free
-	t.mu.Unlock()
-	time.Sleep(time.Until(gone))
-}
-
-func (t *throttle) relay(dst, src net.Conn) {
-	defer func() { _, _ = dst.Close(), src.Close() }()
-	for buf := make([]byte, 16<<10); ; {
-		n, err := src.Read(buf)
-		if err != nil {
-			return
-		}
-		t.take(n)
-		if _, err := dst.Write(buf[:n]); err != nil {
-			return
-		}
-	}
-}
-
-// startSlowLink starts a link that ends with the test.
-func startSlowLink(t *testing.T, target string, rate int) *slowLink {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	s := &slowLink{addr: l.Addr().String(), up: throttle{rate: rate}, down: throttle{rate: rate}}
-	var running sync.WaitGroup
-	var mu sync.Mutex
-	var open []io.Closer
-	running.Go(func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", target)
-			if err != nil {
-				_ = client.Close()
-				continue
-			}
-			_ = client.(*net.TCPConn).SetReadBuffer(64 << 10) // Else the kernel takes megabytes at once.
-			mu.Lock()
-			open = append(open, client, server)
-			mu.Unlock()
-			running.Go(func() { s.up.relay(server, client) })
-			running.Go(func() { s.down.relay(client, server) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		mu.Lock()
-		for _, c := range open {
-			_ = c.Close()
-		}
-		mu.Unlock()
-		running.Wait()
-	})
-	return s
-}
 
 // slowStore is a store at the end of a link.
 func slowStore(t *testing.T, o Options) *enginetest.Store {
@@ -146,13 +65,13 @@ func farRead(t *testing.T, o Options, server *redistest.Server, n, size int, rea
 	s := slowStore(t, near)
 	require.NoError(t, s.Drop(t.Context()))
 	require.NoError(t, s.Upsert(t.Context(), docs))
-	link := startSlowLink(t, server.Addr, rate)
+	link := testkit.StartLink(t, server.Addr, rate)
 	if o.Cluster { // Whose nodes say where they are.
-		_, port, err := net.SplitHostPort(link.addr)
+		_, port, err := net.SplitHostPort(link.Addr)
 		require.NoError(t, err)
 		require.NoError(t, server.Client().ConfigSet(t.Context(), "cluster-announce-port", port).Err())
 	}
-	o.Addrs = []string{link.addr}
+	o.Addrs = []string{link.Addr}
 	values, err := read(slowStore(t, o).Engine.(*Engine), append(ids, "none"))
 	if err == nil {
 		require.Nil(t, values[n])
@@ -164,6 +83,7 @@ func farRead(t *testing.T, o Options, server *redistest.Server, n, size int, rea
 // A read that takes longer than the socket timeout over a slow link succeeds,
 // in parts that fit the link, down to one document; on a Cluster, too.
 func TestSlowLinkLargeGetMany(t *testing.T) {
+	t.Parallel()
 	readMany := func(e *Engine, ids []string) ([]json.RawMessage, error) { return e.GetMany(t.Context(), ids) }
 	for name, tc := range map[string]struct {
 		n, size int
@@ -174,17 +94,39 @@ func TestSlowLinkLargeGetMany(t *testing.T) {
 		"a document for each timeout": {4, 3 << 20, 600 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			require.NoError(t, farRead(t, Options{SocketTimeout: tc.timeout}, redistest.Start(t), tc.n, tc.size, readMany))
 		})
 	}
 	t.Run("Cluster", func(t *testing.T) {
+		t.Parallel()
 		o := Options{SocketTimeout: 500 * time.Millisecond, Cluster: true}
 		require.NoError(t, farRead(t, o, redistest.StartCluster(t, 1, 0).Nodes[0], 100, 300<<10, readMany))
 	})
 }
 
+// The first part of the first call is small, since sizes are not known then:
+// no reply is asked for that cannot come in time, and no server holds one.
+func TestSlowLinkFirstPart(t *testing.T) {
+	for name, start := range map[string]func(t *testing.T) *redistest.Server{
+		"server":  func(t *testing.T) *redistest.Server { return redistest.Start(t) },
+		"Cluster": func(t *testing.T) *redistest.Server { return redistest.StartCluster(t, 1, 0).Nodes[0] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := start(t)
+			o := Options{SocketTimeout: 2 * time.Second, Cluster: name == "Cluster"}
+			require.NoError(t, farRead(t, o, server, 100, 300<<10, func(e *Engine, ids []string) ([]json.RawMessage, error) {
+				values, err := e.GetMany(t.Context(), ids)
+				require.Zero(t, e.Figures().Retries)
+				return values, err
+			}))
+		})
+	}
+}
+
 // The check can fail: it sees parts that are asked for again as they were.
 func TestSlowLinkGateParts(t *testing.T) {
+	t.Parallel()
 	stubborn := func(e *Engine, ids []string) (values []json.RawMessage, err error) {
 		for range retryAttempts {
 			values = make([]json.RawMessage, len(ids))
@@ -212,10 +154,10 @@ func TestSlowLinkSmallBesideLarge(t *testing.T) {
 	require.NoError(t, near.Upsert(t.Context(), docs))
 	small, docs := sizedDocs("small", 10, 100)
 	require.NoError(t, near.Upsert(t.Context(), docs))
-	link := startSlowLink(t, server.Addr, 12<<20)
+	link := testkit.StartLink(t, server.Addr, 12<<20)
 	for name, o := range map[string]Options{"shared": {}, "unshared": {Unshared: true}} {
 		t.Run(name, func(t *testing.T) {
-			far := slowStore(t, Options{Addrs: []string{link.addr}, SocketTimeout: 5 * time.Second, Unshared: o.Unshared})
+			far := slowStore(t, Options{Addrs: []string{link.Addr}, SocketTimeout: 5 * time.Second, Unshared: o.Unshared})
 			ctx, stop := context.WithCancel(context.Background())
 			defer stop()
 			var running sync.WaitGroup
@@ -267,6 +209,7 @@ func TestSlowLinkSmallBesideLarge(t *testing.T) {
 // What is written over a slow link goes in parts that are bounded in bytes, and
 // large values one after the other.
 func TestSlowLinkLargeUpsert(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		n, size int
 		timeout time.Duration
@@ -275,9 +218,10 @@ func TestSlowLinkLargeUpsert(t *testing.T) {
 		"large values":   {6, 4 << 20, 600 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			server := redistest.Start(t)
-			link := startSlowLink(t, server.Addr, 12<<20)
-			far := slowStore(t, Options{Addrs: []string{link.addr}, SocketTimeout: tc.timeout})
+			link := testkit.StartLink(t, server.Addr, 12<<20)
+			far := slowStore(t, Options{Addrs: []string{link.Addr}, SocketTimeout: tc.timeout})
 			ids, docs := sizedDocs("id", tc.n, tc.size)
 			require.NoError(t, far.Upsert(t.Context(), docs))
 			near := slowStore(t, Options{Addrs: []string{server.Addr}, SocketTimeout: 5 * time.Second})

@@ -154,7 +154,7 @@ func route(ctx context.Context, cluster *redis.ClusterClient, masters map[string
 // keyOf returns the first key of a command that the engine writes with.
 func keyOf(cmd redis.Cmder) string {
 	at := 1
-	if cmd.Name() == "eval" {
+	if cmd.Name() == "eval" || cmd.Name() == "evalsha" {
 		at = 3 // Behind the script and the number of keys.
 	}
 	args := cmd.Args()

@@ -64,14 +64,18 @@ func (w *way) masters(ctx context.Context) ([]redis.UniversalClient, error) {
 	}
 	var mu sync.Mutex
 	var nodes []redis.UniversalClient
-	err := cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
-		mu.Lock()
-		defer mu.Unlock()
-		nodes = append(nodes, node)
-		return nil
+	err := w.await(ctx, func(*caller) error { // Of a node that says where the slots are.
+		return cluster.ForEachMaster(ctx, func(_ context.Context, node *redis.Client) error {
+			mu.Lock()
+			defer mu.Unlock()
+			nodes = append(nodes, node)
+			return nil
+		})
 	})
-	_, err = w.classify(ctx, err)
-	return nodes, err
+	if _, err = w.classify(ctx, err); err != nil { // The call may still be running.
+		return nil, err
+	}
+	return nodes, nil
 }
 
 // on is the way to one of the masters.

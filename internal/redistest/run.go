@@ -97,10 +97,16 @@ func (s *Server) Stop() { s.process().stop(stopGrace) }
 // same address and directory as before.
 func (s *Server) Restart() {
 	s.tb.Helper()
-	s.Stop()
-	if err := s.launch(); err != nil {
+	if err := s.Relaunch(); err != nil {
 		s.tb.Fatalf("redistest: restarting %s: %v\n%s", s.Addr, err, s.logTail())
 	}
+}
+
+// Relaunch is Restart for others than the goroutine of the test, such as its
+// subtests.
+func (s *Server) Relaunch() error {
+	s.Stop()
+	return s.launch()
 }
 
 // Pause halts the server with SIGSTOP: its connections stay open and what is

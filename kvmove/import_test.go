@@ -1,4 +1,4 @@
-package kv_test
+package kvmove_test
 
 import (
 	"bytes"
@@ -21,6 +21,7 @@ import (
 	"github.com/ngraf/kv/internal/move"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
+	"github.com/ngraf/kv/kvmove"
 )
 
 // realFiles copies what Python wrote into a directory, and returns it with
@@ -36,7 +37,7 @@ func realFiles(t *testing.T) (dir string, namespaces []string) {
 	return dir, namespaces
 }
 
-func opens(t *testing.T, cfg kv.Config) kv.Opener {
+func opens(t *testing.T, cfg kv.Config) kvmove.Opener {
 	f, err := kv.NewFactory(cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, f.Close()) })
@@ -48,18 +49,18 @@ func opens(t *testing.T, cfg kv.Config) kv.Opener {
 func TestExportOfRealFiles(t *testing.T) {
 	dir, namespaces := realFiles(t)
 	var stream bytes.Buffer
-	reports, err := kv.Export(t.Context(), &stream, opens(t, kv.Config{WorkingDir: dir}), namespaces...)
+	reports, err := kvmove.Export(t.Context(), &stream, opens(t, kv.Config{WorkingDir: dir}), namespaces...)
 	require.NoError(t, err)
 	require.Len(t, reports, 5)
 
-	verified, err := kv.VerifyExport(t.Context(), bytes.NewReader(stream.Bytes()))
+	verified, err := kvmove.VerifyExport(t.Context(), bytes.NewReader(stream.Bytes()))
 	require.NoError(t, err)
 	for i, r := range reports {
-		assert.Equal(t, kv.ImportReport{Namespace: r.Namespace, Documents: r.Documents}, verified[i])
+		assert.Equal(t, kvmove.ImportReport{Namespace: r.Namespace, Documents: r.Documents}, verified[i])
 	}
 
 	copied := t.TempDir()
-	_, err = kv.Import(t.Context(), bytes.NewReader(stream.Bytes()), opens(t, kv.Config{WorkingDir: copied}), kv.ImportMerge)
+	_, err = kvmove.Import(t.Context(), bytes.NewReader(stream.Bytes()), opens(t, kv.Config{WorkingDir: copied}), kvmove.Merge)
 	require.NoError(t, err)
 	for _, namespace := range namespaces {
 		name := "kv_store_" + namespace + ".json"
@@ -72,10 +73,10 @@ func TestExportOfRealFiles(t *testing.T) {
 
 	cfg := redisCfg(redistest.Start(t).URL())
 	cfg.TTL = map[string]time.Duration{"llm_response_cache": 0, "community_reports": 0}
-	_, err = kv.Import(t.Context(), bytes.NewReader(stream.Bytes()), opens(t, cfg), kv.ImportIfEmpty)
+	_, err = kvmove.Import(t.Context(), bytes.NewReader(stream.Bytes()), opens(t, cfg), kvmove.IfEmpty)
 	require.NoError(t, err)
 	var again bytes.Buffer
-	_, err = kv.Export(t.Context(), &again, opens(t, cfg), namespaces...)
+	_, err = kvmove.Export(t.Context(), &again, opens(t, cfg), namespaces...)
 	require.NoError(t, err)
 	sorted := func(text string) map[string]int {
 		lines := make(map[string]int)
@@ -102,7 +103,7 @@ func exported(t *testing.T) (stream []byte, s kv.Store) {
 	expirer, _ := kv.As[kv.Expirer](s)
 	require.NoError(t, expirer.UpsertTTL(t.Context(), map[string]json.RawMessage{"brief": json.RawMessage(`1`)}, time.Hour))
 	var b bytes.Buffer
-	reports, err := kv.Export(t.Context(), &b, open, "ns")
+	reports, err := kvmove.Export(t.Context(), &b, open, "ns")
 	require.NoError(t, err)
 	require.Equal(t, 4, reports[0].Documents)
 	return b.Bytes(), s
@@ -112,7 +113,7 @@ func exported(t *testing.T) (stream []byte, s kv.Store) {
 func TestExportKeepsTimesToLive(t *testing.T) {
 	stream, _ := exported(t)
 	open := opens(t, kv.Config{WorkingDir: t.TempDir()})
-	_, err := kv.Import(t.Context(), bytes.NewReader(stream), open, kv.ImportMerge)
+	_, err := kvmove.Import(t.Context(), bytes.NewReader(stream), open, kvmove.Merge)
 	require.NoError(t, err)
 	s, err := open(t.Context(), "ns")
 	require.NoError(t, err)
@@ -131,9 +132,9 @@ func TestExportKeepsTimesToLive(t *testing.T) {
 	require.NoError(t, e.Line(`{"id":"a","expires":1000,"value":1`))
 	e.Documents = 1
 	require.NoError(t, e.End())
-	reports, err := kv.Import(t.Context(), &old, open, kv.ImportMerge)
+	reports, err := kvmove.Import(t.Context(), &old, open, kvmove.Merge)
 	require.NoError(t, err)
-	assert.Equal(t, []kv.ImportReport{{Namespace: "old", Documents: 1, Expired: 1}}, reports)
+	assert.Equal(t, []kvmove.ImportReport{{Namespace: "old", Documents: 1, Expired: 1}}, reports)
 }
 
 // Import refuses a stream that is cut anywhere, or of which any byte was
@@ -142,10 +143,10 @@ func TestImportOfDamage(t *testing.T) {
 	stream, s := exported(t)
 	try := func(damaged []byte, what string) {
 		open := opens(t, kv.Config{WorkingDir: t.TempDir(), JSON: kv.JSONConfig{Fsync: kv.FsyncNo}})
-		_, err := kv.VerifyExport(t.Context(), bytes.NewReader(damaged))
+		_, err := kvmove.VerifyExport(t.Context(), bytes.NewReader(damaged))
 		require.ErrorIs(t, err, kv.ErrCorrupt, what)
 		require.Contains(t, err.Error(), "line ", what)
-		_, err = kv.Import(t.Context(), bytes.NewReader(damaged), open, kv.ImportMerge)
+		_, err = kvmove.Import(t.Context(), bytes.NewReader(damaged), open, kvmove.Merge)
 		require.Error(t, err, what)
 		got, err := open(t.Context(), "ns")
 		require.NoError(t, err)
@@ -179,16 +180,16 @@ func TestImportModes(t *testing.T) {
 		}
 		open := opens(t, cfg)
 		for _, c := range []struct {
-			mode   kv.ImportMode
-			report kv.ImportReport
+			mode   kvmove.Mode
+			report kvmove.ImportReport
 			old    string // of the id that is in both
 			ids    int
 			err    error
 		}{
-			{kv.ImportMerge, kv.ImportReport{Documents: 4, Stored: 3, Skipped: 1}, `"old"`, 5, nil},
-			{kv.ImportOverwrite, kv.ImportReport{Documents: 4, Stored: 4}, `1`, 5, nil},
-			{kv.ImportReplace, kv.ImportReport{Documents: 4, Stored: 4, Removed: 1}, `1`, 4, nil},
-			{kv.ImportIfEmpty, kv.ImportReport{}, `"old"`, 2, kv.ErrInvalid},
+			{kvmove.Merge, kvmove.ImportReport{Documents: 4, Stored: 3, Skipped: 1}, `"old"`, 5, nil},
+			{kvmove.MergeOver, kvmove.ImportReport{Documents: 4, Stored: 4}, `1`, 5, nil},
+			{kvmove.Replace, kvmove.ImportReport{Documents: 4, Stored: 4, Removed: 1}, `1`, 4, nil},
+			{kvmove.IfEmpty, kvmove.ImportReport{}, `"old"`, 2, kv.ErrInvalid},
 		} {
 			t.Run(fmt.Sprint(backend, c.mode), func(t *testing.T) {
 				s, err := open(t.Context(), "ns")
@@ -196,10 +197,10 @@ func TestImportModes(t *testing.T) {
 				require.NoError(t, s.Drop(t.Context()))
 				require.NoError(t, s.Upsert(t.Context(), map[string]json.RawMessage{"brief": json.RawMessage(`"old"`), "mine": json.RawMessage(`2`)}))
 				c.report.Namespace = "ns"
-				reports, err := kv.Import(t.Context(), bytes.NewReader(stream), open, c.mode)
+				reports, err := kvmove.Import(t.Context(), bytes.NewReader(stream), open, c.mode)
 				require.ErrorIs(t, err, c.err)
-				assert.Equal(t, []kv.ImportReport{c.report}, reports)
-				_, err = kv.Import(t.Context(), bytes.NewReader(stream), open, c.mode) // Repeating it is safe.
+				assert.Equal(t, []kvmove.ImportReport{c.report}, reports)
+				_, err = kvmove.Import(t.Context(), bytes.NewReader(stream), open, c.mode) // Repeating it is safe.
 				require.ErrorIs(t, err, c.err)
 				value, err := s.Get(t.Context(), "brief")
 				require.NoError(t, err)
@@ -215,13 +216,13 @@ func TestImportModes(t *testing.T) {
 func TestImportOpener(t *testing.T) {
 	stream, _ := exported(t)
 	broken := errors.New("no such place")
-	_, err := kv.Import(t.Context(), bytes.NewReader(stream), func(context.Context, string) (kv.Store, error) { return nil, broken }, kv.ImportMerge)
+	_, err := kvmove.Import(t.Context(), bytes.NewReader(stream), func(context.Context, string) (kv.Store, error) { return nil, broken }, kvmove.Merge)
 	require.ErrorIs(t, err, broken)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = kv.VerifyExport(ctx, bytes.NewReader(stream))
+	_, err = kvmove.VerifyExport(ctx, bytes.NewReader(stream))
 	require.ErrorIs(t, err, context.Canceled)
-	_, err = kv.VerifyExport(t.Context(), strings.NewReader("{\"a\":1}\n"))
+	_, err = kvmove.VerifyExport(t.Context(), strings.NewReader("{\"a\":1}\n"))
 	require.ErrorContains(t, err, "this is not an export of kv")
 }
 
@@ -237,7 +238,7 @@ func FuzzImport(f *testing.F) {
 	f.Add(b.Bytes())
 	f.Add([]byte(`{"kv":"export","version":2,"sum":"00000000"}` + "\n"))
 	f.Fuzz(func(t *testing.T, stream []byte) {
-		if _, err := kv.VerifyExport(t.Context(), bytes.NewReader(stream)); err != nil && !errors.Is(err, kv.ErrCorrupt) {
+		if _, err := kvmove.VerifyExport(t.Context(), bytes.NewReader(stream)); err != nil && !errors.Is(err, kv.ErrCorrupt) {
 			t.Fatal(err)
 		}
 	})
@@ -261,7 +262,7 @@ func (w *weighed) GetMany(ctx context.Context, ids []string, fields ...string) (
 
 // Export and Inspect hold pages of a bounded size, however large the values.
 func TestBulkReadsAreBounded(t *testing.T) {
-	s := openDir(t, t.TempDir(), "ns")
+	s := openFiles(t, t.TempDir(), "ns")
 	large := json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`)
 	items := make(map[string]json.RawMessage)
 	for i := range 40 {
@@ -270,7 +271,7 @@ func TestBulkReadsAreBounded(t *testing.T) {
 	require.NoError(t, s.Upsert(t.Context(), items))
 	for name, read := range map[string]func(w *weighed) error{
 		"export": func(w *weighed) error {
-			_, err := kv.Export(t.Context(), io.Discard, func(context.Context, string) (kv.Store, error) { return unclosed{w}, nil }, "ns")
+			_, err := kvmove.Export(t.Context(), io.Discard, func(context.Context, string) (kv.Store, error) { return unclosed{w}, nil }, "ns")
 			return err
 		},
 		"inspect": func(w *weighed) error { _, err := kv.Inspect(t.Context(), w, kv.InspectOptions{}); return err },

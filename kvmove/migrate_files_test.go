@@ -1,4 +1,4 @@
-package kv_test
+package kvmove_test
 
 import (
 	"encoding/json"
@@ -17,6 +17,7 @@ import (
 	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
+	"github.com/ngraf/kv/kvmove"
 )
 
 // sampleFiles are the document files that Python wrote.
@@ -24,27 +25,6 @@ var sampleFiles = []string{
 	"golden/kv_store_golden.json", "golden/kv_store_odd.json",
 	"dickens/kv_store_full_docs.json", "dickens/kv_store_text_chunks.json",
 	"dickens/kv_store_community_reports.json", "dickens/kv_store_llm_response_cache.json",
-}
-
-// sample copies a file that Python wrote to a directory of its own.
-func sample(t *testing.T, file string) (dir, namespace string, text []byte) {
-	text = testData(t, strings.Split(file, "/")...)
-	dir = t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, filepath.Base(file)), text, 0o600))
-	return dir, strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "kv_store_"), ".json"), text
-}
-
-// closeable opens a namespace that the test closes itself.
-func closeable(t *testing.T, cfg kv.Config, namespace string) kv.Store {
-	s, err := kv.Open(t.Context(), cfg, namespace, kv.WithLogger(slog.New(slog.DiscardHandler)))
-	require.NoError(t, err)
-	return s
-}
-
-func fileOf(t *testing.T, dir, namespace string) []byte {
-	text, err := os.ReadFile(filepath.Join(dir, "kv_store_"+namespace+".json"))
-	require.NoError(t, err)
-	return text
 }
 
 // The promise of the switch: what Python wrote goes to Redis, with what is
@@ -58,7 +38,7 @@ func TestMigrateSamples(t *testing.T) {
 		dir, namespace, text := sample(t, file)
 		files := closeable(t, kv.Config{WorkingDir: dir}, namespace)
 		there := openRedisStore(t, redisCfg(server.URL()), namespace)
-		r, err := kv.Migrate(t.Context(), there, files, kv.MigrateOptions{})
+		r, err := kvmove.Migrate(t.Context(), there, files, kvmove.Options{})
 		require.NoError(t, err, file)
 		require.True(t, r.Verified, file)
 		ids, values := []string(nil), map[string]json.RawMessage(nil)
@@ -70,7 +50,7 @@ func TestMigrateSamples(t *testing.T) {
 			require.Equal(t, len(values), r.Copied, file)
 			require.Zero(t, r.Refused, file)
 		}
-		again, err := kv.Migrate(t.Context(), there, files, kv.MigrateOptions{})
+		again, err := kvmove.Migrate(t.Context(), there, files, kvmove.Options{})
 		require.NoError(t, err, file)
 		require.Equal(t, r.Copied, again.Same, file)
 		require.Zero(t, again.Bytes, file)
@@ -80,7 +60,7 @@ func TestMigrateSamples(t *testing.T) {
 		require.Equal(t, text, fileOf(t, dir, namespace), "switched back by the variable")
 
 		files = closeable(t, kv.Config{WorkingDir: dir}, namespace)
-		back, err := kv.Migrate(t.Context(), files, there, kv.MigrateOptions{Mirror: true})
+		back, err := kvmove.Migrate(t.Context(), files, there, kvmove.Options{Mirror: true})
 		require.NoError(t, err, file)
 		require.NoError(t, files.Close())
 		require.Equal(t, r.Copied, back.Same, file)
@@ -90,7 +70,7 @@ func TestMigrateSamples(t *testing.T) {
 
 		fresh := t.TempDir()
 		files = closeable(t, kv.Config{WorkingDir: fresh}, namespace)
-		_, err = kv.Migrate(t.Context(), files, there, kv.MigrateOptions{Mirror: true})
+		_, err = kvmove.Migrate(t.Context(), files, there, kvmove.Options{Mirror: true})
 		require.NoError(t, err, file)
 		require.NoError(t, files.Close())
 		if namespace == "odd" {
@@ -116,7 +96,7 @@ func TestMigrateBack(t *testing.T) {
 	ids, values := members(t, text)
 	files := closeable(t, kv.Config{WorkingDir: dir}, namespace)
 	there := openRedisStore(t, redisCfg(server.URL()), namespace)
-	_, err := kv.Migrate(ctx, there, files, kv.MigrateOptions{})
+	_, err := kvmove.Migrate(ctx, there, files, kvmove.Options{})
 	require.NoError(t, err)
 	require.NoError(t, files.Close())
 
@@ -133,9 +113,9 @@ func TestMigrateBack(t *testing.T) {
 	require.NoError(t, err)
 
 	files = closeable(t, kv.Config{WorkingDir: dir}, namespace)
-	r, err := kv.Migrate(ctx, files, there, kv.MigrateOptions{Mirror: true})
+	r, err := kvmove.Migrate(ctx, files, there, kvmove.Options{Mirror: true})
 	require.NoError(t, err)
-	want := kv.MigrateReport{Copied: 3, Overwritten: 2, Removed: 1, Same: len(ids) - 3, Verified: true}
+	want := kvmove.Report{Copied: 3, Overwritten: 2, Removed: 1, Same: len(ids) - 3, Verified: true}
 	require.Equal(t, want, counts(r))
 	require.Equal(t, r.Source, r.Destination)
 	require.NoError(t, files.Close())
@@ -153,7 +133,7 @@ func TestMigrateBack(t *testing.T) {
 	require.Equal(t, compact(t, values[ids[3]]), compact(t, docs[ids[3]]))
 	files = closeable(t, kv.Config{WorkingDir: dir}, namespace)
 	defer files.Close()
-	v, err := kv.Verify(ctx, files, there)
+	v, err := kvmove.Verify(ctx, files, there)
 	require.NoError(t, err)
 	require.Empty(t, v.Differences)
 }
@@ -167,15 +147,15 @@ type migrateJob struct {
 	Back     bool // from Redis to the files
 }
 
-func (j migrateJob) run(t *testing.T) (kv.MigrateReport, error) {
+func (j migrateJob) run(t *testing.T) (kvmove.Report, error) {
 	files := closeable(t, kv.Config{WorkingDir: j.Dir}, "docs")
 	defer files.Close()
 	there := closeable(t, redisCfg(j.URL), "docs")
 	defer there.Close()
 	if j.Back {
-		return kv.Migrate(t.Context(), files, there, kv.MigrateOptions{Mirror: true})
+		return kvmove.Migrate(t.Context(), files, there, kvmove.Options{Mirror: true})
 	}
-	return kv.Migrate(t.Context(), there, files, kv.MigrateOptions{})
+	return kvmove.Migrate(t.Context(), there, files, kvmove.Options{})
 }
 
 // TestMigrateKillChild migrates once.
@@ -268,11 +248,11 @@ func TestMigrateKill(t *testing.T) {
 }
 
 // filesState sums up what a directory has, without changing it.
-func filesState(t *testing.T, dir string) kv.Contents {
+func filesState(t *testing.T, dir string) kvmove.Contents {
 	s, err := kv.Open(t.Context(), kv.Config{WorkingDir: dir}, "docs", kv.WithReadOnly(), kv.WithLogger(slog.New(slog.DiscardHandler)))
 	require.NoError(t, err)
 	defer s.Close()
-	r, err := kv.Verify(t.Context(), s, newPlain(nil))
+	r, err := kvmove.Verify(t.Context(), s, newPlain(nil))
 	require.NoError(t, err)
 	return r.A
 }

@@ -1,4 +1,4 @@
-package kv_test
+package kvmove_test
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ngraf/kv"
+	"github.com/ngraf/kv/kvmove"
 )
 
 // asArray is what the original's export of a JSON file is: the values, without
@@ -33,10 +34,11 @@ func TestImportPythonArrays(t *testing.T) {
 	for _, namespace := range []string{"full_docs", "text_chunks", "community_reports"} {
 		t.Run(namespace, func(t *testing.T) {
 			array, ids, values := asArray(t, testData(t, "dickens", "kv_store_"+namespace+".json"))
-			s := openDir(t, t.TempDir(), namespace)
-			report, err := kv.ImportPython(t.Context(), bytes.NewReader(array), s, namespace, kv.ImportIfEmpty)
+			s := openFiles(t, t.TempDir(), namespace)
+			report, err := kvmove.ImportPython(t.Context(), bytes.NewReader(array), s, namespace, kvmove.IfEmpty)
 			require.NoError(t, err)
-			assert.Empty(t, report.Unidentified)
+			assert.Zero(t, report.Refused)
+			assert.Empty(t, report.Refusals)
 			assert.Equal(t, len(ids), report.Stored)
 			var order []string
 			for id, err := range s.Keys(t.Context()) {
@@ -53,21 +55,28 @@ func TestImportPythonArrays(t *testing.T) {
 	}
 }
 
+const noID = "its id is not in the export, and cannot be computed from the value"
+
 // What cannot be identified is named by its place.
 func TestImportPythonUnidentified(t *testing.T) {
-	s := openDir(t, t.TempDir(), "llm_response_cache")
-	report, err := kv.ImportPython(t.Context(), strings.NewReader(`[null, {"return":"a"}, {"return":"b"}]`), s, "llm_response_cache", kv.ImportMerge)
+	s := openFiles(t, t.TempDir(), "llm_response_cache")
+	report, err := kvmove.ImportPython(t.Context(), strings.NewReader(`[null, {"return":"a"}, {"return":"b"}]`), s, "llm_response_cache", kvmove.Merge)
 	require.NoError(t, err)
-	assert.Equal(t, []int{1, 2}, report.Unidentified)
+	assert.Equal(t, 2, report.Refused)
+	assert.Equal(t, []kvmove.Refusal{{Place: 1, Why: noID}, {Place: 2, Why: noID}}, report.Refusals)
 }
 
 // Exports of Redis have ids. They have no times to live: the namespace's count.
 func TestImportPythonObjects(t *testing.T) {
-	s := openDir(t, t.TempDir(), "llm_response_cache")
-	text := "\n" + `{"a": {"return": "\u00e9", "n": 1.0}, "b": NaN, "c": "not JSON once"}`
-	report, err := kv.ImportPython(t.Context(), strings.NewReader(text), s, "llm_response_cache", kv.ImportMerge)
+	cfg := kv.Config{WorkingDir: t.TempDir(), TTL: map[string]time.Duration{"llm_response_cache": 12 * time.Hour}}
+	s, err := kv.Open(t.Context(), cfg, "llm_response_cache")
 	require.NoError(t, err)
-	assert.Equal(t, []string{"b"}, report.Refused)
+	defer s.Close()
+	text := "\n" + `{"a": {"return": "\u00e9", "n": 1.0}, "b": NaN, "c": "not JSON once"}`
+	report, err := kvmove.ImportPython(t.Context(), strings.NewReader(text), s, "llm_response_cache", kvmove.Merge)
+	require.NoError(t, err)
+	assert.Equal(t, 1, report.Refused)
+	assert.Equal(t, []kvmove.Refusal{{Place: 1, ID: "b", Why: "invalid JSON at offset 44: NaN or Infinity"}}, report.Refusals)
 	assert.Equal(t, 2, report.Stored)
 	value, err := s.Get(t.Context(), "a")
 	require.NoError(t, err)
@@ -78,21 +87,22 @@ func TestImportPythonObjects(t *testing.T) {
 	assert.InDelta(t, 12*time.Hour, ttl, float64(time.Minute))
 
 	for _, bad := range []string{"", "  ", `{"a": 1`, `[{"a": 1}`, `[1,`, `"text"`, `{"a": 1}]`} {
-		_, err := kv.ImportPython(t.Context(), strings.NewReader(bad), s, "llm_response_cache", kv.ImportMerge)
+		_, err := kvmove.ImportPython(t.Context(), strings.NewReader(bad), s, "llm_response_cache", kvmove.Merge)
 		assert.ErrorIs(t, err, kv.ErrCorrupt, bad)
 	}
 }
 
 // Without a store, an export is only looked at.
 func TestImportPythonWithoutStore(t *testing.T) {
-	for text, want := range map[string]kv.PythonReport{
-		`[{"content": "hello"}, null, 5]`: {kv.ImportReport{Namespace: "full_docs", Documents: 1}, []string{}, []int{2}},
-		`{"a": {}, "b": NaN}`:             {kv.ImportReport{Namespace: "full_docs", Documents: 1}, []string{"b"}, []int{}},
+	for text, want := range map[string]kvmove.ImportReport{
+		`[{"content": "hello"}, null, 5]`: {Namespace: "full_docs", Documents: 1, Refused: 1, Refusals: []kvmove.Refusal{{Place: 2, Why: noID}}},
+		`{"a": {}, "b": NaN}`: {Namespace: "full_docs", Documents: 1, Refused: 1,
+			Refusals: []kvmove.Refusal{{Place: 1, ID: "b", Why: "invalid JSON at offset 15: NaN or Infinity"}}},
 	} {
-		report, err := kv.ImportPython(t.Context(), strings.NewReader(text), nil, "full_docs", kv.ImportMerge)
+		report, err := kvmove.ImportPython(t.Context(), strings.NewReader(text), nil, "full_docs", kvmove.Merge)
 		require.NoError(t, err)
 		require.Equal(t, want, report)
 	}
-	_, err := kv.ImportPython(t.Context(), strings.NewReader(`{"a": {}`), nil, "full_docs", kv.ImportMerge)
+	_, err := kvmove.ImportPython(t.Context(), strings.NewReader(`{"a": {}`), nil, "full_docs", kvmove.Merge)
 	require.ErrorIs(t, err, kv.ErrCorrupt)
 }

@@ -1,12 +1,10 @@
-package kv
+package kvmove
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"time"
 
-	"github.com/ngraf/kv/internal/fault"
+	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/move"
 )
 
@@ -21,9 +19,9 @@ const (
 	Fail                        // stop there; what was copied before stays
 )
 
-// MigrateOptions say how Migrate copies. The zero value leaves everything
+// Options say how [Migrate] copies. The zero value leaves everything
 // alone that the destination has, and verifies.
-type MigrateOptions struct {
+type Options struct {
 	OnConflict OnConflict
 
 	// Mirror makes the destination have what the source has, and nothing
@@ -59,10 +57,10 @@ type Progress struct {
 	Total     int   // documents of the source, or 0 if that is not known
 }
 
-// A MigrateReport says what Migrate did, or would do in a dry run. Every
+// A Report says what Migrate did, or would do in a dry run. Every
 // document of the source is counted in one of Copied, Same, Skipped,
 // Overwritten, Expired and Refused.
-type MigrateReport struct {
+type Report struct {
 	Namespace   string `json:"namespace"`
 	DryRun      bool   `json:"dry_run,omitempty"`
 	Copied      int    `json:"copied"`      // stored where there was none
@@ -101,7 +99,7 @@ type MigrateReport struct {
 // or, when the call is cut short, none, and the next begins anew. Their
 // time to live is left alone, too, unless conflicts are overwritten: then a
 // difference of more than a second counts as one. Presence and storing are
-// one atomic step per id if dst is an [Inserter] of this package. In the end
+// one atomic step per id if dst is of a built-in backend. In the end
 // dst is flushed, and both are compared as by [Verify].
 //
 // Both stores may be in use. What is written to src while Migrate runs may be
@@ -109,15 +107,15 @@ type MigrateReport struct {
 // one that src had. The comparison then reports differences, and another call
 // copies them, with Overwrite if they are of documents copied before. What
 // others write to dst is treated as if it had been there before; with Mirror
-// into json files, it makes the call fail with ErrUnavailable.
+// into json files, it makes the call fail with [kv.ErrUnavailable].
 //
 // Memory is bounded by some pages of about 8 MiB, or a few values where they
 // are larger; Mirror into json files also holds all ids.
 //
-// An error is an [*Error] with the Op "migrate". The report says what was done
+// An error is a [*kv.Error] with the Op "migrate". The report says what was done
 // before it. If the comparison finds differences, the error matches none of
 // the kinds of failure.
-func Migrate(ctx context.Context, dst, src Store, opts MigrateOptions) (MigrateReport, error) {
+func Migrate(ctx context.Context, dst, src kv.Store, opts Options) (Report, error) {
 	o := move.Options{
 		Conflict:   move.ConflictRule(opts.OnConflict),
 		Mirror:     opts.Mirror,
@@ -133,8 +131,8 @@ func Migrate(ctx context.Context, dst, src Store, opts MigrateOptions) (MigrateR
 }
 
 // migrated is the report of a migration as callers know it.
-func migrated(r move.Report) MigrateReport {
-	return MigrateReport{
+func migrated(r move.Report) Report {
+	return Report{
 		Namespace:   r.Namespace,
 		DryRun:      r.DryRun,
 		Copied:      r.Copied,
@@ -154,97 +152,4 @@ func migrated(r move.Report) MigrateReport {
 		Source:      Contents(r.Source),
 		Destination: Contents(r.Destination),
 	}
-}
-
-// A DifferenceKind says in what a document differs between two stores.
-type DifferenceKind string
-
-// The kinds of differences.
-const (
-	OnlyInA    DifferenceKind = "only in a"
-	OnlyInB    DifferenceKind = "only in b"
-	OtherValue DifferenceKind = "value"
-	OtherTTL   DifferenceKind = "time to live" // by more than a second; the values are equal
-	Unreadable DifferenceKind = "unreadable"   // corrupt in a or b, or in both
-)
-
-// A Difference is one document that two stores do not have alike.
-type Difference struct {
-	ID   string         `json:"id"`
-	Kind DifferenceKind `json:"kind"`
-}
-
-// Contents are the documents of a store, summed up. Stores with equal
-// contents have the same ids with equal values, whatever the backend. Times
-// to live and what is corrupt do not count.
-type Contents struct {
-	Documents int `json:"documents"`
-	// Digest is the sum, modulo 2^256, of the SHA-256 of each document, in
-	// hexadecimal. It does not depend on their order.
-	Digest string `json:"digest"`
-}
-
-// A VerifyReport says how two stores compare.
-type VerifyReport struct {
-	A           Contents      `json:"a"`
-	B           Contents      `json:"b"`
-	Differences []Difference  `json:"differences,omitempty"`
-	Duration    time.Duration `json:"duration_ns"`
-}
-
-// Verify compares two stores and lists every difference. Values are equal if
-// they differ in nothing but white space and the escapes of their strings;
-// the spelling of numbers and the order of members count. A document that has
-// a second left to live, at most, may be absent on the other side. If one of
-// the stores knows no times to live, those are not compared; all above 200
-// years are the same.
-//
-// Memory is bounded, but for the differences. Documents that are written or
-// removed meanwhile may be listed, or not.
-//
-// After an error, which is an [*Error] with the Op "verify", the report says
-// what was found before it.
-func Verify(ctx context.Context, a, b Store) (VerifyReport, error) {
-	began := time.Now()
-	var r VerifyReport
-	inA, inB := sideOf(a), sideOf(b)
-	sumA, sumB, err := move.Verify(ctx, inA, inB, func(d move.Difference) {
-		r.Differences = append(r.Differences, Difference{d.ID, differenceKinds[d.Kind]})
-	})
-	r.A, r.B = Contents(sumA), Contents(sumB)
-	r.Duration = time.Since(began)
-	return r, failed("verify", cmp.Or(inA.Namespace, inB.Namespace), err)
-}
-
-var differenceKinds = [...]DifferenceKind{
-	move.OnlyInA:    OnlyInA,
-	move.OnlyInB:    OnlyInB,
-	move.OtherValue: OtherValue,
-	move.OtherTTL:   OtherTTL,
-	move.Unreadable: Unreadable,
-}
-
-// causeOf is the text of an error without the call that failed.
-func causeOf(err error) string {
-	if e, ok := err.(*Error); ok { //nolint:errorlint // Only the outermost is left out.
-		return e.Err.Error()
-	}
-	return err.Error()
-}
-
-// failed makes one *Error of what calls of two stores returned.
-func failed(op, namespace string, err error) error {
-	if err == nil {
-		return nil
-	}
-	e := &Error{Op: op, Namespace: namespace, Err: err}
-	var inner *Error
-	var named *fault.IDError
-	switch {
-	case errors.As(err, &inner):
-		e.ID = inner.ID
-	case errors.As(err, &named):
-		e.ID = named.ID
-	}
-	return e
 }

@@ -1,4 +1,4 @@
-package kv_test
+package kvmove_test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/testkit"
+	"github.com/ngraf/kv/kvmove"
 )
 
 // A stutter lists every id twice, which the contract forbids.
@@ -33,7 +34,7 @@ func (s stutter) Keys(ctx context.Context) iter.Seq2[string, error] {
 
 // A firstCase is a migration into files without documents.
 type firstCase struct {
-	opts    kv.MigrateOptions
+	opts    kvmove.Options
 	before  func(page int, dst kv.Store, cancel func()) error // each of the first pages of the source
 	stutter bool
 	fails   error
@@ -44,7 +45,7 @@ type firstCase struct {
 var errSource = errors.New("the source broke")
 
 var firstCases = map[string]firstCase{
-	"nobody else": {opts: kv.MigrateOptions{TTL: time.Hour}},
+	"nobody else": {opts: kvmove.Options{TTL: time.Hour}},
 	"another writes meanwhile": {before: func(page int, dst kv.Store, _ func()) error {
 		if page != 2 {
 			return nil
@@ -80,7 +81,7 @@ func (tt firstCase) run(t *testing.T) {
 		source.docs[fmt.Sprint("id-", i)] = json.RawMessage(fmt.Sprintf(`{"n":%d}`, i))
 	}
 	dir := t.TempDir()
-	dst := openDir(t, dir, "ns")
+	dst := openFiles(t, dir, "ns")
 	require.NoError(t, dst.Upsert(t.Context(), testkit.OneDoc))
 	require.NoError(t, dst.Drop(t.Context()))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -97,7 +98,7 @@ func (tt firstCase) run(t *testing.T) {
 		src = stutter{source}
 	}
 	tt.opts.SkipVerify = true
-	r, err := kv.Migrate(ctx, dst, src, tt.opts)
+	r, err := kvmove.Migrate(ctx, dst, src, tt.opts)
 	want := n + tt.extra
 	if tt.fails != nil {
 		want = 0
@@ -121,7 +122,7 @@ func (tt firstCase) run(t *testing.T) {
 
 // reopen looks at what is left in the directory.
 func (tt firstCase) reopen(t *testing.T, dir string, want int) {
-	again := openDir(t, dir, "ns")
+	again := openFiles(t, dir, "ns")
 	require.Len(t, listed(t, again), want)
 	if tt.fails == nil {
 		value, err := again.Get(t.Context(), "id-7")

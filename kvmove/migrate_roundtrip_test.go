@@ -1,4 +1,4 @@
-package kv_test
+package kvmove_test
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 
 	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/kvmove"
 )
 
 // A traveller is the documents of a namespace, which are to be the same
@@ -116,9 +117,9 @@ func (tr *traveller) fromRedis(t *testing.T, url, dir string) {
 	}
 	there := tr.open(t, url, filepath.Join(dir, "none"))
 	defer there.Close()
-	r, err := kv.Migrate(t.Context(), files, there, kv.MigrateOptions{Mirror: true})
+	r, err := kvmove.Migrate(t.Context(), files, there, kvmove.Options{Mirror: true})
 	require.NoError(t, err)
-	want := kv.MigrateReport{Overwritten: len(tr.ids), Verified: true}
+	want := kvmove.Report{Overwritten: len(tr.ids), Verified: true}
 	require.Equal(t, want, counts(r))
 	tr.arrived(t, files)
 }
@@ -156,7 +157,7 @@ func TestRoundTripOfPythonsRedis(t *testing.T) {
 	}
 	dir := t.TempDir()
 	files := openFiles(t, dir, "golden")
-	_, err := kv.Migrate(t.Context(), files, openRedisStore(t, importCfg(python.URL(), t.TempDir()), "golden"), kv.MigrateOptions{Mirror: true})
+	_, err := kvmove.Migrate(t.Context(), files, openRedisStore(t, redisCfg(python.URL()), "golden"), kvmove.Options{Mirror: true})
 	require.NoError(t, err)
 	require.NoError(t, files.Close())
 	tr := setOut(t, dir, "golden")
@@ -172,15 +173,15 @@ func roundTrip(t *testing.T, tr *traveller, dir, first, second string) {
 	tr.fromRedis(t, first, dir)
 
 	var stream bytes.Buffer
-	exports, err := kv.Export(t.Context(), &stream, opens(t, tr.config("", dir)), tr.namespace)
+	exports, err := kvmove.Export(t.Context(), &stream, opens(t, tr.config("", dir)), tr.namespace)
 	require.NoError(t, err)
 	require.Len(t, exports, 1)
 	require.Equal(t, len(tr.ids), exports[0].Documents)
 	require.ElementsMatch(t, tr.corrupt, exports[0].Refused)
 	copied := t.TempDir()
-	imports, err := kv.Import(t.Context(), bytes.NewReader(stream.Bytes()), opens(t, tr.config("", copied)), kv.ImportIfEmpty)
+	imports, err := kvmove.Import(t.Context(), bytes.NewReader(stream.Bytes()), opens(t, tr.config("", copied)), kvmove.IfEmpty)
 	require.NoError(t, err)
-	require.Equal(t, []kv.ImportReport{{Namespace: tr.namespace, Documents: len(tr.ids), Stored: len(tr.ids)}}, imports)
+	require.Equal(t, []kvmove.ImportReport{{Namespace: tr.namespace, Documents: len(tr.ids), Stored: len(tr.ids)}}, imports)
 
 	tr.toRedis(t, second, copied)
 	tr.fromRedis(t, second, copied)
@@ -223,7 +224,7 @@ func TestExportToASlowReader(t *testing.T) {
 			s.docs[fmt.Sprint("id-", i)] = json.RawMessage(`"` + strings.Repeat("x", 4<<10) + `"`)
 		}
 		var stream slowWriter
-		_, err := kv.Export(t.Context(), &stream, func(context.Context, string) (kv.Store, error) { return s, nil }, "docs")
+		_, err := kvmove.Export(t.Context(), &stream, func(context.Context, string) (kv.Store, error) { return s, nil }, "docs")
 		require.NoError(t, err)
 		require.Greater(t, time.Until(s.end), time.Hour)
 		require.Less(t, time.Until(s.end), 24*time.Hour-4*time.Minute)

@@ -1,4 +1,4 @@
-package kv_test
+package kvmove_test
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
+	"github.com/ngraf/kv/kvmove"
 )
 
 // never9 is a usual "never" of Redis's users in seconds: 317 years, more than
@@ -48,23 +49,23 @@ func TestLivesLongerThanADuration(t *testing.T) {
 
 	files := openFiles(t, t.TempDir(), "files")
 	back := openRedisStore(t, redisCfg(server.URL()), "back")
-	r, err := kv.Migrate(ctx, files, src, kv.MigrateOptions{})
+	r, err := kvmove.Migrate(ctx, files, src, kvmove.Options{})
 	require.NoError(t, err)
-	require.Equal(t, kv.MigrateReport{Copied: 1, Verified: true}, counts(r))
+	require.Equal(t, kvmove.Report{Copied: 1, Verified: true}, counts(r))
 	long(files)
 	require.NoError(t, files.Flush(ctx))
 	long(files)
-	r, err = kv.Migrate(ctx, back, files, kv.MigrateOptions{Mirror: true})
+	r, err = kvmove.Migrate(ctx, back, files, kvmove.Options{Mirror: true})
 	require.NoError(t, err)
-	require.Equal(t, kv.MigrateReport{Copied: 1, Verified: true}, counts(r))
+	require.Equal(t, kvmove.Report{Copied: 1, Verified: true}, counts(r))
 	long(back)
 
 	for from, s := range map[string]builtin{"src": src, "files": files} {
 		var stream bytes.Buffer
-		_, err := kv.Export(ctx, &stream, opening(s), from)
+		_, err := kvmove.Export(ctx, &stream, opening(s), from)
 		require.NoError(t, err, from)
 		for _, dst := range []builtin{openRedisStore(t, redisCfg(server.URL()), "from-"+from), openFiles(t, t.TempDir(), "files")} {
-			reports, err := kv.Import(ctx, bytes.NewReader(stream.Bytes()), opening(dst), kv.ImportMerge)
+			reports, err := kvmove.Import(ctx, bytes.NewReader(stream.Bytes()), opening(dst), kvmove.Merge)
 			require.NoError(t, err, from)
 			require.Zero(t, reports[0].Expired, from)
 			long(dst)
@@ -73,7 +74,7 @@ func TestLivesLongerThanADuration(t *testing.T) {
 }
 
 // opening gives out a store that stays open.
-func opening(s kv.Store) kv.Opener {
+func opening(s kv.Store) kvmove.Opener {
 	return func(context.Context, string) (kv.Store, error) { return keptOpen{s}, nil }
 }
 

@@ -3,58 +3,14 @@ package jsonstore
 import (
 	"encoding/binary"
 	"fmt"
-	"math/rand/v2"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/ngraf/kv/internal/fsys"
 	"github.com/ngraf/kv/internal/wal"
 )
 
-// The files of one namespace, all in the working directory:
-//
-//	kv_store_<ns>.json           the document file, or snapshot
-//	kv_store_<ns>.journal.<n>    what was written since, in order of n
-//	kv_store_<ns>.ttl            times to live of documents in the snapshot
-//	kv_store_<ns>.lock           never removed; who has it has the namespace
-//	kv_store_<ns>.<...>.tmp      being written, not valid yet
-//	kv_store_<ns>.json.previous-<time>  the document file that a Mirror replaced; .ttl likewise
-//	kv_store_<ns>.journal.<n>.torn  what was cut off after a crash
-//
-// Only the document file ends in .json, and no name of ours can be that of
-// another namespace's.
-type fileNames string
-
-func (n fileNames) document() string { return "kv_store_" + string(n) + ".json" }
-func (n fileNames) lock() string     { return "kv_store_" + string(n) + ".lock" }
-func (n fileNames) ttl() string      { return "kv_store_" + string(n) + ".ttl" }
-func (n fileNames) temp(name string) string {
-	return name + ".tmp"
-}
-
-// replacement is what a journal that replaces documents is called, with the
-// ending of a temporary file, until it takes effect.
-func (n fileNames) replacement() string { return "kv_store_" + string(n) + ".journal" }
-func (n fileNames) journal(generation uint64) string {
-	return "kv_store_" + string(n) + ".journal." + strconv.FormatUint(generation, 10)
-}
-
-// journals returns the generations among names, in order.
-func (n fileNames) journals(names []string) []uint64 {
-	var generations []uint64
-	for _, name := range names {
-		number, ok := strings.CutPrefix(name, "kv_store_"+string(n)+".journal.")
-		if !ok {
-			continue
-		}
-		if g, err := strconv.ParseUint(number, 10, 64); err == nil && n.journal(g) == name {
-			generations = append(generations, g)
-		}
-	}
-	slices.Sort(generations)
-	return generations
-}
+// The layout of our files: what stands in the records of a journal and of the
+// file of times to live. How records follow each other is wal's; the document
+// file is plain JSON, and jsonscan's.
 
 // An identity tells one content of the document file from another.
 type identity struct {
@@ -109,8 +65,6 @@ const (
 	ttlKind     = "ttls"
 )
 
-func newSalt() uint64 { return rand.Uint64() | 1 }
-
 func (h journalHeader) encode(kind string) []byte {
 	b := append([]byte(nil), kind...)
 	b = binary.LittleEndian.AppendUint64(b, h.salt)
@@ -160,6 +114,8 @@ func appendUpsert(b []byte, id string, expires int64) []byte {
 func appendDelete(b []byte, id string) []byte {
 	return append(append(b, opDelete), id...)
 }
+
+func appendCommit(b []byte, i identity) []byte { return i.append(append(b, opCommit)) }
 
 // An entry is a record of a journal, decoded.
 type entry struct {
@@ -229,8 +185,18 @@ func plausibleEntry(b []byte, n int64) bool {
 	return false
 }
 
-// change is what the record does to the index.
-func (en entry) change(s *segment) change {
-	at := place{s, en.valueAt, uint32(len(en.value)), wal.Sum(en.value)}
-	return change{en.op, doc{id: string(en.id), expires: en.expires, place: at}}
+// appendTTL appends a record of the file of times to live. Its sum is that of the
+// value in compact form, so that it no longer counts once another program has
+// put another value under the id.
+func appendTTL(b []byte, id string, expires int64, sum uint32) []byte {
+	b = binary.LittleEndian.AppendUint64(b, uint64(expires))
+	b = binary.LittleEndian.AppendUint32(b, sum)
+	return append(b, id...)
+}
+
+func decodeTTL(b []byte) (id string, expires int64, sum uint32, ok bool) {
+	if len(b) < 12 {
+		return "", 0, 0, false
+	}
+	return string(b[12:]), int64(binary.LittleEndian.Uint64(b)), binary.LittleEndian.Uint32(b[8:]), true
 }

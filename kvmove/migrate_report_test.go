@@ -1,6 +1,7 @@
-package kv
+package kvmove
 
 import (
+	"fmt"
 	"reflect"
 	"testing"
 	"time"
@@ -15,7 +16,7 @@ import (
 func TestMigrateReportIsWhole(t *testing.T) {
 	t.Parallel()
 	kind := reflect.TypeFor[move.Report]()
-	require.Equal(t, kind.NumField(), reflect.TypeFor[MigrateReport]().NumField())
+	require.Equal(t, kind.NumField(), reflect.TypeFor[Report]().NumField())
 	for i := range kind.NumField() {
 		var r move.Report
 		work := reflect.ValueOf(&r).Elem()
@@ -27,6 +28,20 @@ func TestMigrateReportIsWhole(t *testing.T) {
 			require.True(t, got.IsValid(), name)
 			require.Equal(t, work.Field(j).Convert(got.Type()).Interface(), got.Interface(), name)
 		}
+	}
+}
+
+// So has a report of an import.
+func TestImportReportIsWhole(t *testing.T) {
+	t.Parallel()
+	var r move.ImportReport
+	work := reflect.ValueOf(&r).Elem()
+	distinct(t, work, new(int))
+	face := reflect.ValueOf(imported(r))
+	require.Equal(t, work.NumField(), face.NumField())
+	for i := range work.NumField() {
+		name := work.Type().Field(i).Name
+		require.Equal(t, fmt.Sprintf("%+v", work.Field(i).Interface()), fmt.Sprintf("%+v", face.FieldByName(name).Interface()), name)
 	}
 }
 
@@ -58,7 +73,7 @@ func TestMoveChoices(t *testing.T) {
 	require.Equal(t, []move.ConflictRule{move.ConflictSkip, move.ConflictOverwrite, move.ConflictFail},
 		[]move.ConflictRule{move.ConflictRule(Skip), move.ConflictRule(Overwrite), move.ConflictRule(Fail)})
 	require.Equal(t, []move.ImportMode{move.ImportMerge, move.ImportOverwrite, move.ImportReplace, move.ImportIfEmpty},
-		[]move.ImportMode{move.ImportMode(ImportMerge), move.ImportMode(ImportOverwrite), move.ImportMode(ImportReplace), move.ImportMode(ImportIfEmpty)})
+		[]move.ImportMode{move.ImportMode(Merge), move.ImportMode(MergeOver), move.ImportMode(Replace), move.ImportMode(IfEmpty)})
 	require.Equal(t, [...]DifferenceKind{
 		move.OnlyInA: "only in a", move.OnlyInB: "only in b", move.OtherValue: "value", move.OtherTTL: "time to live", move.Unreadable: "unreadable",
 	}, differenceKinds)

@@ -1,4 +1,4 @@
-package kv_test
+package kvmove_test
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -21,6 +20,7 @@ import (
 	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/redistest"
 	"github.com/ngraf/kv/internal/testkit"
+	"github.com/ngraf/kv/kvmove"
 )
 
 // A plainStore is a third party's: the nine methods and nothing else.
@@ -120,15 +120,6 @@ func (s *plainStore) Drop(ctx context.Context) error {
 func (s *plainStore) Flush(context.Context) error { return nil }
 func (s *plainStore) Close() error                { return nil }
 
-// openFiles opens a namespace of a directory until the test ends.
-func openFiles(t *testing.T, dir, namespace string, opts ...kv.Option) builtin {
-	t.Helper()
-	s, err := kv.Open(t.Context(), kv.Config{WorkingDir: dir}, namespace, append(opts, kv.WithLogger(slog.New(slog.DiscardHandler)))...)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.Close()) })
-	return s.(builtin)
-}
-
 // kinds makes an empty store of each kind.
 func kinds(t *testing.T) map[string]func() kv.Store {
 	server := redistest.Start(t)
@@ -180,27 +171,27 @@ func TestMigrateRules(t *testing.T) {
 	there := docs{"equal": "\"é \\/\"", "other": `[1, 3]`, "number": `1`, "extra": `true`}
 	for _, tt := range []struct {
 		name   string
-		opts   kv.MigrateOptions
-		report kv.MigrateReport
+		opts   kvmove.Options
+		report kvmove.Report
 		want   docs
 		err    string
 	}{
 		{name: "skip",
-			report: kv.MigrateReport{Copied: 1, Same: 1, Skipped: 2, Verified: true},
+			report: kvmove.Report{Copied: 1, Same: 1, Skipped: 2, Verified: true},
 			want:   docs{"new": `{"a":1}`, "equal": "\"é \\/\"", "other": `[1,3]`, "number": `1`, "extra": `true`}},
-		{name: "overwrite", opts: kv.MigrateOptions{OnConflict: kv.Overwrite},
-			report: kv.MigrateReport{Copied: 1, Same: 1, Overwritten: 2, Verified: true},
+		{name: "overwrite", opts: kvmove.Options{OnConflict: kvmove.Overwrite},
+			report: kvmove.Report{Copied: 1, Same: 1, Overwritten: 2, Verified: true},
 			want:   docs{"new": `{"a":1}`, "equal": "\"é \\/\"", "other": `[1,2]`, "number": `1.0`, "extra": `true`}},
-		{name: "mirror", opts: kv.MigrateOptions{Mirror: true},
-			report: kv.MigrateReport{Copied: 1, Same: 1, Overwritten: 2, Removed: 1, Verified: true},
+		{name: "mirror", opts: kvmove.Options{Mirror: true},
+			report: kvmove.Report{Copied: 1, Same: 1, Overwritten: 2, Removed: 1, Verified: true},
 			want:   docs{"new": `{"a":1}`, "equal": "\"é \\/\"", "other": `[1,2]`, "number": `1.0`}},
-		{name: "fail", opts: kv.MigrateOptions{OnConflict: kv.Fail}, want: nil, err: "another value"},
-		{name: "dry run", opts: kv.MigrateOptions{DryRun: true},
-			report: kv.MigrateReport{DryRun: true, Copied: 1, Same: 1, Skipped: 2}, want: there},
-		{name: "dry mirror", opts: kv.MigrateOptions{DryRun: true, Mirror: true},
-			report: kv.MigrateReport{DryRun: true, Copied: 1, Same: 1, Overwritten: 2, Removed: 1}, want: there},
-		{name: "without verification", opts: kv.MigrateOptions{SkipVerify: true, OnConflict: kv.Overwrite},
-			report: kv.MigrateReport{Copied: 1, Same: 1, Overwritten: 2}},
+		{name: "fail", opts: kvmove.Options{OnConflict: kvmove.Fail}, want: nil, err: "another value"},
+		{name: "dry run", opts: kvmove.Options{DryRun: true},
+			report: kvmove.Report{DryRun: true, Copied: 1, Same: 1, Skipped: 2}, want: there},
+		{name: "dry mirror", opts: kvmove.Options{DryRun: true, Mirror: true},
+			report: kvmove.Report{DryRun: true, Copied: 1, Same: 1, Overwritten: 2, Removed: 1}, want: there},
+		{name: "without verification", opts: kvmove.Options{SkipVerify: true, OnConflict: kvmove.Overwrite},
+			report: kvmove.Report{Copied: 1, Same: 1, Overwritten: 2}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for from, makeSource := range open {
@@ -210,7 +201,7 @@ func TestMigrateRules(t *testing.T) {
 					have(t, src, source)
 					have(t, dst, there)
 					before := holds(t, src)
-					r, err := kv.Migrate(t.Context(), dst, src, tt.opts)
+					r, err := kvmove.Migrate(t.Context(), dst, src, tt.opts)
 					require.Equal(t, before, holds(t, src), name)
 					if tt.err != "" {
 						require.ErrorContains(t, err, tt.err, name)
@@ -252,8 +243,8 @@ func compacted(t *testing.T, d docs) docs {
 }
 
 // counts is what of a report does not depend on the kind of the stores.
-func counts(r kv.MigrateReport) kv.MigrateReport {
-	return kv.MigrateReport{DryRun: r.DryRun, Copied: r.Copied, Same: r.Same, Skipped: r.Skipped, Overwritten: r.Overwritten,
+func counts(r kvmove.Report) kvmove.Report {
+	return kvmove.Report{DryRun: r.DryRun, Copied: r.Copied, Same: r.Same, Skipped: r.Skipped, Overwritten: r.Overwritten,
 		Removed: r.Removed, Expired: r.Expired, Refused: r.Refused, TTLKept: r.TTLKept, Verified: r.Verified}
 }
 
@@ -276,12 +267,12 @@ func TestMigrateTTL(t *testing.T) {
 			require.NoError(t, a.UpsertTTL(ctx, one("ever"), 0), name)
 			require.NoError(t, a.UpsertTTL(ctx, one("longer"), 2*time.Hour), name)
 			require.NoError(t, b.UpsertTTL(ctx, one("longer"), time.Hour), name)
-			r, err := kv.Migrate(ctx, dst, src, kv.MigrateOptions{Mirror: mirror})
+			r, err := kvmove.Migrate(ctx, dst, src, kvmove.Options{Mirror: mirror})
 			require.NoError(t, err, name)
-			want := kv.MigrateReport{Copied: 2, Same: 1, TTLKept: 1, Verified: true}
+			want := kvmove.Report{Copied: 2, Same: 1, TTLKept: 1, Verified: true}
 			longer := time.Hour
 			if mirror {
-				want = kv.MigrateReport{Copied: 2, Overwritten: 1, Verified: true}
+				want = kvmove.Report{Copied: 2, Overwritten: 1, Verified: true}
 				longer = 2 * time.Hour
 			}
 			require.Equal(t, want, counts(r), name)
@@ -293,12 +284,12 @@ func TestMigrateTTL(t *testing.T) {
 				require.Less(t, want-ttl, time.Minute, name)
 			}
 			// What was given once is not prolonged.
-			_, err = kv.Migrate(ctx, dst, src, kv.MigrateOptions{OnConflict: kv.Overwrite, TTL: 10 * time.Hour})
+			_, err = kvmove.Migrate(ctx, dst, src, kvmove.Options{OnConflict: kvmove.Overwrite, TTL: 10 * time.Hour})
 			require.NoError(t, err, name)
 			ttl, err := b.TTL(ctx, "ever")
 			require.NoError(t, err, name)
 			require.Greater(t, ttl, 9*time.Hour, name)
-			r, err = kv.Migrate(ctx, dst, src, kv.MigrateOptions{OnConflict: kv.Overwrite, TTL: 20 * time.Hour})
+			r, err = kvmove.Migrate(ctx, dst, src, kvmove.Options{OnConflict: kvmove.Overwrite, TTL: 20 * time.Hour})
 			require.NoError(t, err, name)
 			require.Equal(t, 3, r.Same, name)
 		}
@@ -323,7 +314,7 @@ func TestMigrateCorrupt(t *testing.T) {
 		file := filepath.Join(dir, "kv_store_docs.json")
 		require.NoError(t, os.WriteFile(file, []byte(`{"inf": Infinity, "nan": "sound", "a": 3}`), 0o600))
 		dst := openFiles(t, dir, "docs")
-		r, err := kv.Migrate(ctx, dst, src, kv.MigrateOptions{Mirror: mirror})
+		r, err := kvmove.Migrate(ctx, dst, src, kvmove.Options{Mirror: mirror})
 		require.NoError(t, err)
 		require.Equal(t, 3, r.Refused)
 		require.ElementsMatch(t, []string{"list", "nan", "\xff"}, r.RefusedIDs)
@@ -336,9 +327,9 @@ func TestMigrateCorrupt(t *testing.T) {
 	}
 	from := openFiles(t, t.TempDir(), "docs")
 	have(t, from, docs{"a": "5"})
-	r, err := kv.Migrate(ctx, src, from, kv.MigrateOptions{Mirror: true})
+	r, err := kvmove.Migrate(ctx, src, from, kvmove.Options{Mirror: true})
 	require.NoError(t, err)
-	require.Equal(t, kv.MigrateReport{Overwritten: 1, Removed: 1, Verified: true}, counts(r))
+	require.Equal(t, kvmove.Report{Overwritten: 1, Removed: 1, Verified: true}, counts(r))
 	keys := testkit.AllKeys(t, c)
 	require.Len(t, keys, 4)
 }
@@ -354,19 +345,19 @@ func TestMigrateRefuses(t *testing.T) {
 	other := newPlain(docs{"b": "2"})
 	for name, tt := range map[string]struct {
 		dst, src kv.Store
-		opts     kv.MigrateOptions
+		opts     kvmove.Options
 	}{
-		"itself":             {full, full, kv.MigrateOptions{}},
-		"read-only":          {looking, other, kv.MigrateOptions{}},
-		"policy":             {full, other, kv.MigrateOptions{OnConflict: 7}},
-		"mirror and fail":    {full, other, kv.MigrateOptions{OnConflict: kv.Fail, Mirror: true}},
-		"negative":           {full, other, kv.MigrateOptions{TTL: -1}},
-		"empty":              {full, newPlain(nil), kv.MigrateOptions{Mirror: true}},
-		"empty for a third":  {other, newPlain(nil), kv.MigrateOptions{Mirror: true}},
-		"bad value":          {full, newPlain(docs{"c": "NaN"}), kv.MigrateOptions{}},
-		"bad value mirrored": {full, newPlain(docs{"c": "NaN"}), kv.MigrateOptions{Mirror: true}},
+		"itself":             {full, full, kvmove.Options{}},
+		"read-only":          {looking, other, kvmove.Options{}},
+		"policy":             {full, other, kvmove.Options{OnConflict: 7}},
+		"mirror and fail":    {full, other, kvmove.Options{OnConflict: kvmove.Fail, Mirror: true}},
+		"negative":           {full, other, kvmove.Options{TTL: -1}},
+		"empty":              {full, newPlain(nil), kvmove.Options{Mirror: true}},
+		"empty for a third":  {other, newPlain(nil), kvmove.Options{Mirror: true}},
+		"bad value":          {full, newPlain(docs{"c": "NaN"}), kvmove.Options{}},
+		"bad value mirrored": {full, newPlain(docs{"c": "NaN"}), kvmove.Options{Mirror: true}},
 	} {
-		_, err := kv.Migrate(t.Context(), tt.dst, tt.src, tt.opts)
+		_, err := kvmove.Migrate(t.Context(), tt.dst, tt.src, tt.opts)
 		require.ErrorIs(t, err, kv.ErrInvalid, name)
 		var e *kv.Error
 		require.ErrorAs(t, err, &e)
@@ -397,7 +388,7 @@ func TestMigrateInterrupted(t *testing.T) {
 					}
 					return nil
 				}
-				first, err := kv.Migrate(ctx, dst, source, kv.MigrateOptions{Mirror: mirror})
+				first, err := kvmove.Migrate(ctx, dst, source, kvmove.Options{Mirror: mirror})
 				source.gets = nil
 				cancel()
 				if n < k {
@@ -411,16 +402,16 @@ func TestMigrateInterrupted(t *testing.T) {
 					require.Equal(t, first.Copied, 120*first.Removed, name)
 					require.Len(t, listed(t, dst), 1+119*first.Removed, name)
 				}
-				second, err := kv.Migrate(t.Context(), dst, source, kv.MigrateOptions{Mirror: mirror})
+				second, err := kvmove.Migrate(t.Context(), dst, source, kvmove.Options{Mirror: mirror})
 				require.NoError(t, err, name)
 				if !mirror || !atOnce {
 					require.GreaterOrEqual(t, second.Same, first.Copied, name) // A cut write may have been applied.
 				}
 				require.Equal(t, 120, second.Same+second.Copied, name)
-				v, err := kv.Verify(t.Context(), source, dst)
+				v, err := kvmove.Verify(t.Context(), source, dst)
 				require.NoError(t, err, name)
 				if !mirror {
-					require.Equal(t, []kv.Difference{{"extra", kv.OnlyInB}}, v.Differences, name)
+					require.Equal(t, []kvmove.Difference{{"extra", kvmove.OnlyInB}}, v.Differences, name)
 					continue
 				}
 				require.Empty(t, v.Differences, name)
@@ -435,8 +426,8 @@ func TestMigrateProgress(t *testing.T) {
 	t.Parallel()
 	src, dst := openFiles(t, t.TempDir(), "docs"), newPlain(nil)
 	require.NoError(t, src.Upsert(t.Context(), testkit.Numbered(700)))
-	var last [2]kv.Progress
-	r, err := kv.Migrate(t.Context(), dst, src, kv.MigrateOptions{Progress: func(p kv.Progress) {
+	var last [2]kvmove.Progress
+	r, err := kvmove.Migrate(t.Context(), dst, src, kvmove.Options{Progress: func(p kvmove.Progress) {
 		i := 0
 		if p.Verifying {
 			i = 1
@@ -445,8 +436,8 @@ func TestMigrateProgress(t *testing.T) {
 		last[i] = p
 	}})
 	require.NoError(t, err)
-	require.Equal(t, kv.Progress{Documents: 700, Bytes: r.Bytes, Total: 700}, last[0])
-	require.Equal(t, kv.Progress{Verifying: true, Documents: 700, Total: 700}, last[1])
+	require.Equal(t, kvmove.Progress{Documents: 700, Bytes: r.Bytes, Total: 700}, last[0])
+	require.Equal(t, kvmove.Progress{Verifying: true, Documents: 700, Total: 700}, last[1])
 	line, err := json.Marshal(r)
 	require.NoError(t, err)
 	require.Contains(t, string(line), `{"namespace":"docs","copied":700,"same":0,`)
