@@ -33,6 +33,7 @@ type cli struct {
 	Top     topCmd     `cmd:"" help:"Watch the server, the namespaces and a service, live."`
 	Inspect inspectCmd `cmd:"" help:"Show what a namespace holds: sizes, times to live, the biggest."`
 	Doctor  doctorCmd  `cmd:"" help:"Look for what loses documents: settings of the server, full disks, damaged values."`
+	LLM     llmCmd     `cmd:"" name:"llm" help:"List, show, count and remove stored answers of language models."`
 	Drop    dropCmd    `cmd:"" help:"Remove all documents of a namespace."`
 	Repair  repairCmd  `cmd:"" help:"Salvage a namespace whose files are damaged."`
 

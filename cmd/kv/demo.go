@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ngraf/kv"
+	"github.com/ngraf/kv/kvllm"
 )
 
 type demoCmd struct {
@@ -158,17 +160,29 @@ func (d *demo) reports(ctx context.Context) error {
 	return nil
 }
 
-// answers stores an answer of an LLM, which expires.
+// answers asks a language model the same twice, by HTTP as an SDK does. The
+// second answer is the stored one, which expires.
 func (d *demo) answers(ctx context.Context) error {
 	store, err := d.factory.Open(ctx, "llm_response_cache")
 	if err != nil {
 		return err
 	}
-	id := hashID("", demoQuestion)
-	if err := kv.For[cachedAnswer](store).Upsert(ctx, map[string]cachedAnswer{id: demoAnswer()}); err != nil {
-		return err
+	client := kvllm.Client(store, demoModel{}, kvllm.Options{Python: true})
+	var how []string
+	for range 2 {
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://model/v1/chat/completions", strings.NewReader(demoRequest))
+		if err != nil {
+			return err
+		}
+		resp, err := client.Do(r)
+		if err != nil {
+			return err
+		}
+		_ = resp.Body.Close()
+		how = append(how, resp.Header.Get(kvllm.HeaderCache))
 	}
-	answer, err := kv.For[cachedAnswer](store).Get(ctx, id)
+	id := kvllm.CacheID(demoModelName, []kvllm.Message{{Role: "user", Content: demoQuestion}})
+	answer, err := kv.For[kvllm.CachedAnswer](store).Get(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -179,10 +193,11 @@ func (d *demo) answers(ctx context.Context) error {
 			return err
 		}
 		if left > 0 {
-			life = "for " + left.Round(time.Second).String()
+			life = "for " + left.Round(time.Minute).String()
 		}
 	}
-	d.say("4. llm_response_cache: stored an answer, kept %s:\n   %s: %q", life, answer.Model, answer.Return)
+	d.say("4. llm_response_cache: asked a model twice (%s), and paid once; the answer is kept %s:\n   %s: %q",
+		strings.Join(how, ", "), life, answer.Model, answer.Return)
 	return nil
 }
 

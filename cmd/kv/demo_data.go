@@ -4,9 +4,13 @@ import (
 	"crypto/md5"
 	"encoding/hex"
 	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
 )
 
-// The shapes that nano-graphrag keeps in its four namespaces.
+// The shapes that nano-graphrag keeps in three of its four namespaces; that of
+// cached answers is kvllm's.
 
 type document struct {
 	Content string `json:"content"`
@@ -29,11 +33,6 @@ type communityReport struct {
 	ChunkIDs       []string        `json:"chunk_ids"`
 	Occurrence     float64         `json:"occurrence"`
 	SubCommunities []string        `json:"sub_communities"`
-}
-
-type cachedAnswer struct {
-	Return string `json:"return"`
-	Model  string `json:"model"`
 }
 
 // hashID makes an id as the Python original does.
@@ -76,10 +75,21 @@ func demoReport() communityReport {
 	}
 }
 
-// demoQuestion is str((model, messages)) as Python writes it: the md5 of it
-// is the id of the answer.
-const demoQuestion = "('gpt-4o-mini', [{'role': 'user', 'content': 'Who was dead?'}])"
+const (
+	demoModelName = "gpt-4o-mini"
+	demoQuestion  = "Who was dead?"
+	demoRequest   = `{"model":"` + demoModelName + `","messages":[{"role":"user","content":"` + demoQuestion + `"}]}`
+	demoReply     = `{"model":"` + demoModelName + `","choices":[{"index":0,"message":{"role":"assistant","content":"Marley — to begin with."},"finish_reason":"stop"}]}`
+)
 
-func demoAnswer() cachedAnswer {
-	return cachedAnswer{Return: "Marley — to begin with.", Model: "gpt-4o-mini"}
+// A demoModel answers the one question that it is asked, without a network.
+type demoModel struct{}
+
+func (demoModel) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{
+		StatusCode: http.StatusOK,
+		Header:     http.Header{"Content-Type": {"application/json"}},
+		Body:       io.NopCloser(strings.NewReader(demoReply)),
+		Request:    r,
+	}, r.Body.Close()
 }

@@ -19,7 +19,7 @@ func TestDemo(t *testing.T) {
 	require.Less(t, strings.Count(out, "\n"), 40)
 	for _, text := range []string{
 		"1. full_docs: stored 2 documents", "read them back as Go values", `{"title":"Cluster 0","nodes":["MARLEY","SCROOGE"]}`,
-		"kept for ever", "kv_store_llm_response_cache.json", "kv_store_text_chunks.json begins:\n  {\n    \"chunk-",
+		"asked a model twice (miss, hit), and paid once; the answer is kept for ever", "kv_store_llm_response_cache.json", "kv_store_text_chunks.json begins:\n  {\n    \"chunk-",
 		"STORAGE_KV_BACKEND=redis REDIS_URL=redis://localhost:6379 kv demo",
 	} {
 		require.Contains(t, out, text)
