@@ -150,8 +150,10 @@ func TestComputeRoundTrips(t *testing.T) {
 	for i := range 500 { // One pipeline's.
 		ids = append(ids, fmt.Sprint(i))
 	}
+	_, err := s.GetMany(t.Context(), ids) // The first batch of a client has a part more: sizes are not known yet.
+	require.NoError(t, err)
 	count.n.Store(0)
-	_, err := kv.For[string](s).ComputeMany(t.Context(), ids, upper(&calls, nil))
+	_, err = kv.For[string](s).ComputeMany(t.Context(), ids, upper(&calls, nil))
 	require.NoError(t, err)
 	require.LessOrEqual(t, count.n.Load(), int64(4)) // Of a GetMany some are two.
 	require.NoError(t, client.ConfigResetStat(t.Context()).Err())

@@ -11,9 +11,10 @@ import (
 // has to come within the socket's timeout, and the server holds all of it.
 const replyBytes = 4 << 20
 
-// firstPart is how many documents to ask for while nothing is known of them.
-// What is small doubles it with each reply.
-const firstPart = 8
+// While nothing is known of the documents, firstPart of them are asked for, and
+// after a small reply up to firstGrowth times as many: most batches are two
+// round trips at first, and one later.
+const firstPart, firstGrowth = 32, 16
 
 // A pace is how many documents to ask for at a time. Their sizes are not known
 // before: it follows what came.
@@ -48,7 +49,8 @@ func (p *pace) came(asked int, values []json.RawMessage) {
 	case bytes > p.bytes:
 		p.most = max(asked*p.bytes/bytes, 1)
 	default: // A few small ones say little of the next.
-		p.most = min(max(p.most, 2*asked), chunkCommands)
+		growth := min(p.bytes/max(bytes, 1), firstGrowth)
+		p.most = min(max(p.most, asked*max(growth, 2)), chunkCommands)
 	}
 }
 
