@@ -74,6 +74,7 @@ func (f *Factory) jsonOptions(namespace string) jsonstore.Options {
 	return jsonstore.Options{
 		Dir:       f.cfg.workingDir(),
 		Namespace: namespace,
+		Default:   f.cfg.ttlFor(namespace) > 0,
 		Policy:    jsonstore.Policy(f.cfg.JSON.fsync()),
 		ReadOnly:  f.opts.readonly,
 		Logger:    f.opts.logger,

@@ -26,6 +26,7 @@ type Header struct {
 	Contents   Numbers   `json:"contents"`
 	Current    Numbers   `json:"current"` // those of the files that the base is of
 	Places     Numbers   `json:"places"`
+	Home       Numbers   `json:"home"` // the directory of the files that the base is of
 
 	// Of version 1: states of files that were imported.
 	Imports []struct {

@@ -27,6 +27,7 @@ type Stored struct {
 	Value   []byte // in compact form: white space is the file's layout
 	Expires int64  // Unix milliseconds, 0 for never
 	Foreign bool   // it is not strict JSON, and has no value here
+	Lasting bool   // the files say that it lives for ever, so that no default counts
 }
 
 // Size returns how many bytes the id and the value have.

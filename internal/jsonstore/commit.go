@@ -327,7 +327,7 @@ func (e *Engine) encodeUpsert(w *write, j *journal, present *overlay, note func(
 		enc.Buf = append(enc.Buf, it.Value...)
 		enc.End(start)
 		w.n++
-		if err := note(change{op: opUpsert, doc: doc{id: it.ID, expires: expires, place: at}}); err != nil {
+		if err := note(change{op: opUpsert, doc: doc{id: it.ID, expires: expires, place: at, lasting: expires == 0}}); err != nil {
 			return err
 		}
 	}

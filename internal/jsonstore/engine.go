@@ -43,6 +43,7 @@ type Engine struct {
 	logger   *slog.Logger
 	now      func() time.Time
 	readonly bool
+	lasting  bool // the file of times to live says also of what lives for ever
 
 	mu       sync.RWMutex // guards the index and the list of journals
 	index    index
@@ -74,6 +75,7 @@ type Options struct {
 	Namespace string
 	Policy    Policy
 	ReadOnly  bool // read as it is, without the lock
+	Default   bool // the namespace has a default time to live, and "for ever" has to be said
 	Logger    *slog.Logger
 
 	// For tests.
@@ -135,6 +137,7 @@ func newEngine(o Options) *Engine {
 		logger:     o.Logger.With("namespace", o.Namespace),
 		now:        o.Now,
 		readonly:   o.ReadOnly,
+		lasting:    o.Default,
 		index:      newIndex(),
 		cursors:    make(map[*cursor]struct{}),
 		compacting: make(chan struct{}, 1),

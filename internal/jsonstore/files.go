@@ -232,5 +232,5 @@ func plausibleEntry(b []byte, n int64) bool {
 // change is what the record does to the index.
 func (en entry) change(s *segment) change {
 	at := place{s, en.valueAt, uint32(len(en.value)), wal.Sum(en.value)}
-	return change{en.op, doc{id: string(en.id), expires: en.expires, place: at}}
+	return change{en.op, doc{id: string(en.id), expires: en.expires, place: at, lasting: en.expires == 0}}
 }

@@ -65,8 +65,9 @@ func (w *firstWriter) write(changes iter.Seq2[engine.Change, error]) error {
 		d := doc{id: c.ID}
 		if c.Expires() {
 			d.expires = now + c.TTL.Milliseconds()
-			w.ttl(d, c.Value)
 		}
+		d.lasting = d.expires == 0
+		w.ttl(d, c.Value)
 		if d.place, err = w.member(c.ID, c.Value, false); err != nil {
 			return err
 		}

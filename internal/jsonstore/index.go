@@ -46,6 +46,7 @@ type doc struct {
 	expires int64 // Unix milliseconds, 0 for never
 	place
 	foreign bool // not strict JSON; only a document file can hold one
+	lasting bool // it lives for ever because somebody said so, and no default counts
 }
 
 // An index knows the place of every document, in the order of the document

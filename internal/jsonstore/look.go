@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ngraf/kv/internal/flock"
@@ -23,11 +24,13 @@ import (
 type Look struct {
 	There  bool      // there is something to read
 	Place  uint64    // stands for the host and the directory
+	Home   uint64    // stands for the directory
 	State  uint64    // stands for names, devices, inodes, sizes and times
-	Newest time.Time // of the times
+	Newest time.Time // the time of the document file, or of the journals if there is none
 
 	dir, namespace string
 	names          []string
+	changed        time.Time // the newest of all times
 }
 
 // LookAt looks at the files of a namespace.
@@ -39,25 +42,29 @@ func LookAt(path, namespace string) (Look, error) {
 			return err
 		}
 		sum := sha256.New()
+		document := slices.Index(l.names, fileNames(namespace).document())
 		for i, info := range infos {
 			device, inode := fsys.Identity(info)
 			fmt.Fprintf(sum, "%q %d %d %d %d\n", l.names[i], device, inode, info.Size(), info.ModTime().UnixNano())
-			if info.ModTime().After(l.Newest) {
+			if (document < 0 || i == document) && info.ModTime().After(l.Newest) {
 				l.Newest = info.ModTime()
+			}
+			if info.ModTime().After(l.changed) {
+				l.changed = info.ModTime()
 			}
 		}
 		l.State = number(sum.Sum(nil))
 		return nil
 	})
 	if errors.Is(err, fs.ErrNotExist) {
-		return l, nil
+		err = nil
 	}
 	host, _ := os.Hostname()
 	if whole, err := filepath.Abs(path); err == nil {
 		path = whole
 	}
-	place := sha256.Sum256(fmt.Appendf(nil, "%q %q", host, path))
-	l.Place = number(place[:])
+	place, home := sha256.Sum256(fmt.Appendf(nil, "%q %q", host, path)), sha256.Sum256([]byte(path))
+	l.Place, l.Home = number(place[:]), number(home[:])
 	return l, err
 }
 
@@ -106,9 +113,11 @@ func (l *Look) list(dir *fsys.Dir) (infos []fs.FileInfo, err error) {
 const settleTime = 2 * time.Second
 
 // Settled reports whether another change would give the files another State.
-func (l Look) Settled() bool { return time.Since(l.Newest) > settleTime }
+func (l Look) Settled() bool { return time.Since(l.changed) > settleTime }
 
-// Digest reads the files once, and tells one content from another.
+// Digest reads the files once, and tells one content from another. Journals in
+// which nothing is pending do not count, so that it is the same once the files
+// are closed.
 func (l Look) Digest(ctx context.Context) (content uint64, err error) {
 	sum := sha256.New()
 	err = l.open(func(dir *fsys.Dir) error {
@@ -129,6 +138,9 @@ func digestFile(ctx context.Context, sum io.Writer, dir fsys.FS, name string, bu
 		return err
 	}
 	defer file.Close()
+	if pending, err := isPending(file, name); err != nil || !pending {
+		return err
+	}
 	fmt.Fprintf(sum, "%q\n", name)
 	for at := int64(0); ; {
 		if err := ctx.Err(); err != nil {
@@ -145,6 +157,26 @@ func digestFile(ctx context.Context, sum io.Writer, dir fsys.FS, name string, bu
 			return err
 		}
 	}
+}
+
+// isPending reports whether there is anything in a file, if it is a journal.
+func isPending(file fsys.File, name string) (bool, error) {
+	if !strings.Contains(name, ".journal.") {
+		return true, nil
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return false, err
+	}
+	log := readJournal(file, info.Size())
+	_, err = log.Header()
+	for err == nil {
+		var r wal.Record
+		if r, err = log.Next(); err == nil && r.Payload[0] != opCommit {
+			return true, nil
+		}
+	}
+	return !errors.Is(err, io.EOF), nil // What cannot be read may be pending.
 }
 
 func number(sum []byte) uint64 { return binary.LittleEndian.Uint64(sum) }

@@ -153,7 +153,7 @@ func (w *replacementWriter) record(enc *wal.Encoder, c engine.Change) change {
 	enc.Buf = appendUpsert(enc.Buf, c.ID, expires)
 	at := place{segment: w.journal.segment, offset: enc.Next(), size: uint32(len(c.Value)), sum: wal.Sum(c.Value)}
 	enc.Buf = append(enc.Buf, c.Value...)
-	return change{op: opUpsert, doc: doc{id: c.ID, expires: expires, place: at}}
+	return change{op: opUpsert, doc: doc{id: c.ID, expires: expires, place: at, lasting: expires == 0}}
 }
 
 func (w *replacementWriter) spill(enc *wal.Encoder) error {

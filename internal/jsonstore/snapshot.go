@@ -114,11 +114,9 @@ func (w *snapshotWriter) document(position int, d doc) error {
 		return err
 	}
 	w.buf = value
-	if d.expires != 0 {
-		w.ttl(d, value)
-		if d.expired(e.clock()) {
-			return nil
-		}
+	w.ttl(d, value)
+	if d.expired(e.clock()) {
+		return nil
 	}
 	w.places[position], err = w.member(d.id, value, d.foreign)
 	return err

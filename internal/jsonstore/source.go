@@ -29,14 +29,15 @@ var perSource = engine.Limits{Count: 500, Bytes: 1 << 20}
 
 // OpenSource opens files for reading, as they are. A document file alone is
 // streamed, in little memory, unless indexed is set; with journals or times to
-// live the json engine's index is needed.
-func OpenSource(ctx context.Context, path, namespace string, indexed bool) (Source, error) {
+// live the json engine's index is needed. Where there is a default time to
+// live, lasting is set: see Options.Default.
+func OpenSource(ctx context.Context, path, namespace string, indexed, lasting bool) (Source, error) {
 	dir, err := fsys.Open(path, false)
 	if err != nil {
 		return nil, err
 	}
 	e := newEngine(Options{
-		Dir: path, Namespace: namespace, Files: dir, Policy: policyNo, ReadOnly: true,
+		Dir: path, Namespace: namespace, Files: dir, Policy: policyNo, ReadOnly: true, Default: lasting,
 		Logger: slog.New(slog.DiscardHandler),
 	}.forTests(ctx))
 	streams := false
@@ -146,7 +147,7 @@ func (e *Engine) readPage(ctx context.Context, p *sourcePart) (failed error) {
 				p.text = jsonscan.AppendCompact(p.text, p.raw)
 			}
 		}
-		p.add(engine.Stored{ID: d.id, Expires: d.expires, Foreign: d.foreign})
+		p.add(engine.Stored{ID: d.id, Expires: d.expires, Foreign: d.foreign, Lasting: d.lasting && e.lasting})
 		_ = d.segment.release()
 	}
 	return failed

@@ -18,7 +18,7 @@ func TestSources(t *testing.T) {
 	dir := t.TempDir()
 	read := func(text string, indexed bool) []engine.Stored {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "kv_store_docs.json"), []byte(text), 0o600))
-		src, err := OpenSource(t.Context(), dir, "docs", indexed)
+		src, err := OpenSource(t.Context(), dir, "docs", indexed, false)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, src.Close()) })
 		require.Equal(t, !indexed, src.Repeats())

@@ -13,7 +13,8 @@ import (
 	"github.com/ngraf/kv/internal/wal"
 )
 
-// A ttlEntry is a record of the file of times to live. Its sum is that of the
+// A ttlEntry is a record of the file of times to live: when a document expires,
+// or 0 for one that lives for ever though there is a default. Its sum is that of the
 // value in compact form, so that it no longer counts once another program has
 // put another value under the id.
 func appendTTL(b []byte, id string, expires int64, sum uint32) []byte {
@@ -80,12 +81,17 @@ func (e *Engine) expire(id string, expires int64, sum uint32) error {
 	if err != nil || wal.Sum(jsonscan.AppendCompact(nil, value)) != sum {
 		return err
 	}
-	d.expires = expires
+	d.expires, d.lasting = expires, expires == 0
 	e.index.put(d)
 	return nil
 }
 
+// ttl notes how long a document lives, if anything is to be said of it: that of
+// one that Python wrote is not known, and a default counts.
 func (w *snapshotWriter) ttl(d doc, value []byte) {
+	if d.expires == 0 && (!d.lasting || !w.engine.lasting) {
+		return
+	}
 	if len(w.ttls.Buf) == 0 {
 		w.ttls.Header(journalHeader{salt: w.ttls.Salt()}.encode(ttlKind))
 	}

@@ -168,7 +168,7 @@ func (o Options) fromFiles(ctx context.Context, s *Session, dealt Dealt) error {
 // of them is in Redis.
 func (o Options) index(ctx context.Context) (jsonstore.Source, *Index, error) {
 	for indexed := false; ; indexed = true {
-		src, err := jsonstore.OpenSource(ctx, o.Dir, o.Namespace, indexed)
+		src, err := jsonstore.OpenSource(ctx, o.Dir, o.Namespace, indexed, o.TTL > 0)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -100,8 +100,11 @@ func (t *Transfer) due(part []engine.Stored) (due []*candidate, bytes int64) {
 			continue
 		}
 		item := engine.Item{ID: d.ID, Value: d.Value, TTL: t.TTL}
-		if d.Expires != 0 {
+		switch {
+		case d.Expires != 0:
 			item.TTL = engine.Millis(d.Expires - now)
+		case d.Lasting:
+			item.TTL = 0
 		}
 		due = append(due, &candidate{Item: item, file: file, known: known})
 	}

@@ -178,6 +178,14 @@ type Dealt struct {
 	Look     jsonstore.Look
 	Contents []uint64
 	Older    bool // they are an older copy, and the base is that of newer ones
+	Ahead    bool // they have what is not in the base yet
+}
+
+// IsStrange reports whether files have nothing to do with those that the base is
+// of: they are in another directory, and their content was never seen. To bring
+// documents there makes a copy beside the files, and no common state.
+func (s *Session) IsStrange(look jsonstore.Look, content uint64) bool {
+	return s.Head.Exists() && !slices.Contains(s.Head.Home, look.Home) && (!look.There || !s.Head.HasSeen(content))
 }
 
 // errUnproven is for a run in which a server restarted or failed over: what it
@@ -217,13 +225,21 @@ func (s *Session) swap(h base.Header, dealt Dealt, stale []string) error {
 	h.Time = time.Now().UTC().Truncate(time.Millisecond)
 	h.Host, _ = os.Hostname()
 	if !dealt.Older {
-		h.Current = dealt.Contents
-		if dealt.Look.Newest.After(h.Newest) {
-			h.Newest = dealt.Look.Newest.UTC()
+		h.Current, h.Home = dealt.Contents, base.Numbers{dealt.Look.Home}
+		newest := dealt.Look.Newest.UTC()
+		// What is written next is no older copy, though the clock of the files
+		// is coarse and these may come from the future.
+		if latest := h.Time.Add(-time.Second); newest.After(latest) {
+			newest = latest
+		}
+		if newest.After(h.Newest) {
+			h.Newest = newest
 		}
 	}
-	h.See(dealt.Contents...)
-	if dealt.Look.Settled() {
+	if !dealt.Ahead {
+		h.See(dealt.Contents...)
+	}
+	if !dealt.Ahead && dealt.Look.Settled() {
 		h.Put(dealt.Look.Place, dealt.Look.State)
 	}
 	return s.tenure.during(func(ctx context.Context) error {

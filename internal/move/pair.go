@@ -138,7 +138,12 @@ func (p *pair) dealt(ctx context.Context, x *merge.Index) (merge.Dealt, error) {
 // mirrored makes the destination have what the source has, whatever was before,
 // and takes that for the base.
 func (p *pair) mirrored(ctx context.Context) error {
-	if err := p.apart(ctx); err != nil || p.opts.DryRun {
+	before, err := p.index(ctx)
+	if err != nil {
+		return err
+	}
+	copies := p.way == merge.ToFiles && p.session.IsStrange(p.look, before.Content)
+	if err := p.apart(ctx); err != nil || p.opts.DryRun || copies {
 		return err
 	}
 	x, err := p.index(ctx)

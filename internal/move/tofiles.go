@@ -19,6 +19,7 @@ import (
 type toFiles struct {
 	*pair
 	survey *merge.Survey
+	copies bool       // the files are none that the base is of, and it stays as it is
 	sum    digest.Set // of what Redis has
 	next   []base.Entry
 	sent   []base.Entry // what the files have then, with the flags of the base
@@ -43,6 +44,9 @@ func (p *pair) toFiles(ctx context.Context) error {
 	p.progress.Total = len(ids)
 	p.Report.Older = p.session.Head.IsOlder(p.look.Newest, x.Content)
 	t := &toFiles{pair: p, survey: &merge.Survey{Index: x, Known: p.session.Known, Fleeting: p.fleeting()}}
+	if t.copies = p.session.IsStrange(p.look, x.Content); t.copies {
+		t.survey.Known = nil
+	}
 	if p.opts.DryRun {
 		for _, err := range t.changes(ctx, ids) {
 			if err != nil {
@@ -88,7 +92,11 @@ func (t *toFiles) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := t.session.Write(t.next, dealt); err != nil {
+	dealt.Ahead = t.Report.AheadInFile > 0 || t.Report.Skipped > 0
+	if !t.copies {
+		err = t.session.Write(t.next, dealt)
+	}
+	if err != nil {
 		return t.atSource(err)
 	}
 	if t.opts.SkipVerify {
