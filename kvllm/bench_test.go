@@ -28,7 +28,7 @@ func overheadBody(n int, stream bool) string {
 //
 //	go test -run '^$' -bench Overhead -count 10 ./kvllm
 func BenchmarkOverhead(b *testing.B) {
-	p := &llmtest.Provider{Size: 4 << 10}
+	p := llmtest.Behaviour{Size: 4 << 10}
 	replies := map[bool]string{}
 	for _, stream := range []bool{false, true} {
 		replies[stream] = p.Body("/v1/chat/completions", overheadBody(0, stream))
