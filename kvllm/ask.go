@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	longest    = time.Hour   // of a call of the provider
-	storeMost  = time.Second // how long a caller waits until an answer is stored
-	markerMost = time.Second // how long a body may stay open after its end marker
+	longest    = time.Hour       // of a call of the provider
+	storeMost  = 2 * time.Second // how long a caller waits until an answer is stored
+	markerMost = time.Second     // how long a body may stay open after its end marker
 )
 
 var (

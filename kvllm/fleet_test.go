@@ -95,8 +95,7 @@ func TestFleetChild(t *testing.T) {
 // Of all processes and goroutines that ask for the same at the same time, one
 // pays, for streams and for answers in one piece.
 func TestFleetPaysOnce(t *testing.T) {
-	server, p := redistest.Start(t), llmtest.New(t)
-	p.Takes, p.Between = 5*time.Millisecond, time.Millisecond
+	server, p := redistest.Start(t), llmtest.New(t, llmtest.Behaviour{Takes: 5 * time.Millisecond, Between: time.Millisecond})
 	job := fleetJob{server.URL(), p.URL + "/v1/chat/completions", 200, 16}
 	processes := 4
 	if testing.Short() {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ngraf/kv"
 	"github.com/ngraf/kv/internal/llmtest"
+	"github.com/ngraf/kv/internal/testkit"
 	"github.com/ngraf/kv/kvllm"
 )
 
@@ -90,6 +91,13 @@ func ids(t testing.TB, s kv.Store) (list []string) {
 		list = append(list, id)
 	}
 	return list
+}
+
+// awaitStored waits until so many documents are stored: a caller may have an
+// answer a moment before the store has.
+func awaitStored(t testing.TB, s kv.Store, n int) {
+	t.Helper()
+	require.NoError(t, testkit.Await(func() bool { return len(ids(t, s)) == n }))
 }
 
 // answers are those that are stored.

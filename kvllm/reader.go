@@ -5,15 +5,14 @@ import (
 	"io"
 	"net/http"
 	"sync"
-	"sync/atomic"
 )
 
 // A reader is the body of a response that a caller has, on a recording.
 type reader struct {
 	rec   *recording
 	ctx   context.Context
-	first bool         // the caller started the recording
-	at    atomic.Int64 // how much was read
+	first bool  // the caller started the recording
+	at    int64 // how much was read; guarded by recording.mu
 	close sync.Once
 	left  chan struct{} // closed by Close
 }
@@ -45,12 +44,11 @@ func (r *reader) take(p []byte) (n int, err error, more <-chan struct{}) {
 	rec := r.rec
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	at := r.at.Load()
-	rest := rec.buf[at-rec.gone:]
+	rest := rec.buf[r.at-rec.gone:]
 	switch {
 	case len(rest) > 0:
 		n = copy(p, rest)
-		r.at.Store(at + int64(n))
+		r.at += int64(n)
 		if rec.rest != nil {
 			rec.wake()
 		}

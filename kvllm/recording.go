@@ -124,39 +124,48 @@ func (rec *recording) came(n int, marked bool) {
 	}
 }
 
-// letGo waits until all who read have come so far that at most a window is
-// kept of a body, and drops the rest. It returns false when nobody reads.
+// window is how much is kept of a body that is too long to be kept.
+const window = 1 << 20
+
+// letGo waits until all who read have come so far that no more than a window
+// of a body need be held, and drops the rest. It returns false when nobody reads.
 func (rec *recording) letGo() bool {
-	const window = 1 << 20
 	for {
-		rec.t.mu.Lock()
-		slowest, any := int64(0), false
-		for r := range rec.readers {
-			if at := r.at.Load(); !any || at < slowest {
-				slowest, any = at, true
-			}
-		}
-		rec.t.mu.Unlock()
-		if !any {
+		need, wait := rec.drop()
+		switch {
+		case need < 0:
 			return false
-		}
-		rec.mu.Lock()
-		if drop := slowest - rec.gone; drop > 0 && int64(len(rec.buf))-drop <= window {
-			rec.buf = append(make([]byte, 0, 2*window), rec.buf[drop:]...)
-			rec.gone = slowest
-		}
-		if len(rec.buf) <= window {
-			rec.mu.Unlock()
+		case need <= window:
 			return true
 		}
-		wait := rec.wait()
-		rec.mu.Unlock()
 		select {
 		case <-wait:
 		case <-rec.ctx.Done():
 			return false
 		}
 	}
+}
+
+// drop lets go what all have read, if the rest fits into a window. It returns
+// how much is held then, -1 if nobody reads, and what is closed when that may
+// have changed: both are of one moment, so that no reader comes between them.
+func (rec *recording) drop() (held int, wait <-chan struct{}) {
+	rec.t.mu.Lock()
+	defer rec.t.mu.Unlock()
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	if len(rec.readers) == 0 {
+		return -1, nil
+	}
+	slowest := rec.gone + int64(len(rec.buf))
+	for r := range rec.readers {
+		slowest = min(slowest, r.at)
+	}
+	if n := slowest - rec.gone; n > 0 && int64(len(rec.buf))-n <= window {
+		rec.buf = append(make([]byte, 0, 2*window), rec.buf[n:]...)
+		rec.gone = slowest
+	}
+	return len(rec.buf), rec.wait()
 }
 
 // wait returns what is closed at the next change. rec.mu is held.

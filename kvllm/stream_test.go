@@ -115,7 +115,7 @@ func TestStreamCutAnywhere(t *testing.T) {
 		}
 		p.Quiet, p.Cut = true, 0
 		require.Equal(t, all, ask(t, c, p.URL+w.path, w.body).body)
-		require.Len(t, ids(t, s), 1)
+		awaitStored(t, s, 1)
 	})
 }
 
@@ -151,7 +151,7 @@ func TestSlowConsumer(t *testing.T) {
 	read(t, slow.Body, "\n\n", 1)
 	want := p.Body(w.path, w.body)
 	require.Equal(t, want, ask(t, c, p.URL+w.path, w.body).body)
-	require.Len(t, ids(t, s), 1, "it is stored, though one of its readers has just begun")
+	awaitStored(t, s, 1)
 	rest, err := io.ReadAll(slow.Body)
 	require.NoError(t, err)
 	require.True(t, strings.HasSuffix(want, string(rest)))
@@ -177,7 +177,7 @@ func TestReaderLeaves(t *testing.T) {
 		text, err := io.ReadAll(second.Body)
 		require.NoError(t, err)
 		require.Equal(t, p.Body(w.path, w.body), string(text))
-		require.Len(t, ids(t, s), 1)
+		awaitStored(t, s, 1)
 		require.Zero(t, p.Gone())
 	})
 }
@@ -223,7 +223,7 @@ func TestCallerOfWholeLeaves(t *testing.T) {
 		})
 		close(p.Gate)
 		require.NoError(t, <-again)
-		require.NoError(t, testkit.Await(func() bool { return len(ids(t, s)) == 1 }))
+		awaitStored(t, s, 1)
 		require.Equal(t, 1, p.Calls())
 		require.Zero(t, p.Gone())
 	})
@@ -240,7 +240,7 @@ func TestClosedAtTheMarker(t *testing.T) {
 	resp := begin(t, t.Context(), c, p.URL+w.path, w.body)
 	read(t, resp.Body, "[DONE]\n\n", 1)
 	require.NoError(t, resp.Body.Close())
-	require.NoError(t, testkit.Await(func() bool { return len(ids(t, s)) == 1 }))
+	awaitStored(t, s, 1)
 	require.Equal(t, p.Body(w.path, w.body), ask(t, c, p.URL+w.path, w.body).body)
 }
 
@@ -249,6 +249,7 @@ func TestPaced(t *testing.T) {
 	streams(t, func(t *testing.T, w wire, p *llmtest.Provider, s kv.Store) {
 		p.Between = 30 * time.Millisecond
 		first := ask(t, client(t, s), p.URL+w.path, w.body)
+		awaitStored(t, s, 1)
 		a := answers(t, s)[0]
 		var waits time.Duration
 		bytes := 0

@@ -16,7 +16,7 @@ type answer struct {
 	pieces      []string
 }
 
-func (p *Provider) answer(r *http.Request, body []byte) answer {
+func (p Behaviour) answer(r *http.Request, body []byte) answer {
 	var q ask
 	_ = json.Unmarshal(body, &q) // What cannot be read asks for nothing.
 	text := p.Text(body)
@@ -77,7 +77,7 @@ func halves(text string) (string, string) {
 
 // events are server-sent, each with its name or without, and with an error
 // among them if the provider is to fail.
-func (p *Provider) events(list []string) answer {
+func (p Behaviour) events(list []string) answer {
 	a := answer{"text/event-stream; charset=utf-8", true, nil}
 	for i, e := range list {
 		if i == 2 && p.Error {
@@ -88,7 +88,7 @@ func (p *Provider) events(list []string) answer {
 	return a
 }
 
-func (p *Provider) chat(q ask, text string) string {
+func (p Behaviour) chat(q ask, text string) string {
 	said, finish := `"role":"assistant","content":`+quote(text)+`,"refusal":null`, cmp.Or(p.Finish, "stop")
 	if len(q.Tools) > 0 {
 		said, finish = `"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":"weather","arguments":"{\"city\":\"Köln\"}"}}]`, "tool_calls"
@@ -99,7 +99,7 @@ func (p *Provider) chat(q ask, text string) string {
 		quote(q.Model), said, quote(finish))
 }
 
-func (p *Provider) chatEvents(q ask, text string) (list []string) {
+func (p Behaviour) chatEvents(q ask, text string) (list []string) {
 	add := func(delta, finish, more string) {
 		list = append(list, fmt.Sprintf(`data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":%s,"choices":[{"index":0,"delta":{%s},"finish_reason":%s}]%s}`,
 			quote(q.Model), delta, finish, more))
@@ -120,7 +120,7 @@ func (p *Provider) chatEvents(q ask, text string) (list []string) {
 	return append(list, "data: [DONE]")
 }
 
-func (p *Provider) completionEvents(q ask, text string) []string {
+func (p Behaviour) completionEvents(q ask, text string) []string {
 	return []string{
 		fmt.Sprintf(`data: {"id":"cmpl-1","object":"text_completion","created":1700000000,"model":%s,"choices":[{"text":%s,"index":0,"finish_reason":null}]}`, quote(q.Model), quote(text)),
 		fmt.Sprintf(`data: {"id":"cmpl-1","object":"text_completion","created":1700000000,"model":%s,"choices":[{"text":"","index":0,"finish_reason":%s}]}`, quote(q.Model), quote(cmp.Or(p.Finish, "stop"))),
@@ -128,13 +128,13 @@ func (p *Provider) completionEvents(q ask, text string) []string {
 	}
 }
 
-func (p *Provider) response(q ask, text string) string {
+func (p Behaviour) response(q ask, text string) string {
 	status := cmp.Or(p.Finish, "completed")
 	return fmt.Sprintf(`{"id":"resp_1","object":"response","created_at":1700000000,"status":%s,"error":null,"incomplete_details":null,"model":%s,"output":[{"type":"message","id":"msg_1","status":"completed","role":"assistant","content":[{"type":"output_text","text":%s,"annotations":[]}]}],"parallel_tool_calls":true,"tool_choice":"auto","tools":[],"usage":{"input_tokens":12,"input_tokens_details":{"cached_tokens":4},"output_tokens":7,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":19}}`,
 		quote(status), quote(q.Model), quote(text))
 }
 
-func (p *Provider) responseEvents(q ask, text string) []string {
+func (p Behaviour) responseEvents(q ask, text string) []string {
 	first, second := halves(text)
 	last := "response.completed"
 	if p.Finish != "" {
@@ -148,7 +148,7 @@ func (p *Provider) responseEvents(q ask, text string) []string {
 	}
 }
 
-func (p *Provider) message(q ask, text string) string {
+func (p Behaviour) message(q ask, text string) string {
 	content, stop := `{"type":"text","text":`+quote(text)+`}`, cmp.Or(p.Finish, "end_turn")
 	if len(q.Tools) > 0 {
 		content, stop = `{"type":"tool_use","id":"toolu_1","name":"weather","input":{"city":"Köln"}}`, "tool_use"
@@ -157,7 +157,7 @@ func (p *Provider) message(q ask, text string) string {
 		quote(q.Model), content, quote(stop))
 }
 
-func (p *Provider) messageEvents(q ask, text string) []string {
+func (p Behaviour) messageEvents(q ask, text string) []string {
 	first, second := halves(text)
 	block, deltas := `{"type":"text","text":""}`, []string{`{"type":"text_delta","text":` + quote(first) + `}`, `{"type":"text_delta","text":` + quote(second) + `}`}
 	stop := cmp.Or(p.Finish, "end_turn")
@@ -179,7 +179,7 @@ func (p *Provider) messageEvents(q ask, text string) []string {
 		"event: message_stop\ndata: {\"type\":\"message_stop\"}")
 }
 
-func (p *Provider) ollama(q ask, path, text string) answer {
+func (p Behaviour) ollama(q ask, path, text string) answer {
 	line := func(text, more string) string {
 		said := `"message":{"role":"assistant","content":` + quote(text) + `}`
 		if path == "/api/generate" {

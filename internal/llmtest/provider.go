@@ -18,11 +18,21 @@ import (
 	"time"
 )
 
-// A Provider is a server on this machine. Its fields may be changed while
-// nobody calls it.
+// A Provider is a server on this machine. Its behaviour may be changed while
+// nobody calls it; a call keeps to that with which it began.
 type Provider struct {
 	URL string
+	Behaviour
 
+	calls  atomic.Int64
+	mu     sync.Mutex
+	bodies []string
+	heads  []http.Header
+	gone   atomic.Int64 // calls whose caller left
+}
+
+// A Behaviour is how a provider answers.
+type Behaviour struct {
 	Status  int           // other than 200 for an error
 	Finish  string        // a finish reason other than that of a complete answer
 	Error   bool          // a stream holds an error after its second event
@@ -33,17 +43,13 @@ type Provider struct {
 	Size    int           // bytes of text in an answer; 0: a few
 	Gate    chan struct{} // an event is sent for each that is received, if not nil
 	Linger  chan struct{} // a stream stays open after its end until this is closed, if not nil
-
-	calls  atomic.Int64
-	mu     sync.Mutex
-	bodies []string
-	heads  []http.Header
-	gone   atomic.Int64 // calls whose caller left
 }
 
 // New returns a provider that ends with the test.
-func New(t testing.TB) *Provider {
+func New(t testing.TB, b ...Behaviour) *Provider {
 	p := new(Provider)
+	for _, p.Behaviour = range b {
+	}
 	server := httptest.NewServer(p)
 	t.Cleanup(server.Close)
 	p.URL = server.URL
@@ -72,36 +78,39 @@ func (p *Provider) Headers() []http.Header {
 
 // ServeHTTP answers a call.
 func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b := p.Behaviour
 	p.calls.Add(1)
 	body, _ := io.ReadAll(r.Body) // Who hangs up gets no answer anyhow.
 	p.mu.Lock()
 	p.bodies = append(p.bodies, string(body))
 	p.heads = append(p.heads, r.Header.Clone())
 	p.mu.Unlock()
-	pause(r, p.Takes)
-	if p.Status != 0 && p.Status != http.StatusOK {
+	pause(r, b.Takes)
+	if b.Status != 0 && b.Status != http.StatusOK {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Retry-After", "0")
-		w.WriteHeader(p.Status)
+		w.WriteHeader(b.Status)
 		_, _ = io.WriteString(w, `{"type":"error","error":{"type":"overloaded","message":"not now"}}`)
 		return
 	}
-	a := p.answer(r, body)
+	a := b.answer(r, body)
 	if a.contentType == "" {
 		w.WriteHeader(http.StatusNotFound)
 		return
 	}
-	if p.Quiet {
-		p.quietly(w, a)
+	if b.Quiet {
+		b.quietly(w, a)
 		return
 	}
 	w.Header().Set("Content-Type", a.contentType)
 	w.Header().Set("X-Request-Id", "req-"+strconv.Itoa(p.Calls()))
-	p.send(r, a, w, http.NewResponseController(w).Flush)
+	if !b.send(r, a, w, http.NewResponseController(w).Flush) {
+		p.gone.Add(1)
+	}
 }
 
-// send writes an answer, piece by piece.
-func (p *Provider) send(r *http.Request, a answer, w io.Writer, flush func() error) {
+// send writes an answer, piece by piece, and reports whether its caller stayed.
+func (p Behaviour) send(r *http.Request, a answer, w io.Writer, flush func() error) bool {
 	sent := 0
 	for i, piece := range a.pieces {
 		if p.Gate != nil {
@@ -113,8 +122,7 @@ func (p *Provider) send(r *http.Request, a answer, w io.Writer, flush func() err
 			pause(r, p.Between)
 		}
 		if r.Context().Err() != nil {
-			p.gone.Add(1)
-			return
+			return false
 		}
 		if p.Cut > 0 && sent+len(piece) > p.Cut {
 			_, _ = io.WriteString(w, piece[:p.Cut-sent])
@@ -133,10 +141,11 @@ func (p *Provider) send(r *http.Request, a answer, w io.Writer, flush func() err
 		case <-r.Context().Done():
 		}
 	}
+	return true
 }
 
 // quietly answers so that a cut cannot be seen.
-func (p *Provider) quietly(w http.ResponseWriter, a answer) {
+func (p Behaviour) quietly(w http.ResponseWriter, a answer) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		panic(err)
@@ -162,7 +171,7 @@ func pause(r *http.Request, d time.Duration) {
 }
 
 // Body returns the body with which it answers a request, all of it.
-func (p *Provider) Body(path, request string) string {
+func (p Behaviour) Body(path, request string) string {
 	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(request))
 	return strings.Join(p.answer(r, []byte(request)).pieces, "")
 }
@@ -177,7 +186,7 @@ type ask struct {
 }
 
 // Text returns what it says to a request.
-func (p *Provider) Text(body []byte) string {
+func (p Behaviour) Text(body []byte) string {
 	sum := sha256.Sum256(body)
 	text := "So it goes, \"" + hex.EncodeToString(sum[:4]) + "\" – ünï☃😀\n"
 	for len(text) < p.Size {
