@@ -82,7 +82,7 @@ func (rec *recording) together() error {
 	})
 	if rec.hasBegun() {
 		<-done
-		if err != nil && ending == io.EOF {
+		if err != nil && errors.Is(ending, io.EOF) {
 			rec.unstored(err)
 		}
 		return ending
@@ -223,7 +223,7 @@ func (rec *recording) record(from io.ReadCloser, j *judge) (pace []int, err erro
 		}
 		rec.came(len(part), j.ended)
 		switch {
-		case err == io.EOF, err != nil && overdue.Load():
+		case errors.Is(err, io.EOF), err != nil && overdue.Load():
 			return clock.steps, nil
 		case err != nil:
 			return nil, err

@@ -38,8 +38,8 @@ func TestRepr(t *testing.T) {
 }
 
 func canonical(t testing.TB, text string) string {
-	b, err := parseBody([]byte(text))
-	require.NoError(t, err, text)
+	b := parseBody([]byte(text))
+	require.NotNil(t, b, text)
 	var out bytes.Buffer
 	b.writeCanonical(&out, "stream")
 	return out.String()
@@ -68,8 +68,7 @@ func TestCanonical(t *testing.T) {
 	require.Equal(t, long, canonical(t, long))
 	deep := strings.Repeat(`{"a":[`, deepest/2) + strings.Repeat(`]}`, deepest/2)
 	require.Equal(t, deep, canonical(t, deep))
-	_, err := parseBody([]byte(`{"a":` + deep + `}`))
-	require.Error(t, err)
+	require.Nil(t, parseBody([]byte(`{"a":`+deep+`}`)))
 }
 
 // plain is a JSON value in which equal means the same: numbers are exact, and
@@ -124,19 +123,19 @@ func FuzzCanonical(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		b, err := parseBody(text)
+		b := parseBody(text)
 		valid := json.Valid(text) && utf8.Valid(text) && bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("{"))
 		if bytes.Count(text, []byte("["))+bytes.Count(text, []byte("{")) < deepest {
-			require.Equal(t, valid, err == nil)
+			require.Equal(t, valid, b != nil)
 		}
-		if err != nil {
+		if b == nil {
 			return
 		}
 		var out bytes.Buffer
 		b.writeCanonical(&out, "")
 		require.True(t, reflect.DeepEqual(plain(t, text), plain(t, out.Bytes())), "%s became %s", text, out.Bytes())
-		again, err := parseBody(bytes.Clone(out.Bytes()))
-		require.NoError(t, err)
+		again := parseBody(bytes.Clone(out.Bytes()))
+		require.NotNil(t, again)
 		var second bytes.Buffer
 		again.writeCanonical(&second, "")
 		require.Equal(t, out.String(), second.String())

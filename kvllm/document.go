@@ -58,7 +58,7 @@ func documentOf(a *Answer, body []byte) (json.RawMessage, error) {
 // pythonDocument returns the document of an answer that nano-graphrag shares.
 func pythonDocument(text, model string) (json.RawMessage, error) {
 	if !utf8.ValidString(text) {
-		return nil, errNotJSON
+		return nil, errForeign
 	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

@@ -35,7 +35,7 @@ func limited(t *testing.T, most int64, contentType string, size int64) (*transpo
 	t.Cleanup(func() { s.Close() })
 	bill := new(Bill)
 	next := roundTripper(func(*http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {contentType}}, Body: endless(size), ContentLength: -1}, nil
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {contentType}}, Body: endless(size), ContentLength: -1}, nil
 	})
 	rt := Transport(s, next, Options{Bill: bill}).(*transport)
 	rt.most = most
@@ -115,7 +115,7 @@ func TestLongRequestPasses(t *testing.T) {
 	var got int64
 	rt.next = roundTripper(func(r *http.Request) (*http.Response, error) {
 		got, _ = io.Copy(io.Discard, r.Body)
-		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody}, r.Body.Close()
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody}, r.Body.Close()
 	})
 	for _, announced := range []int64{-1, maxBody + 7} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://p/v1/chat/completions", endless(maxBody+1))

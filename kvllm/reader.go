@@ -27,7 +27,7 @@ func (r *reader) Read(p []byte) (int, error) {
 			return 0, r.ctx.Err()
 		default:
 		}
-		n, err, more := r.take(p)
+		n, more, err := r.take(p)
 		if n > 0 || err != nil || len(p) == 0 {
 			return n, err
 		}
@@ -40,7 +40,7 @@ func (r *reader) Read(p []byte) (int, error) {
 }
 
 // take returns what is there, or what to wait for.
-func (r *reader) take(p []byte) (n int, err error, more <-chan struct{}) {
+func (r *reader) take(p []byte) (n int, more <-chan struct{}, err error) {
 	rec := r.rec
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
@@ -54,9 +54,9 @@ func (r *reader) take(p []byte) (n int, err error, more <-chan struct{}) {
 		}
 		return n, nil, nil
 	case rec.err != nil:
-		return 0, rec.err, nil
+		return 0, nil, rec.err
 	}
-	return 0, nil, rec.wait()
+	return 0, rec.wait(), nil
 }
 
 // Close says that the caller has had enough.

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -81,8 +82,8 @@ func (t *transport) read(r *http.Request) (*question, *http.Request, error) {
 		return nil, out, nil
 	}
 	_ = r.Body.Close()
-	parsed, err := parseBody(text)
-	if err != nil || !parsed.has(needs) || isOpenEnded(operation, parsed) {
+	parsed := parseBody(text)
+	if parsed == nil || !parsed.has(needs) || isOpenEnded(operation, parsed) {
 		return nil, again(r.Context(), r, text), nil
 	}
 	q := &question{Request: r, body: parsed, operation: operation, model: parsed.text1("model")}
@@ -111,7 +112,7 @@ func readAll(from io.Reader, size int64) (text []byte, whole bool, err error) {
 		return text, len(text) <= maxBody, err
 	}
 	text = make([]byte, size)
-	if _, err = io.ReadFull(from, text); err == io.EOF || err == io.ErrUnexpectedEOF {
+	if _, err = io.ReadFull(from, text); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = fmt.Errorf("kvllm: the body is shorter than the request's ContentLength: %w", io.ErrUnexpectedEOF)
 	}
 	return text, true, err

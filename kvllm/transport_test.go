@@ -149,7 +149,7 @@ func TestUntouched(t *testing.T) {
 				require.NoError(t, err)
 				seen = string(text)
 			}
-			return &http.Response{StatusCode: 418, Header: http.Header{"A": {"b"}}, Body: http.NoBody}, nil
+			return &http.Response{StatusCode: http.StatusTeapot, Header: http.Header{"A": {"b"}}, Body: http.NoBody}, nil
 		})
 		resp, err := kvllm.Transport(s, next).RoundTrip(r)
 		require.NoError(t, err)
@@ -250,7 +250,7 @@ func TestRefusedBodies(t *testing.T) {
 func always(contentType, body string) http.RoundTripper {
 	return roundTripper(func(*http.Request) (*http.Response, error) {
 		return &http.Response{
-			StatusCode: 200, Header: http.Header{"Content-Type": {contentType}},
+			StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {contentType}},
 			Body: io.NopCloser(strings.NewReader(body)), ContentLength: -1,
 		}, nil
 	})
@@ -263,7 +263,7 @@ func TestCompressed(t *testing.T) {
 	var accepts []string
 	next := roundTripper(func(r *http.Request) (*http.Response, error) {
 		accepts = r.Header.Values("Accept-Encoding")
-		return &http.Response{StatusCode: 200, Header: http.Header{"Content-Encoding": {"br"}}, Body: io.NopCloser(strings.NewReader("zzz"))}, nil
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Encoding": {"br"}}, Body: io.NopCloser(strings.NewReader("zzz"))}, nil
 	})
 	g := ask(t, kvllm.Client(s, next), "http://provider/v1/chat/completions", wires[0].body, "Accept-Encoding", "br")
 	require.Equal(t, "zzz", g.body)

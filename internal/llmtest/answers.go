@@ -100,22 +100,22 @@ func (p Behaviour) chat(q ask, text string) string {
 }
 
 func (p Behaviour) chatEvents(q ask, text string) (list []string) {
-	add := func(delta, finish, more string) {
-		list = append(list, fmt.Sprintf(`data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":%s,"choices":[{"index":0,"delta":{%s},"finish_reason":%s}]%s}`,
-			quote(q.Model), delta, finish, more))
+	add := func(delta, finish string) {
+		list = append(list, fmt.Sprintf(`data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":%s,"choices":[{"index":0,"delta":{%s},"finish_reason":%s}]}`,
+			quote(q.Model), delta, finish))
 	}
 	first, second := halves(text)
 	finish := quote(cmp.Or(p.Finish, "stop"))
-	add(`"role":"assistant","content":""`, "null", "")
+	add(`"role":"assistant","content":""`, "null")
 	if len(q.Tools) > 0 {
-		add(`"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"weather","arguments":""}}]`, "null", "")
-		add(`"tool_calls":[{"index":0,"function":{"arguments":"{\"city\":\"Köln\"}"}}]`, "null", "")
+		add(`"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"weather","arguments":""}}]`, "null")
+		add(`"tool_calls":[{"index":0,"function":{"arguments":"{\"city\":\"Köln\"}"}}]`, "null")
 		finish = `"tool_calls"`
 	} else {
-		add(`"content":`+quote(first), "null", "")
-		add(`"content":`+quote(second), "null", "")
+		add(`"content":`+quote(first), "null")
+		add(`"content":`+quote(second), "null")
 	}
-	add("", finish, "")
+	add("", finish)
 	list = append(list, fmt.Sprintf(`data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":%s,"choices":[],"usage":{"prompt_tokens":12,"completion_tokens":7,"total_tokens":19}}`, quote(q.Model)))
 	return append(list, "data: [DONE]")
 }

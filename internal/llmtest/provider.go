@@ -150,7 +150,7 @@ func (p Behaviour) quietly(w http.ResponseWriter, a answer) {
 	if err != nil {
 		panic(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	text := strings.Join(a.pieces, "")
 	if p.Cut > 0 {
 		text = text[:min(p.Cut, len(text))]
