@@ -532,7 +532,6 @@ func (w *walk) opened() {
 	switch {
 	case !w.look().There || w.base != nil && w.seen[w.content()]:
 	case w.older():
-		w.see()
 	default:
 		w.toRedis(kvmove.Options{})
 	}
@@ -571,9 +570,7 @@ func (w *walk) migrateToRedis() {
 	require.NoError(w.t, s.Close())
 	older := opts.OnConflict != kvmove.Overwrite && (w.older() || w.base != nil && w.content() != w.current && w.seen[w.content()])
 	require.Equal(w.t, older, r.Older, w.steps)
-	if older {
-		w.see()
-	} else {
+	if !older {
 		w.toRedis(opts)
 	}
 	for id, b := range w.base {

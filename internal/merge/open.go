@@ -122,7 +122,7 @@ func (o Options) merge(ctx context.Context, s *Session) error {
 	if s.Head.IsOlder(look.Newest, content) {
 		o.Logger.Warn("kv: the files are older than those that were brought into Redis last, and change nothing there; "+
 			"kv verify lists the differences, kv migrate takes what is wanted of them", "dir", o.Dir, "newest", look.Newest.UTC(), "last", s.Head.Newest)
-		return s.Note(dealt)
+		return s.Note(Dealt{Look: look, Older: true}) // Of a newer time, they would count.
 	}
 	return o.fromFiles(ctx, s, dealt)
 }
