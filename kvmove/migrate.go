@@ -72,7 +72,7 @@ type Report struct {
 	Same        int    `json:"same"`        // there already with an equal value
 	Skipped     int    `json:"skipped"`     // conflicts that were left
 	Overwritten int    `json:"overwritten"` // replaced, as the value or the time to live was another
-	Removed     int    `json:"removed"`     // from the destination, by Mirror
+	Removed     int    `json:"removed"`     // from the destination, as the source had removed them, or by Mirror
 	Expired     int    `json:"expired"`     // gone between being listed and being copied
 	Refused     int    `json:"refused"`     // corrupt in the source, and left behind
 	TTLKept     int    `json:"ttl_kept"`    // those of Same that were left with another time to live
@@ -104,6 +104,12 @@ type Report struct {
 // Migrate copies the documents of src to dst, which may be of any kind, with
 // the time that each has left to live. It copies one namespace: that which
 // the stores are of.
+//
+// Between the files and the keys of one namespace, both stores being those of the
+// built-in backends, it is remembered what both last had in common. Then what
+// only one side has written or removed since goes from src to dst, and what dst
+// has is not undone; docs/migration.md has the table. OnConflict is for what
+// both have changed.
 //
 // Documents that dst has with an equal value (see [Verify]) are not written
 // again, so a call that was cut short is resumed by making it once more; if dst

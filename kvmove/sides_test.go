@@ -84,6 +84,12 @@ func TestErrorsNameTheCall(t *testing.T) {
 		require.Equal(t, "docs", e.Namespace)
 		require.Equal(t, 1, bytes.Count([]byte(c.err.Error()), []byte("docs")), c.err.Error())
 	}
+	_, err = Status(ctx, s, wrapper{s})
+	var e *kv.Error
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, "status", e.Op)
+	require.ErrorIs(t, err, kv.ErrInvalid)
+	require.ErrorContains(t, err, "kv: status docs: ")
 	_, err = VerifyExport(ctx, bytes.NewReader(nil))
 	require.ErrorContains(t, err, "kv: import: corrupt data: line 1: ")
 	require.True(t, errors.Is(err, kv.ErrCorrupt))

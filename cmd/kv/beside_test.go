@@ -2,9 +2,12 @@ package main
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ngraf/kv"
 )
 
 // besideShell is a Redis that has nothing yet, with files of docs beside it.
@@ -74,4 +77,24 @@ func TestDropSaysWhatBecomesOfTheFiles(t *testing.T) {
 	files := jsonShell(t)
 	files.ok("put", "docs", "a", "1")
 	require.Equal(t, "dropped docs\n", files.ok("drop", "docs", "--yes"))
+}
+
+// And it is true: what Redis has had stays gone when a service opens the
+// namespace there, though the file was changed or touched since; and the others
+// come.
+func TestDropOnRedisStays(t *testing.T) {
+	s, _ := besideShell(t, `{"a": 1, "b": 2}`)
+	serve := func() {
+		t.Helper()
+		url := strings.TrimPrefix(s.env[2], "REDIS_URL=")
+		store, err := kv.Open(t.Context(), kv.Config{Backend: "redis", WorkingDir: s.dir(), Redis: kv.RedisConfig{URL: kv.RedisURL(url)}}, "docs")
+		require.NoError(t, err)
+		require.NoError(t, store.Close())
+	}
+	serve()
+	require.Equal(t, "2\n", s.ok("count", "docs"))
+	require.Equal(t, exitOK, s.run("drop", "docs", "--yes").code)
+	s.write("kv_store_docs.json", `{"a": 1, "b": 20, "c": 3}`)
+	serve()
+	require.Equal(t, "c\n", s.ok("ls", "docs"))
 }

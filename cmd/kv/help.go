@@ -37,8 +37,8 @@ ping and config take no lock and change nothing of yours; put, rm, drop, repair,
 Exit codes:
 
     0    done
-    1    not found, nothing removed or stored, something left out, not confirmed,
-         or danger or differences found
+    1    not found, nothing removed or stored, something left out or undecided,
+         not confirmed, or danger or differences found
     2    wrong usage, input or configuration
     3    the backend is unavailable, locked or slow, or another failure
     4    corrupt data
@@ -156,12 +156,17 @@ func (repairCmd) Help() string {
 func (migrateCmd) Help() string {
 	return `Copies documents between the files in STORAGE_WORKING_DIR and the Redis of REDIS_URL, with the times that they have left to live, and then compares both sides. It reads its source, and changes nothing in it, even while a service uses it; what is written there meanwhile may be missed, so stop the writers, or run it again.
 
+    kv migrate --status                 who is ahead by how much
     kv migrate --to redis               before STORAGE_KV_BACKEND=redis
     kv migrate --to json                before going back to files
     kv migrate --to json --dry-run
-    kv migrate --to redis text_chunks --overwrite
+    kv migrate --to redis text_chunks --conflicts=files
+
+Both sides remember what they last had in common, so that nothing is undone that the destination has written since, and nothing comes back that was removed. A document that both sides have changed stays as it is on both, and makes the exit code 1, until --conflicts says whose is right. docs/migration.md has the whole table.
 
 To Redis, documents without a time to live get that of their namespace. To files, all of a namespace changes in one step, and its document file of before is kept as kv_store_NAMESPACE.json.previous-TIME; no service may have the files open. After Ctrl-C or a failure the same command goes on. --timeout is for opening, not for copying.
+
+--status reads both sides and changes nothing. Its exit code is 0 if neither is ahead, and 1 if one is or they conflict.
 
 Other ways, one Redis to another for instance, lead over kv export and kv import.`
 }

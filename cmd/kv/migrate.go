@@ -16,14 +16,29 @@ import (
 
 type migrateCmd struct {
 	Namespaces []string `arg:"" name:"namespace" optional:"" help:"Namespaces. Without one: all that the source has."`
-	To         string   `required:"" enum:"json,redis" placeholder:"BACKEND" help:"Where the documents go, json or redis; they come from the other one."`
-	Mirror     bool     `xor:"how" help:"Replace what differs, and remove what the source has not. The default for --to json."`
-	Merge      bool     `xor:"how" help:"Add what is absent, and leave the rest alone. The default for --to redis."`
-	Overwrite  bool     `xor:"how" help:"Add what is absent, and replace what differs."`
-	Fail       bool     `xor:"how" help:"Add what is absent, and stop at a document that differs."`
+	To         string   `enum:",json,redis" default:"" placeholder:"BACKEND" help:"Where the documents go, json or redis; they come from the other one."`
+	Status     bool     `help:"Say how both sides stand to each other, and change nothing. The exit code is 1 if one is ahead or they conflict."`
+	Conflicts  string   `enum:"leave,files,redis,fail" default:"leave" placeholder:"WHOSE" help:"Of documents that both sides have changed: leave them as they are, let the files or redis be right, or fail at the first. Default leave."`
+	Delete     bool     `help:"To redis: also remove there what was removed from the files since both had it."`
+	Mirror     bool     `help:"Make the destination have what the source has, whatever either side wrote since."`
 	DryRun     bool     `name:"dry-run" help:"Write nothing, and say what would be done."`
 	NoVerify   bool     `name:"no-verify" help:"Do not compare both sides in the end."`
 	JSON       bool     `name:"json" help:"Print a JSON object for each namespace, on a line of its own."`
+}
+
+// Validate is called by kong.
+func (c *migrateCmd) Validate() error {
+	switch {
+	case c.Status && (c.To != "" || c.Mirror || c.Delete || c.DryRun || c.NoVerify || c.Conflicts != "leave"):
+		return errors.New("--status changes nothing, and goes with --json and namespaces alone")
+	case !c.Status && c.To == "":
+		return errors.New("say by --to json or --to redis where the documents go; or --status, to see how both sides stand")
+	case c.Mirror && (c.Delete || c.Conflicts != "leave"):
+		return errors.New("--mirror decides everything for the source, and goes with neither --conflicts nor --delete")
+	case c.Delete && c.To != "redis":
+		return errors.New("--delete is for --to redis; to json, what was removed from Redis is removed from the files anyway")
+	}
+	return nil
 }
 
 // A migration is one run of kv migrate.
@@ -35,6 +50,9 @@ type migration struct {
 }
 
 func (c *migrateCmd) Run(ctx context.Context, a *app) (err error) {
+	if c.Status {
+		return c.status(ctx, a)
+	}
 	m := &migration{app: a, cmd: c}
 	from, opts := "redis", []kv.Option{}
 	if c.To == "redis" {
@@ -112,7 +130,7 @@ func (m *migration) all(ctx context.Context, names []string) (failed error) {
 func (m *migration) one(ctx context.Context, namespace string) error {
 	return both(ctx, namespace, m.src, m.dst, func(src, dst kv.Store) error {
 		opts := m.options(namespace)
-		if opts.Mirror {
+		if opts.Mirror || m.cmd.To == "json" {
 			if err := m.refuseEmpty(ctx, namespace, src, dst); err != nil {
 				return err
 			}
@@ -135,14 +153,17 @@ func (m *migration) one(ctx context.Context, namespace string) error {
 }
 
 func (m *migration) options(namespace string) kvmove.Options {
-	opts := kvmove.Options{DryRun: m.cmd.DryRun, SkipVerify: m.cmd.NoVerify}
-	switch {
-	case m.cmd.Overwrite:
-		opts.OnConflict = kvmove.Overwrite
-	case m.cmd.Fail:
+	opts := kvmove.Options{Mirror: m.cmd.Mirror, Delete: m.cmd.Delete, DryRun: m.cmd.DryRun, SkipVerify: m.cmd.NoVerify}
+	from := map[string]string{"json": "redis", "redis": "files"}[m.cmd.To]
+	switch m.cmd.Conflicts {
+	case "leave":
+		opts.OnConflict = kvmove.Skip
+	case "fail":
 		opts.OnConflict = kvmove.Fail
-	case m.cmd.Mirror, m.cmd.To == "json" && !m.cmd.Merge:
-		opts.Mirror = true
+	case from:
+		opts.OnConflict = kvmove.Overwrite
+	default:
+		opts.OnConflict = kvmove.Keep
 	}
 	if m.cmd.To == "redis" { // What Python wrote has no time to live in its file.
 		opts.TTL = lifetime(m.src.cfg, namespace)
@@ -164,19 +185,33 @@ func (m *migration) refuseEmpty(ctx context.Context, namespace string, src, dst 
 	return nil
 }
 
-// judge adds to what the library says of a namespace what the user can do.
+// judge adds to what the library says of a namespace what the user can do. What
+// is left undone that somebody has to decide about is a failure.
 func (m *migration) judge(report kvmove.Report, err error) error {
 	namespace, n := report.Namespace, report.Refused
-	if e := (*kv.Error)(nil); m.cmd.Fail && errors.As(err, &e) && e.ID != "" && !ofKind(err) {
+	if e := (*kv.Error)(nil); m.cmd.Conflicts == "fail" && errors.As(err, &e) && e.ID != "" && !ofKind(err) {
 		return failf(exitNothing, "the document %s of %s has another value in %s; it was left alone, and nothing more was copied", quoted(e.ID), namespace, m.dst.called)
 	}
-	if report.Skipped > 0 {
-		m.note("%d documents of %s have another value in %s, which was kept; kv verify %s lists them, --overwrite replaces them",
-			report.Skipped, namespace, m.dst.called, namespace)
+	if report.Older && m.cmd.To == "redis" {
+		err = errors.Join(err, failf(exitNothing, "the files of %s are a copy from before Redis and they last had something in common, as after a backup was put back; "+
+			"nothing was taken from them; if they are right: --mirror", namespace))
+	}
+	if report.Skipped > 0 && m.cmd.Conflicts == "leave" { // Else somebody has decided.
+		err = errors.Join(err, failf(exitNothing, "%d documents of %s were changed in the files and in Redis; they stay as they are on both sides, "+
+			"kv verify %[2]s lists them, --conflicts=files or --conflicts=redis says who is right", report.Skipped, namespace))
 	}
 	if n > 0 {
 		err = errors.Join(err, failf(exitNothing, "%d documents of %s are not JSON and stay behind in %s; kv verify %s lists them",
 			n, namespace, m.src.called, namespace))
+	}
+	if m.cmd.To == "json" && report.AheadInFile > 0 {
+		m.note("%d documents of %s were written to the files, and Redis does not have them so; they stay in the files", report.AheadInFile, namespace)
+	}
+	if m.cmd.To == "redis" && report.AheadInRedis > 0 {
+		m.note("%d documents of %s were written to or removed from Redis alone; they stay so there, and kv migrate --to json takes them to the files", report.AheadInRedis, namespace)
+	}
+	if m.cmd.To == "redis" && report.AheadInFile > 0 {
+		m.note("%d documents of %s were removed from the files, and stay in Redis; --delete removes them there", report.AheadInFile, namespace)
 	}
 	return err
 }
@@ -203,7 +238,7 @@ func (m *migration) print() error {
 		return nil
 	}
 	w := tabwriter.NewWriter(m.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NAMESPACE\tCOPIED\tSAME\tSKIPPED\tOVERWRITTEN\tREMOVED\tEXPIRED\tREFUSED\tVERIFIED")
+	fmt.Fprintln(w, "NAMESPACE\tCOPIED\tSAME\tOVERWRITTEN\tREMOVED\tEXPIRED\tCONFLICTS\tREFUSED\tVERIFIED")
 	for _, r := range m.reports {
 		verified := "no"
 		switch {
@@ -213,7 +248,7 @@ func (m *migration) print() error {
 			verified = "yes"
 		}
 		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", r.Namespace,
-			r.Copied, r.Same, r.Skipped, r.Overwritten, r.Removed, r.Expired, r.Refused, verified)
+			r.Copied, r.Same, r.Overwritten, r.Removed, r.Expired, r.Skipped, r.Refused, verified)
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -36,13 +36,13 @@ func TestMigrateAndRollBack(t *testing.T) {
 	before := fileNames(t, files.dir())
 
 	out := files.ok("migrate", "--to", "redis", "--dry-run")
-	require.Contains(t, out, "full_docs          2       0     0        0            0        0        0        -\n")
+	require.Contains(t, out, "full_docs          2       0     0            0        0        0          0        -\n")
 	require.Contains(t, out, "This was a dry run: nothing was written.\n")
 	require.Empty(t, server.Keys())
 
-	const table = `NAMESPACE          COPIED  SAME  SKIPPED  OVERWRITTEN  REMOVED  EXPIRED  REFUSED  VERIFIED
-community_reports  1       0     0        0            0        0        0        yes
-full_docs          2       0     0        0            0        0        0        yes
+	const table = `NAMESPACE          COPIED  SAME  OVERWRITTEN  REMOVED  EXPIRED  CONFLICTS  REFUSED  VERIFIED
+community_reports  1       0     0            0        0        0          0        yes
+full_docs          2       0     0            0        0        0          0        yes
 `
 	require.Equal(t, table, files.ok("migrate", "--to", "redis"))
 	require.Equal(t, 24*time.Hour, server.TTL("nano_graphrag:community_reports:0"), "as an import by itself gives it")
@@ -62,9 +62,9 @@ full_docs  only in Redis      c
 `, ""}, r)
 
 	out = redis.ok("migrate", "--to", "json", "full_docs", "--dry-run")
-	require.Contains(t, out, "full_docs  1       1     0        0            1        0        0        -\n")
+	require.Contains(t, out, "full_docs  1       1     0            1        0        0          0        -\n")
 	out = redis.ok("migrate", "--to=json", "full_docs")
-	require.Contains(t, out, "full_docs  1       1     0        0            1        0        0        yes\n")
+	require.Contains(t, out, "full_docs  1       1     0            1        0        0          0        yes\n")
 	require.Regexp(t, `(?m)^The file of full_docs as it was before is `+files.dir()+`/kv_store_full_docs\.json\.previous-\d\S+\.$`, out)
 	require.Equal(t, "b\nc\n", files.ok("ls", "full_docs"))
 	require.Contains(t, redis.ok("verify"), "full_docs          2      2      0\n")
@@ -77,11 +77,13 @@ func TestMigrateConflicts(t *testing.T) {
 		code          int
 		say           string
 	}{
-		{"--to redis", "1", "a\nb\nc\n", exitOK, "kv: note: 1 documents of docs have another value in Redis, which was kept; kv verify docs lists them, --overwrite replaces them\n"},
-		{"--to redis --merge", "1", "a\nb\nc\n", exitOK, "kv: note: 1 documents"},
-		{"--to redis --overwrite", "2", "a\nb\nc\n", exitOK, ""},
+		{"--to redis", "1", "a\nb\nc\n", exitNothing, "kv: note: 1 documents of docs were written to or removed from Redis alone; they stay so there, and kv migrate --to json takes them to the files\n" +
+			"kv: 1 documents of docs were changed in the files and in Redis; they stay as they are on both sides, kv verify docs lists them, --conflicts=files or --conflicts=redis says who is right\n"},
+		{"--to redis --conflicts=leave", "1", "a\nb\nc\n", exitNothing, "kv: note: 1 documents"},
+		{"--to redis --conflicts=files", "2", "a\nb\nc\n", exitOK, "kv: note: 1 documents"},
+		{"--to redis --conflicts=redis", "1", "a\nb\nc\n", exitOK, "kv: note: 2 documents of docs were written to or removed from Redis alone"},
 		{"--to redis --mirror", "2", "a\nb\n", exitOK, ""},
-		{"--to redis --fail", "1", "", exitNothing, `kv: the document "b" of docs has another value in Redis; it was left alone, and nothing more was copied` + "\n"},
+		{"--to redis --conflicts fail", "1", "", exitNothing, `kv: the document "b" of docs has another value in Redis; it was left alone, and nothing more was copied` + "\n"},
 	} {
 		files, redis, _ := twoShells(t)
 		files.write("kv_store_docs.json", `{"a": 1, "b": 2}`)
@@ -100,7 +102,9 @@ func TestMigrateConflicts(t *testing.T) {
 	files, redis, _ := twoShells(t)
 	files.write("kv_store_docs.json", `{"a": 1, "b": 2}`)
 	redis.ok("put", "docs", "b", "1")
-	redis.ok("migrate", "--to", "json", "--overwrite")
+	r := redis.run("migrate", "--to", "json", "--conflicts=redis")
+	require.Equal(t, exitOK, r.code)
+	require.Equal(t, "kv: note: 1 documents of docs were written to the files, and Redis does not have them so; they stay in the files\n", r.err)
 	require.Equal(t, "1\n1\n", files.ok("get", "docs", "a", "b"))
 }
 
@@ -109,9 +113,18 @@ func TestMigrateRefuses(t *testing.T) {
 	files, redis, _ := twoShells(t)
 	files.fails(exitNothing, "there is nothing to copy: no kv_store_*.json files in "+files.dir(), "migrate", "--to", "redis")
 	redis.fails(exitNothing, "there is nothing to copy: no keys under nano_graphrag: on redis://", "migrate", "--to", "json")
-	files.fails(exitInvalid, "--to", "migrate")
 	files.fails(exitInvalid, "must be one of", "migrate", "--to", "mongo")
-	files.fails(exitInvalid, "can't be used together", "migrate", "--to", "json", "--mirror", "--merge")
+	for args, text := range map[string]string{
+		"":                                     "say by --to json or --to redis where the documents go; or --status",
+		"--to json --mirror --conflicts=files": "--mirror decides everything",
+		"--to redis --mirror --delete":         "--mirror decides everything",
+		"--to json --delete":                   "--delete is for --to redis",
+		"--status --to json":                   "--status changes nothing",
+		"--status --dry-run":                   "--status changes nothing",
+		"--to redis --conflicts=mine":          "must be one of",
+	} {
+		files.fails(exitInvalid, text, append([]string{"migrate"}, strings.Fields(args)...)...)
+	}
 	files.fails(exitInvalid, "--backend is for the other commands", "--backend", "json", "migrate", "--to", "json")
 	files.fails(exitInvalid, "--backend is for the other commands", "--backend", "json", "verify")
 	for _, args := range [][]string{{"migrate", "--to", "redis"}, {"migrate", "--to", "json", "--dry-run"}, {"verify"}} {
@@ -127,7 +140,7 @@ func TestMigrateRefuses(t *testing.T) {
 	redis.ok("put", "only", "x", "1")
 	r := files.run("migrate", "--to", "redis")
 	require.Equal(t, exitNothing, r.code)
-	require.Contains(t, r.out, "docs       1       0     0        0            0        0        1        yes\n")
+	require.Contains(t, r.out, "docs       1       0     0            0        0        0          1        yes\n")
 	require.Contains(t, r.err, "kv: note: there is nothing of only in the files; what there is in Redis is left alone\n")
 	require.Contains(t, r.err, "kv: 1 documents of docs are not JSON and stay behind in the files; kv verify docs lists them\n")
 	r = files.run("verify", "docs")
@@ -232,7 +245,7 @@ func TestMigrateInterrupted(t *testing.T) {
 			}
 			return false
 		})
-		r := stop.run("migrate", "--to", to)
+		r := stop.run("migrate", "--to", to, "--mirror")
 		mini.Server().SetPreHook(nil)
 		require.Equal(t, exitInterrupted, r.code, r.err)
 		require.Equal(t, "kv: interrupted; both sides are sound; the same command again goes on from here\n", r.err)
@@ -243,7 +256,7 @@ func TestMigrateInterrupted(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, string(text), string(now))
 		}
-		files.ok("migrate", "--to", to)
+		files.ok("migrate", "--to", to, "--mirror")
 		require.Contains(t, redis.ok("verify"), "docs       3000   3000   0\n")
 	}
 }

@@ -117,6 +117,28 @@ func both(ctx context.Context, namespace string, a, b *side, use func(a, b kv.St
 	return use(first, second)
 }
 
+// ofEither are the namespaces that were named, or all that either side has.
+func ofEither(ctx context.Context, named []string, files, redis *side) ([]string, error) {
+	if err := files.needed(); err != nil {
+		return nil, err
+	}
+	if len(named) > 0 {
+		for _, name := range named {
+			files.app.exists(files.cfg, name)
+		}
+		return named, nil
+	}
+	ours, err := files.namespaces(ctx)
+	if err != nil {
+		return nil, err
+	}
+	theirs, err := redis.namespaces(ctx)
+	if err == nil && len(ours)+len(theirs) == 0 {
+		files.app.note("there are no %s, and no %s", place(files.cfg), place(redis.cfg))
+	}
+	return union(ours, theirs), err
+}
+
 // union is what is in one of two lists, sorted.
 func union(a, b []string) []string {
 	all := slices.Concat(a, b)

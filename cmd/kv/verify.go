@@ -38,7 +38,7 @@ func (c *verifyCmd) Run(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, redis.close()) }()
-	names, err := c.names(ctx, a, files, redis)
+	names, err := ofEither(ctx, c.Namespaces, files, redis)
 	if err != nil {
 		return err
 	}
@@ -60,27 +60,6 @@ func (c *verifyCmd) Run(ctx context.Context, a *app) (err error) {
 		return &failure{code: exitNothing} // The list says why.
 	}
 	return failed
-}
-
-func (c *verifyCmd) names(ctx context.Context, a *app, files, redis *side) ([]string, error) {
-	if err := files.needed(); err != nil {
-		return nil, err
-	}
-	if len(c.Namespaces) > 0 {
-		for _, name := range c.Namespaces {
-			a.exists(files.cfg, name)
-		}
-		return c.Namespaces, nil
-	}
-	ours, err := files.namespaces(ctx)
-	if err != nil {
-		return nil, err
-	}
-	theirs, err := redis.namespaces(ctx)
-	if err == nil && len(ours)+len(theirs) == 0 {
-		a.note("there are no %s, and no %s", place(files.cfg), place(redis.cfg))
-	}
-	return union(ours, theirs), err
 }
 
 func (c *verifyCmd) one(ctx context.Context, a *app, namespace string, files, redis *side) (v verified, err error) {

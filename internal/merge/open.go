@@ -222,7 +222,7 @@ func (o Options) say(t *Transfer, vanished int, began time.Time) {
 		"unchanged", t.Untouched, "took", time.Since(began).Round(time.Millisecond))
 	if t.Conflicts > 0 {
 		o.Logger.Warn("kv: documents have another value in Redis than in the files; Redis's is kept: "+
-			"kv verify lists them, kv migrate --overwrite takes the files' values", "documents", t.Conflicts)
+			"kv verify lists them, kv migrate --to redis --conflicts=files takes the files' values", "documents", t.Conflicts)
 	}
 	if n := t.Index.RefusedCount(); n > 0 {
 		o.Logger.Warn("kv: documents of the files are not in Redis, because they are not JSON (NaN, for instance) "+

@@ -276,6 +276,9 @@ func (p *pair) survey(ctx context.Context, t *merge.Transfer, x *merge.Index) (*
 	p.Report.AheadInRedis = s.RedisAhead()
 	if p.opts.DryRun {
 		p.Report.AheadInFile = max(0, s.Rows[merge.FileRemoved]-len(removed))
+		if p.opts.Conflict == ConflictKeep {
+			p.Report.AheadInRedis += t.Conflicts // Which would be decided.
+		}
 	}
 	return s, nil
 }
