@@ -173,7 +173,7 @@ func (o Options) index(ctx context.Context) (jsonstore.Source, *Index, error) {
 			return nil, nil, err
 		}
 		index, err := IndexOf(ctx, src, time.Now().UnixMilli(), o.MaxValue)
-		if err == nil && !(index.Repeated && src.Repeats()) {
+		if err == nil && (!index.Repeated || !src.Repeats()) {
 			return src, index, nil
 		}
 		if err := errors.Join(err, src.Close()); err != nil {
