@@ -45,7 +45,7 @@ type walk struct {
 	t        *testing.T
 	rand     *rand.Rand
 	client   *redis.Client
-	space    string // the namespace
+	space    string // the namespace, with the seed
 	fleeting bool   // Redis gives a time to live to all that has none
 	steps    []string
 
@@ -57,7 +57,7 @@ type walk struct {
 	base         map[string]walkEntry // nil: there is none
 	seen         map[string]bool      // contents of files
 	current      string
-	aged         bool // the files have an old time
+	newest       time.Time // of the files that the base is of
 	copies       []walkCopy
 	snapshots    []walkSnapshot
 	rows         map[string]int
@@ -76,6 +76,7 @@ type walkSnapshot struct {
 	base    map[string]walkEntry
 	seen    map[string]bool
 	current string
+	newest  time.Time
 }
 
 type walkKey struct {
@@ -132,7 +133,6 @@ func (w *walk) use(do func(s kv.Store, docs map[string]walkDoc)) {
 	s := w.openFiles()
 	do(s, w.files)
 	require.NoError(w.t, s.Close())
-	w.aged = false
 }
 
 func (w *walk) write() {
@@ -206,14 +206,12 @@ func (w *walk) pythonFile() {
 		b.WriteString("{")
 	}
 	require.NoError(w.t, os.WriteFile(filepath.Join(w.dir, "kv_store_"+w.space+".json"), []byte(b.String()+"}"), 0o600))
-	w.aged = false
 }
 
 // touch changes the time of the document file.
 func (w *walk) touch() {
-	w.aged = w.rand.IntN(3) == 0
 	by := time.Hour
-	if w.aged {
+	if w.rand.IntN(3) == 0 {
 		by = -24 * time.Hour
 	}
 	age(w.t, w.dir, by)
@@ -230,7 +228,6 @@ func (w *walk) move() {
 func (w *walk) replace(from string) {
 	require.NoError(w.t, os.RemoveAll(w.dir))
 	require.NoError(w.t, os.CopyFS(w.dir, os.DirFS(from)))
-	w.aged = false
 }
 
 // temp makes a directory, in memory if there is one: what is tried here is no
@@ -264,7 +261,7 @@ func (w *walk) oldCopy() {
 // keepSnapshot and goBack bring back the server of some time ago, with all that
 // it had.
 func (w *walk) keepSnapshot() {
-	s := walkSnapshot{keys: make(map[string]walkKey), redis: maps.Clone(w.redis), base: maps.Clone(w.base), seen: maps.Clone(w.seen), current: w.current}
+	s := walkSnapshot{keys: make(map[string]walkKey), redis: maps.Clone(w.redis), base: maps.Clone(w.base), seen: maps.Clone(w.seen), current: w.current, newest: w.newest}
 	for _, key := range w.keys() {
 		dump, err := w.client.Dump(w.t.Context(), key).Result()
 		require.NoError(w.t, err)
@@ -287,7 +284,7 @@ func (w *walk) goBack() {
 	for key, k := range s.keys {
 		require.NoError(w.t, w.client.Do(w.t.Context(), "restore", key, k.until, k.dump, "absttl").Err())
 	}
-	w.redis, w.base, w.seen, w.current = maps.Clone(s.redis), maps.Clone(s.base), maps.Clone(s.seen), s.current
+	w.redis, w.base, w.seen, w.current, w.newest = maps.Clone(s.redis), maps.Clone(s.base), maps.Clone(s.seen), s.current, s.newest
 }
 
 func (w *walk) keys() []string {
@@ -334,7 +331,7 @@ func (w *walk) killed(k *killer) {
 	}))
 	now := w.inRedis()
 	for id := range union(before, after.redis, now) {
-		require.Contains(w.t, []walkDoc{before[id], after.redis[id]}, now[id], "%s %v", id, w.steps)
+		require.Contains(w.t, []walkDoc{before[id], after.redis[id]}, now[id], "%s %s %v %v", id, w.space, w.sight(id), w.steps[max(0, len(w.steps)-30):])
 	}
 	if err == nil {
 		w.opened()
@@ -497,7 +494,24 @@ func (w *walk) toRedis(opts kvmove.Options) {
 	}
 	w.base = base
 	w.see()
+	w.dealt()
+}
+
+// dealt notes that the base is of the files as they are.
+func (w *walk) dealt() {
 	w.current = w.content()
+	at := w.look().Newest
+	if latest := time.Now().Add(-time.Second); at.After(latest) {
+		at = latest
+	}
+	if at.After(w.newest) {
+		w.newest = at
+	}
+}
+
+// older reports whether the files are, by their own time.
+func (w *walk) older() bool {
+	return w.base != nil && w.content() != w.current && w.look().Newest.Before(w.newest)
 }
 
 func (w *walk) see() {
@@ -507,18 +521,17 @@ func (w *walk) see() {
 	w.seen[w.content()] = true
 }
 
-func (w *walk) there() bool {
+func (w *walk) look() jsonstore.Look {
 	l, err := jsonstore.LookAt(w.dir, w.space)
 	require.NoError(w.t, err)
-	return l.There
+	return l
 }
 
 // opened is what opening on Redis does.
 func (w *walk) opened() {
 	switch {
-	case !w.there() || w.base != nil && w.seen[w.content()]:
-	case w.base != nil && w.aged && w.content() != w.current:
-		w.see()
+	case !w.look().There || w.base != nil && w.seen[w.content()]:
+	case w.older():
 	default:
 		w.toRedis(kvmove.Options{})
 	}
@@ -540,7 +553,7 @@ func (w *walk) options() kvmove.Options {
 
 // migrateToRedis is kv migrate --to redis.
 func (w *walk) migrateToRedis() {
-	if !w.there() {
+	if !w.look().There {
 		return
 	}
 	opts := w.options()
@@ -555,11 +568,9 @@ func (w *walk) migrateToRedis() {
 	require.NoError(w.t, err, w.steps)
 	require.NoError(w.t, files.Close())
 	require.NoError(w.t, s.Close())
-	older := w.base != nil && opts.OnConflict != kvmove.Overwrite && w.content() != w.current && (w.seen[w.content()] || w.aged)
+	older := opts.OnConflict != kvmove.Overwrite && (w.older() || w.base != nil && w.content() != w.current && w.seen[w.content()])
 	require.Equal(w.t, older, r.Older, w.steps)
-	if older {
-		w.see()
-	} else {
+	if !older {
 		w.toRedis(opts)
 	}
 	for id, b := range w.base {
@@ -591,7 +602,6 @@ func (w *walk) migrateToFiles() {
 	}
 	require.NoError(w.t, err, w.steps)
 	if r.Copied+r.Overwritten+r.Removed > 0 {
-		w.aged = false
 	}
 	ahead := false
 	base := make(map[string]walkEntry)
@@ -602,7 +612,7 @@ func (w *walk) migrateToFiles() {
 	if !ahead {
 		w.see()
 	}
-	w.current = w.content()
+	w.dealt()
 	require.Equal(w.t, ahead, r.AheadInFile+r.Skipped > 0, w.steps)
 }
 

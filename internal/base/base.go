@@ -15,11 +15,12 @@ import (
 // A Mark is what is remembered of a document beside its id:
 //
 //	bits 26-63  of the canonical value, see digest.Spelling
-//	bits  2-25  of the moment at which the file lets it expire, 0 for never
+//	bits  2-25  the second at which the file lets it expire, 0 for never
 //	bit   1     Open
 //	bit   0     Brief
 //
-// Two values, or two moments, have one mark by chance once in 2^38, or 2^24.
+// Two values have one mark by chance once in 2^38. Seconds begin anew after 194
+// days.
 type Mark uint64
 
 const (
@@ -42,15 +43,28 @@ func MarkOf(h digest.Hash, expires int64) Mark {
 	if expires == 0 {
 		return m
 	}
-	x := uint64(expires) * 0x9e3779b97f4a7c15
-	return m | max(Mark(x>>38)&lifeBits, 1<<2)
+	return m | Mark(uint64(expires)/1000%lives+1)<<2
+}
+
+// lives is how many seconds a mark can tell apart.
+const lives = 1<<24 - 1
+
+// sameLife reports whether two marks are of about one moment: on its way there
+// and back it loses some milliseconds.
+func (m Mark) sameLife(other Mark) bool {
+	a, b := uint64(m&lifeBits)>>2, uint64(other&lifeBits)>>2
+	if a == 0 || b == 0 {
+		return a == b
+	}
+	apart := (a + lives - b) % lives
+	return min(apart, lives-apart) <= 2
 }
 
 // SameValue reports whether two marks are of one value.
 func (m Mark) SameValue(other Mark) bool { return (m^other)&valueBits == 0 }
 
 // Same reports whether two marks are of one value that expires at one moment.
-func (m Mark) Same(other Mark) bool { return (m^other)&^flagBits == 0 }
+func (m Mark) Same(other Mark) bool { return m.SameValue(other) && m.sameLife(other) }
 
 // Plain returns the mark without its flags.
 func (m Mark) Plain() Mark { return m &^ flagBits }

@@ -122,7 +122,7 @@ func (o Options) merge(ctx context.Context, s *Session) error {
 	if s.Head.IsOlder(look.Newest, content) {
 		o.Logger.Warn("kv: the files are older than those that were brought into Redis last, and change nothing there; "+
 			"kv verify lists the differences, kv migrate takes what is wanted of them", "dir", o.Dir, "newest", look.Newest.UTC(), "last", s.Head.Newest)
-		return s.Note(dealt)
+		return s.Note(Dealt{Look: look, Older: true}) // Of a newer time, they would count.
 	}
 	return o.fromFiles(ctx, s, dealt)
 }
@@ -173,7 +173,7 @@ func (o Options) index(ctx context.Context) (jsonstore.Source, *Index, error) {
 			return nil, nil, err
 		}
 		index, err := IndexOf(ctx, src, time.Now().UnixMilli(), o.MaxValue)
-		if err == nil && !(index.Repeated && src.Repeats()) {
+		if err == nil && (!index.Repeated || !src.Repeats()) {
 			return src, index, nil
 		}
 		if err := errors.Join(err, src.Close()); err != nil {

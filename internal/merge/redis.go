@@ -336,13 +336,13 @@ func (t *Transfer) exchange(ctx context.Context, due []*candidate) ([]bool, erro
 func (t *Transfer) remember(c *candidate, memory Memory, state DocState) {
 	c.file.State = state
 	e := base.Entry{ID: c.file.ID, Mark: c.file.Mark.Plain()}
-	switch {
-	case memory == Forgotten:
+	switch memory {
+	case Forgotten:
 		return
-	case memory == AsBefore:
+	case AsBefore:
 		t.keep(c.known, e.ID)
 		return
-	case memory == OfFileOpen:
+	case OfFileOpen:
 		e.Mark |= base.Open
 	}
 	if state == Sent && c.TTL > 0 || state != Sent && c.known != nil && c.known.Has(base.Brief) {

@@ -89,9 +89,13 @@ func (s *Survey) Rest() (nowhere map[uint64]bool) {
 	return nowhere
 }
 
-// FileAhead, RedisAhead and Conflicts sum up the rows.
+// FileAhead returns how many documents the files have written or removed.
 func (s *Survey) FileAhead() int { return s.Rows[FileWrote] + s.Rows[FileRemoved] }
+
+// RedisAhead returns how many documents Redis has written, removed or let expire.
 func (s *Survey) RedisAhead() int {
 	return s.Rows[RedisWrote] + s.Rows[RedisRemoved] + s.Rows[RedisExpired]
 }
+
+// Conflicts returns how many documents both have changed.
 func (s *Survey) Conflicts() int { return s.Rows[Conflict] }

@@ -194,7 +194,7 @@ func (p *pair) toRedis(ctx context.Context) error {
 	}
 	p.Report.Older = p.opts.Conflict != ConflictOverwrite && p.session.Head.IsOlder(p.look.Newest, dealt.Contents...)
 	if p.Report.Older {
-		t.Next, dealt.Older = p.session.Known, true
+		t.Next, dealt = p.session.Known, merge.Dealt{Look: dealt.Look, Older: true}
 	} else {
 		err = t.Run(ctx)
 		p.count(t)
