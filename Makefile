@@ -24,7 +24,7 @@ test: redis
 check: redis lint
 	go test -shuffle=on -timeout 20m ./internal/jsonstore ./internal/flock ./cmd/kv
 	go test -shuffle=on -timeout 20m -run 'Memory|Crowd' ./internal/redisstore
-	go test -shuffle=on -timeout 20m -run '^Test(JSON|Model|Crowd|Migrate|Import|FleetSaves|ComputeIsLinear)' . ./kvmove
+	go test -shuffle=on -timeout 20m -run '^Test(JSON|Model|Crowd|Migrate|Merge|Import|FleetSaves|ComputeIsLinear)' . ./kvmove
 	go test -race -short -shuffle=on -timeout 20m ./...
 	@set -e; for module in $(WATCHING); do echo "== $$module"; (cd $$module && go test -race -short -shuffle=on -timeout 20m ./...); done
 	cd internal/toxic && go test -race -timeout 10m ./...

@@ -412,7 +412,7 @@ func (w *walk) sight(id string) (s walkSight) {
 	s.b, s.inBase = w.base[id]
 	s.fileSame = s.inFile && s.inBase && s.f == s.b.walkDoc
 	s.redisSame = s.inRedis && s.inBase && s.r.value == s.b.value
-	s.expired = s.inBase && !s.inRedis && (w.fleeting || s.b.brief) && !(s.fileSame && s.f.lives)
+	s.expired = s.inBase && !s.inRedis && (w.fleeting || s.b.brief) && (!s.fileSame || !s.f.lives)
 	s.alike = s.inFile && s.inRedis && s.f.value == s.r.value
 	if s.alike && s.redisSame && !s.fileSame { // Stored anew for another time.
 		s.alike = false
@@ -601,8 +601,6 @@ func (w *walk) migrateToFiles() {
 		return
 	}
 	require.NoError(w.t, err, w.steps)
-	if r.Copied+r.Overwritten+r.Removed > 0 {
-	}
 	ahead := false
 	base := make(map[string]walkEntry)
 	for id := range w.ids() {

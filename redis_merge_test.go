@@ -80,7 +80,7 @@ func (w *swing) migrate(to string, opts kvmove.Options) kvmove.Report {
 	there := openRedisStore(w.t, cfg, "docs", quietly())
 	files, err := kv.Open(w.t.Context(), kv.Config{WorkingDir: w.dir, TTL: w.cfg.TTL}, "docs", quietly())
 	require.NoError(w.t, err)
-	src, dst := kv.Store(files), kv.Store(there)
+	src, dst := files, kv.Store(there)
 	if to == "json" {
 		src, dst = dst, src
 	}

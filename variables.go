@@ -172,8 +172,8 @@ func readMigrate(c *Config, text string) error {
 		return nil
 	}
 	var on bool
-	if err := readBool(&on, text); err != nil {
-		return fmt.Errorf("%w; or wait", err)
+	if readBool(&on, text) != nil {
+		return fmt.Errorf("%q is neither on nor off nor wait", text)
 	}
 	c.NoMigrate, c.MigrateWait = !on, false
 	return nil

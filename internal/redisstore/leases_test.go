@@ -46,14 +46,15 @@ func TestLeaseIsItsOwners(t *testing.T) {
 	dead, other := []lease.Lease{{ID: "b", Token: "of the dead"}}, []lease.Lease{{ID: "b", Token: "another"}}
 	granted := []lease.Claim{{State: lease.Granted}}
 	renew := func(l lease.Lease) []lease.Answer {
-		return []lease.Answer{{Lease: l, Then: lease.Held, For: time.Hour}}
+		return []lease.Answer{{Lease: l, Then: lease.Held, For: quick}}
 	}
-	require.Equal(t, granted, first.Claim(t.Context(), dead, quick))
+	require.Equal(t, granted, first.Claim(t.Context(), dead, time.Hour))
 	require.Equal(t, []lease.Settled{{Lost: true}}, second.Settle(t.Context(), []lease.Answer{{Lease: other[0]}}))
 	require.Equal(t, []lease.Settled{{Lost: true}}, second.Settle(t.Context(), renew(other[0])))
-	require.Equal(t, lease.Busy, second.Claim(t.Context(), other, quick)[0].State)
+	require.Equal(t, lease.Busy, second.Claim(t.Context(), other, time.Hour)[0].State)
+	require.Equal(t, []lease.Settled{{}}, first.Settle(t.Context(), renew(dead[0])))
 	require.Eventually(t, func() bool {
-		return second.Claim(t.Context(), other, quick)[0].State == lease.Granted
+		return second.Claim(t.Context(), other, time.Hour)[0].State == lease.Granted
 	}, 20*time.Second, time.Millisecond)
 	require.Equal(t, []lease.Settled{{Lost: true}}, first.Settle(t.Context(), renew(dead[0])))
 }

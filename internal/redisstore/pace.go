@@ -12,8 +12,8 @@ import (
 const replyBytes = 4 << 20
 
 // While nothing is known of the documents, firstPart of them are asked for, and
-// after a small reply up to firstGrowth times as many: most batches are two
-// round trips at first, and one later.
+// after a small reply of as many up to firstGrowth times more: most batches are
+// two round trips at first, and one later.
 const firstPart, firstGrowth = 32, 16
 
 // A pace is how many documents to ask for at a time. Their sizes are not known
@@ -49,8 +49,11 @@ func (p *pace) came(asked int, values []json.RawMessage) {
 	case bytes > p.bytes:
 		p.most = max(asked*p.bytes/bytes, 1)
 	default: // A few small ones say little of the next.
-		growth := min(p.bytes/max(bytes, 1), firstGrowth)
-		p.most = min(max(p.most, asked*max(growth, 2)), chunkCommands)
+		growth := 2
+		if asked >= firstPart {
+			growth = min(max(p.bytes/max(bytes, 1), growth), firstGrowth)
+		}
+		p.most = min(max(p.most, asked*growth), chunkCommands)
 	}
 }
 

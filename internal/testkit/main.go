@@ -11,7 +11,7 @@ import (
 
 // atOnce is how many tests of a package run at once for each processor. Most of
 // them wait: for servers that start, for disks, for timeouts.
-const atOnce = 4
+const atOnce = 2
 
 // Main runs the tests of a package. No goroutine is left when all are done.
 //
