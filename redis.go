@@ -89,8 +89,8 @@ func WithRedisClient(client redis.UniversalClient) Option {
 }
 
 // WithoutAutoPipelining gives every single command to Redis a round trip of
-// its own. Otherwise those of many goroutines share some; with a Cluster by
-// way of an API of go-redis that is experimental.
+// its own. Otherwise those of many goroutines share some. On a Cluster a call
+// that waits for its connection then holds a copy of the values it writes.
 func WithoutAutoPipelining() Option { return func(o *options) { o.unshared = true } }
 
 // A ServerInformer tells what the servers behind it say of themselves. A store
