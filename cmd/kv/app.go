@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -216,3 +217,15 @@ func (h *plainHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 // WithGroup is not needed: the library has no groups.
 func (h *plainHandler) WithGroup(string) slog.Handler { return h }
+
+// jsonLines prints a list for other programs: an object a line.
+func jsonLines[T any](w io.Writer, list []T) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	for _, item := range list {
+		if err := enc.Encode(item); err != nil {
+			return err
+		}
+	}
+	return nil
+}

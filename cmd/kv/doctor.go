@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,11 +44,7 @@ func (c *doctorCmd) Run(ctx context.Context, a *app) error {
 		return err
 	})
 	if c.JSON {
-		enc := json.NewEncoder(a.out)
-		enc.SetEscapeHTML(false)
-		for _, f := range all {
-			failed = errors.Join(failed, enc.Encode(f))
-		}
+		failed = errors.Join(failed, jsonLines(a.out, all))
 	} else {
 		printFindings(a, cfg, all, looked)
 	}

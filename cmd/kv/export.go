@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -115,14 +114,7 @@ func (c *exportCmd) toFile(write func(io.Writer) ([]kvmove.ExportReport, error))
 
 func (c *exportCmd) print(a *app, reports []kvmove.ExportReport) error {
 	if c.JSON {
-		enc := json.NewEncoder(a.out)
-		enc.SetEscapeHTML(false)
-		for _, r := range reports {
-			if err := enc.Encode(r); err != nil {
-				return err
-			}
-		}
-		return nil
+		return jsonLines(a.out, reports)
 	}
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "NAMESPACE\tDOCUMENTS\tSIZE\tREFUSED")

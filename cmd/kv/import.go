@@ -162,14 +162,7 @@ func lacks(r kvmove.ImportReport) bool { return r.Refused > 0 }
 
 func (c *importCmd) print(a *app, b bundle, reports []kvmove.ImportReport) error {
 	if c.JSON {
-		enc := json.NewEncoder(a.out)
-		enc.SetEscapeHTML(false)
-		for _, r := range reports {
-			if err := enc.Encode(r); err != nil {
-				return err
-			}
-		}
-		return nil
+		return jsonLines(a.out, reports)
 	}
 	if len(reports) == 0 {
 		return nil

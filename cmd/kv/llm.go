@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -141,13 +140,7 @@ func (c *llmLsCmd) Run(ctx context.Context, a *app) error {
 		a.note("%d documents of %s are no answers", others, c.Namespace)
 	}
 	if c.JSON {
-		enc := json.NewEncoder(a.out)
-		for _, l := range list {
-			if err := enc.Encode(l); err != nil {
-				return err
-			}
-		}
-		return nil
+		return jsonLines(a.out, list)
 	}
 	if len(list) == 0 {
 		return nil
@@ -327,13 +320,7 @@ func (c *llmStatsCmd) Run(ctx context.Context, a *app) error {
 
 func (c *llmStatsCmd) print(a *app, list []*answerFigures) error {
 	if c.JSON {
-		enc := json.NewEncoder(a.out)
-		for _, f := range list {
-			if err := enc.Encode(f); err != nil {
-				return err
-			}
-		}
-		return nil
+		return jsonLines(a.out, list)
 	}
 	if len(list) == 0 {
 		return nil

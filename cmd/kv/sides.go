@@ -117,6 +117,34 @@ func both(ctx context.Context, namespace string, a, b *side, use func(a, b kv.St
 	return use(first, second)
 }
 
+// compare looks at namespaces on both sides, at one after the other. It goes on
+// after an error, unless the next would be the same.
+func (a *app) compare(ctx context.Context, named []string, look func(namespace string, files, redis *side) error) (err error) {
+	files, err := a.side("json", kv.WithReadOnly())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, files.close()) }()
+	redis, err := a.side("redis", kv.WithReadOnly())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, redis.close()) }()
+	names, err := ofEither(ctx, named, files, redis)
+	if err != nil {
+		return err
+	}
+	var failed error
+	for _, name := range names {
+		err := look(name, files, redis)
+		failed = errors.Join(failed, err)
+		if err != nil && hopeless(ctx, err) {
+			break
+		}
+	}
+	return failed
+}
+
 // ofEither are the namespaces that were named, or all that either side has.
 func ofEither(ctx context.Context, named []string, files, redis *side) ([]string, error) {
 	if err := files.needed(); err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"text/tabwriter"
@@ -97,13 +96,7 @@ func (f figures) about(text string) string {
 
 func (c *statsCmd) print(a *app, all []figures) error {
 	if c.JSON {
-		enc := json.NewEncoder(a.out)
-		for _, f := range all {
-			if err := enc.Encode(f); err != nil {
-				return err
-			}
-		}
-		return nil
+		return jsonLines(a.out, all)
 	}
 	if len(all) == 0 {
 		return nil

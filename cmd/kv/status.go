@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,36 +13,17 @@ import (
 )
 
 // status says how the files and Redis stand to each other.
-func (c *migrateCmd) status(ctx context.Context, a *app) (err error) {
-	files, err := a.side("json", kv.WithReadOnly())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, files.close()) }()
-	redis, err := a.side("redis", kv.WithReadOnly())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, redis.close()) }()
-	names, err := ofEither(ctx, c.Namespaces, files, redis)
-	if err != nil {
-		return err
-	}
+func (c *migrateCmd) status(ctx context.Context, a *app) error {
 	var all []kvmove.State
-	var failed error
-	for _, name := range names {
-		err := both(ctx, name, files, redis, func(ours, theirs kv.Store) error {
+	failed := a.compare(ctx, c.Namespaces, func(name string, files, redis *side) error {
+		return both(ctx, name, files, redis, func(ours, theirs kv.Store) error {
 			state, err := kvmove.Status(ctx, ours, theirs)
 			if err == nil {
 				all = append(all, state)
 			}
 			return err
 		})
-		failed = errors.Join(failed, err)
-		if err != nil && hopeless(ctx, err) {
-			break
-		}
-	}
+	})
 	failed = errors.Join(failed, c.printStatus(a, all))
 	if failed == nil && slices.ContainsFunc(all, func(s kvmove.State) bool { return !s.Level() }) {
 		return &failure{code: exitNothing} // The list says why.
@@ -53,13 +33,7 @@ func (c *migrateCmd) status(ctx context.Context, a *app) (err error) {
 
 func (c *migrateCmd) printStatus(a *app, all []kvmove.State) error {
 	if c.JSON {
-		enc := json.NewEncoder(a.out)
-		for _, s := range all {
-			if err := enc.Encode(s); err != nil {
-				return err
-			}
-		}
-		return nil
+		return jsonLines(a.out, all)
 	}
 	if len(all) == 0 {
 		return nil

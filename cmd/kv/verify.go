@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,34 +26,15 @@ type verified struct {
 	Duration    time.Duration       `json:"duration_ns"`
 }
 
-func (c *verifyCmd) Run(ctx context.Context, a *app) (err error) {
-	files, err := a.side("json", kv.WithReadOnly())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, files.close()) }()
-	redis, err := a.side("redis", kv.WithReadOnly())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, redis.close()) }()
-	names, err := ofEither(ctx, c.Namespaces, files, redis)
-	if err != nil {
-		return err
-	}
+func (c *verifyCmd) Run(ctx context.Context, a *app) error {
 	var all []verified
-	var failed error
-	for _, name := range names {
+	failed := a.compare(ctx, c.Namespaces, func(name string, files, redis *side) error {
 		v, err := c.one(ctx, a, name, files, redis)
-		if err != nil {
-			failed = errors.Join(failed, err)
-			if hopeless(ctx, err) {
-				break
-			}
-			continue
+		if err == nil {
+			all = append(all, v)
 		}
-		all = append(all, v)
-	}
+		return err
+	})
 	failed = errors.Join(failed, c.print(a, all))
 	if failed == nil && slices.ContainsFunc(all, func(v verified) bool { return len(v.Differences) > 0 }) {
 		return &failure{code: exitNothing} // The list says why.
@@ -128,14 +108,7 @@ func inWords(kind kvmove.DifferenceKind) kvmove.DifferenceKind {
 
 func (c *verifyCmd) print(a *app, all []verified) error {
 	if c.JSON {
-		enc := json.NewEncoder(a.out)
-		enc.SetEscapeHTML(false)
-		for _, v := range all {
-			if err := enc.Encode(v); err != nil {
-				return err
-			}
-		}
-		return nil
+		return jsonLines(a.out, all)
 	}
 	if len(all) == 0 {
 		return nil

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"math/bits"
 
 	"github.com/ngraf/kv/internal/jsonscan"
@@ -54,22 +53,6 @@ func (d *Set) String() string {
 		b = binary.LittleEndian.AppendUint64(b, word)
 	}
 	return hex.EncodeToString(b)
-}
-
-// MarshalText returns the sum. How many documents are in it is for others to
-// know.
-func (d Set) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
-
-// UnmarshalText reads what MarshalText wrote. Count is 0 then.
-func (d *Set) UnmarshalText(text []byte) error {
-	b, err := hex.DecodeString(string(text))
-	if err != nil || len(b) != sha256.Size {
-		return errors.New("not a digest")
-	}
-	for i := range d.sum {
-		d.sum[i] = binary.LittleEndian.Uint64(b[8*i:])
-	}
-	return nil
 }
 
 // A Spelling makes canonical forms, in memory that it keeps.

@@ -55,16 +55,6 @@ func CheckID(id string) error {
 	return nil
 }
 
-// CheckIDs is CheckID for each of ids.
-func CheckIDs(ids []string) error {
-	for _, id := range ids {
-		if err := CheckID(id); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // CheckValue accepts what every reader of the files and keys can read. White
 // space between tokens does not count, up to what Redis takes: a document file
 // is laid out, and what was read from it can be written again.

@@ -162,17 +162,6 @@ func look(ctx context.Context, redis Redis) (base.Header, base.Base, error) {
 	}
 }
 
-// Forget removes the base: the next merge is a first one, which fills the
-// gaps on either side.
-func Forget(ctx context.Context, redis Redis) error {
-	record := redis.Record()
-	h, err := readHeader(ctx, record)
-	if err != nil && !errors.Is(err, fault.ErrCorrupt) {
-		return err
-	}
-	return record.Remove(ctx, h.Names())
-}
-
 // Dealt says which files a base is of.
 type Dealt struct {
 	Look     jsonstore.Look
@@ -256,7 +245,7 @@ func (s *Session) swap(h base.Header, dealt Dealt, stale []string) error {
 	})
 }
 
-// servers are the masters, by their run ids, and how much each has written.
+// servers are the roles of the servers, by their run ids.
 // It is nil if they do not say.
 type servers map[string]string
 

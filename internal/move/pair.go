@@ -28,23 +28,16 @@ type pair struct {
 
 // pairOf returns nil for stores of another kind.
 func pairOf(m *migration) *pair {
-	p := &pair{migration: m}
-	var ok, too bool
-	if p.files, ok = m.src.Engine.(merge.Files); ok {
-		p.redis, too = m.dst.Engine.(merge.Redis)
-		return p.orNil(too)
+	files, redis, way := m.src, m.dst, merge.ToRedis
+	if _, ok := files.Engine.(merge.Files); !ok {
+		files, redis, way = m.dst, m.src, merge.ToFiles
 	}
-	p.way = merge.ToFiles
-	p.redis, ok = m.src.Engine.(merge.Redis)
-	p.files, too = m.dst.Engine.(merge.Files)
-	return p.orNil(ok && too)
-}
-
-func (p *pair) orNil(ok bool) *pair {
-	if !ok {
+	f, ok := files.Engine.(merge.Files)
+	r, too := redis.Engine.(merge.Redis)
+	if !ok || !too {
 		return nil
 	}
-	return p
+	return &pair{migration: m, files: f, redis: r, way: way}
 }
 
 func (p *pair) rule() merge.Rule {

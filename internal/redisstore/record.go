@@ -137,16 +137,6 @@ func (r *Record) Swap(ctx context.Context, token string, text []byte, fresh, sta
 	return r.eval(ctx, swapRecord, keys, token, text, len(fresh))
 }
 
-// Remove removes the record and its chunks, whoever has the lease.
-func (r *Record) Remove(ctx context.Context, chunks []string) error {
-	keys := []any{"unlink", r.Key}
-	for _, name := range chunks {
-		keys = append(keys, r.chunk(name))
-	}
-	_, _, err := run(ctx, r.way, repeatable, func() *redis.IntCmd { return redis.NewIntCmd(ctx, keys...) })
-	return rightsOf(err)
-}
-
 // eval runs a script that answers yes or no.
 func (r *Record) eval(ctx context.Context, script string, keys []string, args ...any) (bool, error) {
 	all := []any{"eval", script, len(keys)}
