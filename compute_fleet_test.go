@@ -1,7 +1,6 @@
 package kv_test
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"slices"
 	"sync"
 	"testing"
@@ -141,66 +139,42 @@ func fleetWork(s kv.Store, counter *redis.Client, job fleetJob) fleetReport {
 // A fleet is a number of processes that do the same at once.
 type fleet struct {
 	t        *testing.T
-	children []*exec.Cmd
-	outputs  []*bufio.Scanner
-	starts   []io.Closer
+	children []*testkit.Child
 }
 
 // launch starts the processes, and returns when all are ready. prefix gives
 // each its key prefix, and change, if it is not nil, a job of its own.
 func launch(t *testing.T, processes int, job fleetJob, prefix func(i int) string, change func(i int, job *fleetJob)) *fleet {
-	f := &fleet{t: t}
-	for i := range processes {
+	children := testkit.StartChildren(t, processes, "TestFleetChild", fleetEnv, func(i int) any {
 		job := job
 		job.Name, job.Prefix = fmt.Sprint("p", i), prefix(i)
 		if change != nil {
 			change(i, &job)
 		}
-		text, err := json.Marshal(job)
-		require.NoError(t, err)
-		child := exec.Command(os.Args[0], "-test.run=^TestFleetChild$", "-test.timeout=120s")
-		child.Env = append(os.Environ(), fleetEnv+"="+string(text))
-		child.Stderr = os.Stderr
-		in, err := child.StdinPipe()
-		require.NoError(t, err)
-		out, err := child.StdoutPipe()
-		require.NoError(t, err)
-		require.NoError(t, child.Start())
-		t.Cleanup(func() { _ = child.Process.Kill(); _ = child.Wait() })
-		lines := bufio.NewScanner(out)
-		lines.Buffer(nil, 1<<20)
-		f.children, f.outputs, f.starts = append(f.children, child), append(f.outputs, lines), append(f.starts, in)
-	}
-	for _, lines := range f.outputs {
-		require.True(t, lines.Scan())
-		require.Equal(t, "ready", lines.Text())
-	}
-	return f
+		return job
+	})
+	return &fleet{t, children}
 }
 
 // begin lets those begin who have not yet.
 func (f *fleet) begin() {
-	for _, in := range f.starts {
-		_ = in.Close()
+	for _, c := range f.children {
+		c.Begin()
 	}
 }
 
 // reports waits for the processes; the one that was killed has none.
 func (f *fleet) reports(killed int) (sum fleetReport) {
 	sum.Errors = make(map[string]int)
-	for i, lines := range f.outputs {
-		var text string
-		for lines.Scan() {
-			if line := lines.Text(); len(line) > 7 && line[:7] == "report " {
-				text = line[7:]
-			}
-		}
+	for i, c := range f.children {
+		var r fleetReport
+		given, err := c.Report(&r)
 		if i == killed {
 			continue
 		}
-		var r fleetReport
-		require.NoError(f.t, json.Unmarshal([]byte(text), &r), "process %d", i)
-		require.NoError(f.t, f.children[i].Wait())
+		require.NoError(f.t, err, "process %d", i)
+		require.True(f.t, given, "process %d", i)
+		require.NoError(f.t, c.Wait())
 		sum.Right, sum.Wrong, sum.Failed, sum.Late = sum.Right+r.Right, sum.Wrong+r.Wrong, sum.Failed+r.Failed, sum.Late+r.Late
 		sum.Slowest = max(sum.Slowest, r.Slowest)
 		for text, n := range r.Errors {
@@ -277,7 +251,7 @@ func TestFleetSurvivesADeath(t *testing.T) {
 		}
 	})
 	client := server.Client()
-	_ = f.starts[victim].Close()
+	f.children[victim].Begin()
 	held := func() []string { return client.SMembers(t.Context(), fmt.Sprint("begun:p", victim)).Val() }
 	require.NoError(t, testkit.Await(func() bool { return len(held()) == job.Goroutines }))
 	f.begin()

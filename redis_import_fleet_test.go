@@ -3,14 +3,12 @@
 package kv_test
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -98,8 +96,7 @@ type importers struct {
 	t        *testing.T
 	server   *redistest.Server
 	job      importJob
-	children []*exec.Cmd
-	outputs  []*bufio.Scanner
+	children []*testkit.Child
 }
 
 // startImporters starts workers at once, on an empty server.
@@ -112,29 +109,9 @@ func startImporters(t *testing.T, workers, docs int, lease time.Duration) *impor
 	}
 	file.WriteString("\n}")
 	require.NoError(t, os.WriteFile(filepath.Join(f.job.Dir, "kv_store_docs.json"), file.Bytes(), 0o600))
-	text, err := json.Marshal(f.job)
-	require.NoError(t, err)
-	var starts []io.Closer
-	for range workers {
-		child := exec.Command(os.Args[0], "-test.run=^TestImportersChild$", "-test.timeout=120s")
-		child.Env = append(os.Environ(), importersEnv+"="+string(text))
-		child.Stderr = os.Stderr
-		in, err := child.StdinPipe()
-		require.NoError(t, err)
-		out, err := child.StdoutPipe()
-		require.NoError(t, err)
-		require.NoError(t, child.Start())
-		t.Cleanup(func() { _ = child.Process.Kill(); _ = child.Wait() })
-		lines := bufio.NewScanner(out)
-		lines.Buffer(nil, 1<<20)
-		f.children, f.outputs, starts = append(f.children, child), append(f.outputs, lines), append(starts, in)
-	}
-	for _, lines := range f.outputs {
-		require.True(t, lines.Scan())
-		require.Equal(t, "ready", lines.Text())
-	}
-	for _, in := range starts {
-		require.NoError(t, in.Close())
+	f.children = testkit.StartChildren(t, workers, "TestImportersChild", importersEnv, func(int) any { return f.job })
+	for _, c := range f.children {
+		c.Begin()
 	}
 	return f
 }
@@ -151,7 +128,7 @@ func (f *importers) halfway() int {
 	holder, err := client.Get(f.t.Context(), importLeaseKey).Result()
 	require.NoError(f.t, err)
 	pid := strings.Fields(holder)[1] // After what makes it unique, and before the host.
-	worker := slices.IndexFunc(f.children, func(c *exec.Cmd) bool { return strconv.Itoa(c.Process.Pid) == pid })
+	worker := slices.IndexFunc(f.children, func(c *testkit.Child) bool { return strconv.Itoa(c.Process.Pid) == pid })
 	require.GreaterOrEqual(f.t, worker, 0)
 	return worker
 }
@@ -160,19 +137,15 @@ func (f *importers) halfway() int {
 // seen less than everything.
 func (f *importers) sights(killed int) (sights []importSight) {
 	f.t.Helper()
-	for i, lines := range f.outputs {
-		text := ""
-		for lines.Scan() {
-			if line, ok := strings.CutPrefix(lines.Text(), "report "); ok {
-				text = line
-			}
-		}
+	for i, c := range f.children {
+		var s importSight
+		given, err := c.Report(&s)
 		if i == killed {
 			continue
 		}
-		var s importSight
-		require.NoError(f.t, json.Unmarshal([]byte(text), &s), "worker %d", i)
-		require.NoError(f.t, f.children[i].Wait())
+		require.NoError(f.t, err, "worker %d", i)
+		require.True(f.t, given, "worker %d", i)
+		require.NoError(f.t, c.Wait())
 		require.Zero(f.t, s.Missing, "worker %d", i)
 		require.Zero(f.t, s.Wrong, "worker %d", i)
 		sights = append(sights, s)
@@ -246,14 +219,12 @@ func TestImportOfAStoppedProcessResurrectsNothing(t *testing.T) {
 	require.Equal(t, docs, len(listed(t, s)))
 	require.NoError(t, s.Drop(t.Context()))
 	require.NoError(t, f.children[0].Process.Signal(syscall.SIGCONT))
-	for f.outputs[0].Scan() { // It sees everything missing, as it should.
-		if line, ok := strings.CutPrefix(f.outputs[0].Text(), "report "); ok {
-			var sight importSight
-			require.NoError(t, json.Unmarshal([]byte(line), &sight))
-			require.Equal(t, f.job.Sample, sight.Missing)
-			require.Contains(t, sight.Log, "interrupted for longer than its lease")
-		}
-	}
+	var sight importSight
+	given, err := f.children[0].Report(&sight)
+	require.NoError(t, err)
+	require.True(t, given)
+	require.Equal(t, f.job.Sample, sight.Missing, "it sees everything missing, as it should")
+	require.Contains(t, sight.Log, "interrupted for longer than its lease")
 	require.Empty(t, listed(t, s))
 	for _, key := range testkit.AllKeys(t, f.server.Client()) {
 		require.True(t, strings.HasPrefix(key, importRecordKey), "the record and its chunks, and nothing else: %s", key)

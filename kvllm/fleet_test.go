@@ -1,15 +1,12 @@
 package kvllm_test
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -101,39 +98,16 @@ func TestFleetPaysOnce(t *testing.T) {
 	if testing.Short() {
 		job.Goroutines, processes = 4, 2
 	}
-	text, err := json.Marshal(job)
-	require.NoError(t, err)
-	var starts []io.Closer
-	var outputs []*bufio.Scanner
-	for range processes {
-		child := exec.Command(os.Args[0], "-test.run=^TestFleetChild$", "-test.timeout=240s")
-		child.Env = append(os.Environ(), fleetEnv+"="+string(text))
-		child.Stderr = os.Stderr
-		in, err := child.StdinPipe()
-		require.NoError(t, err)
-		out, err := child.StdoutPipe()
-		require.NoError(t, err)
-		require.NoError(t, child.Start())
-		t.Cleanup(func() { _ = child.Process.Kill(); _ = child.Wait() })
-		lines := bufio.NewScanner(out)
-		lines.Buffer(nil, 1<<20)
-		starts, outputs = append(starts, in), append(outputs, lines)
-	}
-	for _, lines := range outputs {
-		require.True(t, lines.Scan())
-		require.Equal(t, "ready", lines.Text())
-	}
-	for _, in := range starts {
-		require.NoError(t, in.Close())
+	children := testkit.StartChildren(t, processes, "TestFleetChild", fleetEnv, func(int) any { return job })
+	for _, c := range children {
+		c.Begin()
 	}
 	var sum fleetReport
-	for _, lines := range outputs {
+	for i, c := range children {
 		var r fleetReport
-		for lines.Scan() {
-			if text, ok := strings.CutPrefix(lines.Text(), "report "); ok {
-				require.NoError(t, json.Unmarshal([]byte(text), &r))
-			}
-		}
+		given, err := c.Report(&r)
+		require.NoError(t, err, "process %d", i)
+		require.True(t, given, "process %d", i)
 		require.Empty(t, r.Wrong)
 		sum.Right += r.Right
 		sum.Hits += r.Hits
